@@ -1,0 +1,462 @@
+#include "base/json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+/* Values under construction wait on one stack; closing an array or object copies its part into the arena, so that
+ * children lie side by side. Array items use the value part of a member. */
+struct parser {
+    struct arena *arena;
+    const char *begin, *at, *end;
+    int depth, limit;
+    bool unique;
+    struct json_member *stack;
+    size_t used, capacity;
+    struct error *err;
+};
+
+static enum status fail(struct parser *p, const char *what)
+{
+    size_t line = 1, column = 1;
+    for (const char *c = p->begin; c < p->at; c++) {
+        column = *c == '\n' ? 1 : column + 1;
+        line += *c == '\n';
+    }
+    return error_set(p->err, STATUS_BAD_INPUT, "JSON: %s at line %zu, column %zu", what, line, column);
+}
+
+static enum status no_memory(struct parser *p) { return error_memory(p->err, "a JSON document"); }
+
+static void skip_space(struct parser *p)
+{
+    while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t'))
+        p->at++;
+}
+
+static bool push(struct parser *p, const struct json_member *m)
+{
+    if (p->used == p->capacity) {
+        size_t capacity = p->capacity ? p->capacity * 2 : 64;
+        struct json_member *stack = realloc(p->stack, capacity * sizeof *stack);
+        if (!stack)
+            return false;
+        p->stack = stack;
+        p->capacity = capacity;
+    }
+    p->stack[p->used++] = *m;
+    return true;
+}
+
+static int hex4(const char *s)
+{
+    int v = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = s[i];
+        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (d < 0)
+            return -1;
+        v = v * 16 + d;
+    }
+    return v;
+}
+
+/* The string at p->at (behind its opening quote). Without escapes it stays where it is. */
+static enum status parse_string(struct parser *p, const char **text, uint32_t *size)
+{
+    const char *start = p->at, *s = start;
+    while (s < p->end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
+        s++;
+    if (s < p->end && *s == '"') {
+        *text = start;
+        *size = (uint32_t)(s - start);
+        p->at = s + 1;
+        return STATUS_OK;
+    }
+    const char *close = s; /* find the end first: the unescaped text is never longer */
+    while (close < p->end && *close != '"')
+        close += *close == '\\' && close + 1 < p->end ? 2 : 1;
+    char *out = arena_raw(p->arena, (size_t)((close < p->end ? close : p->end) - start) + 1);
+    if (!out)
+        return no_memory(p);
+    size_t n = (size_t)(s - start);
+    memcpy(out, start, n);
+    while (s < p->end && *s != '"') {
+        unsigned char c = (unsigned char)*s;
+        p->at = s;
+        if (c < 0x20)
+            return fail(p, "a control character in a string");
+        if (c != '\\') {
+            out[n++] = *s++;
+            continue;
+        }
+        if (++s == p->end)
+            break;
+        static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+        const char *simple = *s ? strchr(from, *s) : NULL;
+        if (simple) {
+            out[n++] = to[simple - from];
+            s++;
+        } else if (*s == 'u' && p->end - s >= 5) {
+            int v = hex4(s + 1);
+            if (v < 0)
+                return fail(p, "a bad \\u escape");
+            s += 5;
+            uint32_t codepoint = (uint32_t)v;
+            if (v >= 0xD800 && v < 0xDC00 && p->end - s >= 6 && s[0] == '\\' && s[1] == 'u') {
+                int low = hex4(s + 2);
+                if (low >= 0xDC00 && low < 0xE000) {
+                    codepoint = 0x10000 + ((uint32_t)(v - 0xD800) << 10) + (uint32_t)(low - 0xDC00);
+                    s += 6;
+                }
+            }
+            n += utf8_encode(codepoint, out + n); /* a lone surrogate becomes U+FFFD */
+        } else {
+            return fail(p, "a bad escape");
+        }
+    }
+    p->at = s;
+    if (s >= p->end)
+        return fail(p, "a string without its closing quote");
+    p->at = s + 1;
+    *text = out;
+    *size = (uint32_t)n;
+    return STATUS_OK;
+}
+
+static bool digits(struct parser *p)
+{
+    const char *start = p->at;
+    while (p->at < p->end && *p->at >= '0' && *p->at <= '9')
+        p->at++;
+    return p->at > start;
+}
+
+static enum status parse_number(struct parser *p, struct json *v)
+{
+    const char *start = p->at;
+    if (*p->at == '-')
+        p->at++;
+    if (p->at < p->end && *p->at == '0')
+        p->at++;
+    else if (!digits(p))
+        return fail(p, "neither a value nor a number");
+    if (p->at < p->end && *p->at == '.') {
+        p->at++;
+        if (!digits(p))
+            return fail(p, "a number without digits behind its point");
+    }
+    if (p->at < p->end && (*p->at == 'e' || *p->at == 'E')) {
+        p->at++;
+        if (p->at < p->end && (*p->at == '+' || *p->at == '-'))
+            p->at++;
+        if (!digits(p))
+            return fail(p, "a number without an exponent");
+    }
+    *v = (struct json){.kind = JSON_NUMBER, .size = (uint32_t)(p->at - start), .text = start};
+    return STATUS_OK;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const struct json_member *x = *(const struct json_member *const *)a, *y = *(const struct json_member *const *)b;
+    if (x->key_size != y->key_size)
+        return x->key_size < y->key_size ? -1 : 1;
+    return memcmp(x->key, y->key, x->key_size);
+}
+
+static enum status check_unique(struct parser *p, const struct json_member *members, size_t count)
+{
+    const struct json_member **sorted = malloc((count + 1) * sizeof *sorted);
+    if (!sorted)
+        return no_memory(p);
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = &members[i];
+    qsort(sorted, count, sizeof *sorted, compare_keys);
+    enum status status = STATUS_OK;
+    for (size_t i = 1; i < count && !status; i++)
+        if (compare_keys(&sorted[i - 1], &sorted[i]) == 0)
+            status = error_set(p->err, STATUS_BAD_INPUT, "JSON: the key \"%s\" occurs twice in one object",
+                               QUOTE(sorted[i]->key, sorted[i]->key_size));
+    free(sorted);
+    return status;
+}
+
+static enum status parse_value(struct parser *p, struct json *v);
+
+static enum status parse_container(struct parser *p, struct json *v)
+{
+    bool object = *p->at++ == '{';
+    char close = object ? '}' : ']';
+    if (++p->depth > p->limit)
+        return fail(p, "nested too deeply");
+    size_t base = p->used;
+    skip_space(p);
+    bool empty = p->at < p->end && *p->at == close;
+    if (empty)
+        p->at++;
+    while (!empty) {
+        struct json_member m = {0};
+        enum status status;
+        skip_space(p);
+        if (object) {
+            if (p->at == p->end || *p->at != '"')
+                return fail(p, "a key was expected");
+            p->at++;
+            if ((status = parse_string(p, &m.key, &m.key_size)))
+                return status;
+            skip_space(p);
+            if (p->at == p->end || *p->at != ':')
+                return fail(p, "a colon was expected");
+            p->at++;
+        }
+        if ((status = parse_value(p, &m.value)))
+            return status;
+        if (!push(p, &m))
+            return no_memory(p);
+        skip_space(p);
+        if (p->at == p->end)
+            return fail(p, "the text ends inside an array or object");
+        char c = *p->at++;
+        if (c == close)
+            break;
+        if (c != ',') {
+            p->at--;
+            return fail(p, "a comma or a closing bracket was expected");
+        }
+    }
+    size_t count = p->used - base;
+    p->used = base;
+    p->depth--;
+    *v = (struct json){.kind = object ? JSON_OBJECT : JSON_ARRAY, .size = (uint32_t)count};
+    if (object) {
+        struct json_member *members = arena_raw(p->arena, count * sizeof *members);
+        if (!members)
+            return no_memory(p);
+        if (count)
+            memcpy(members, p->stack + base, count * sizeof *members);
+        v->members = members;
+        return p->unique && count > 1 ? check_unique(p, members, count) : STATUS_OK;
+    }
+    struct json *items = arena_raw(p->arena, count * sizeof *items);
+    if (!items)
+        return no_memory(p);
+    for (size_t i = 0; i < count; i++)
+        items[i] = p->stack[base + i].value;
+    v->items = items;
+    return STATUS_OK;
+}
+
+static bool word(struct parser *p, const char *text)
+{
+    size_t n = strlen(text);
+    if ((size_t)(p->end - p->at) < n || memcmp(p->at, text, n) != 0)
+        return false;
+    p->at += n;
+    return true;
+}
+
+static enum status parse_value(struct parser *p, struct json *v)
+{
+    skip_space(p);
+    if (p->at == p->end)
+        return fail(p, "the text ends where a value was expected");
+    *v = (struct json){.kind = JSON_NULL};
+    switch (*p->at) {
+    case '{':
+    case '[':
+        return parse_container(p, v);
+    case '"':
+        p->at++;
+        v->kind = JSON_STRING;
+        return parse_string(p, &v->text, &v->size);
+    case 't':
+    case 'f':
+        v->kind = JSON_BOOL;
+        v->truth = *p->at == 't';
+        return word(p, v->truth ? "true" : "false") ? STATUS_OK : fail(p, "an unknown word");
+    case 'n':
+        return word(p, "null") ? STATUS_OK : fail(p, "an unknown word");
+    default:
+        return parse_number(p, v);
+    }
+}
+
+enum status json_parse(struct arena *arena, const char *text, size_t size, const struct json_options *options,
+                       struct json *out, struct error *err)
+{
+    struct parser p = {.arena = arena, .begin = text, .at = text, .end = text + size, .limit = 500, .err = err};
+    if (options) {
+        p.limit = options->depth ? options->depth : p.limit;
+        p.unique = options->unique;
+    }
+    if (size > UINT32_MAX)
+        return error_set(err, STATUS_BAD_INPUT, "JSON: a text of %zu bytes is over the limit of 4 GiB", size);
+    size_t valid = utf8_valid_prefix(text, size);
+    if (valid != size) {
+        p.at = text + valid;
+        return fail(&p, "not UTF-8");
+    }
+    enum status status = parse_value(&p, out);
+    if (!status) {
+        skip_space(&p);
+        if (p.at != p.end)
+            status = fail(&p, "something follows the value");
+    }
+    free(p.stack);
+    return status;
+}
+
+const struct json *json_get_sized(const struct json *v, const char *key, size_t size)
+{
+    if (!v || v->kind != JSON_OBJECT)
+        return NULL;
+    for (uint32_t i = v->size; i-- > 0;)
+        if (v->members[i].key_size == size && memcmp(v->members[i].key, key, size) == 0)
+            return &v->members[i].value;
+    return NULL;
+}
+
+const struct json *json_get(const struct json *v, const char *key) { return json_get_sized(v, key, strlen(key)); }
+
+bool json_int(const struct json *v, int64_t *out)
+{
+    char text[32];
+    if (!v || v->kind != JSON_NUMBER || v->size >= sizeof text)
+        return false;
+    memcpy(text, v->text, v->size);
+    text[v->size] = 0;
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (*end || errno)
+        return false;
+    *out = n;
+    return true;
+}
+
+bool json_double(const struct json *v, double *out)
+{
+    if (!v || v->kind != JSON_NUMBER)
+        return false;
+    char small[64], *text = small;
+    if (v->size >= sizeof small && !(text = malloc(v->size + 1)))
+        return false;
+    memcpy(text, v->text, v->size);
+    text[v->size] = 0;
+    *out = strtod(text, NULL);
+    if (text != small)
+        free(text);
+    return isfinite(*out);
+}
+
+bool json_bool(const struct json *v, bool *out)
+{
+    if (!v || v->kind != JSON_BOOL)
+        return false;
+    *out = v->truth;
+    return true;
+}
+
+bool json_is_text(const struct json *v, const char *text)
+{
+    return v && v->kind == JSON_STRING && v->size == strlen(text) && memcmp(v->text, text, v->size) == 0;
+}
+
+const char *json_kind_name(const struct json *v)
+{
+    static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
+    return v ? names[v->kind] : "nothing";
+}
+
+char *json_copy(struct arena *arena, const struct json *v)
+{
+    return v && v->kind == JSON_STRING ? arena_copy(arena, v->text, v->size) : NULL;
+}
+
+void json_write_string(struct str *out, const char *text, size_t size)
+{
+    str_add_char(out, '"');
+    size_t at = 0, plain = 0; /* text[plain..at) is copied as it is */
+    while (at < size) {
+        unsigned char c = (unsigned char)text[at];
+        uint32_t codepoint = c;
+        size_t n = c < 0x80 ? 1 : utf8_decode(text + at, size - at, &codepoint);
+        bool broken = codepoint == 0xFFFD && !(n == 3 && c == 0xEF);
+        if (c >= 0x20 && c != '"' && c != '\\' && !broken) {
+            at += n;
+            continue;
+        }
+        str_add(out, text + plain, at - plain);
+        const char *simple = c ? strchr("\"\"\\\\\bb\ff\nn\rr\tt", c) : NULL;
+        if (broken)
+            str_add_text(out, "\xEF\xBF\xBD");
+        else if (simple)
+            str_format(out, "\\%c", simple[1]);
+        else
+            str_format(out, "\\u%04x", c);
+        at += n;
+        plain = at;
+    }
+    str_add(out, text + plain, size - plain);
+    str_add_char(out, '"');
+}
+
+void json_write_double(struct str *out, double value)
+{
+    if (!isfinite(value)) {
+        str_add_text(out, "null"); /* JSON has no other word for it */
+        return;
+    }
+    char text[40];
+    for (int precision = 15; precision <= 17; precision++) {
+        snprintf(text, sizeof text, "%.*g", precision, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    str_add_text(out, text);
+    if (!strpbrk(text, ".e"))
+        str_add_text(out, ".0");
+}
+
+void json_write(struct str *out, const struct json *v)
+{
+    switch (v->kind) {
+    case JSON_NULL:
+        str_add_text(out, "null");
+        break;
+    case JSON_BOOL:
+        str_add_text(out, v->truth ? "true" : "false");
+        break;
+    case JSON_NUMBER:
+        str_add(out, v->text, v->size);
+        break;
+    case JSON_STRING:
+        json_write_string(out, v->text, v->size);
+        break;
+    case JSON_ARRAY:
+        str_add_char(out, '[');
+        for (uint32_t i = 0; i < v->size; i++) {
+            if (i)
+                str_add_char(out, ',');
+            json_write(out, &v->items[i]);
+        }
+        str_add_char(out, ']');
+        break;
+    case JSON_OBJECT:
+        str_add_char(out, '{');
+        for (uint32_t i = 0; i < v->size; i++) {
+            if (i)
+                str_add_char(out, ',');
+            json_write_string(out, v->members[i].key, v->members[i].key_size);
+            str_add_char(out, ':');
+            json_write(out, &v->members[i].value);
+        }
+        str_add_char(out, '}');
+        break;
+    }
+}

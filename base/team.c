@@ -1,0 +1,172 @@
+#include "base/team.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum { MOST = 256, SPIN_NS = 50000 };
+
+/* Two words that threads wait on, each on its own cache line: the run's number and the barrier's phase. */
+struct gate {
+    _Alignas(64) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
+};
+
+static struct {
+    pthread_mutex_t lock; /* owner of the current run; guards everything below but the gates */
+    int members;          /* threads that exist beside the caller */
+    team_work *work;
+    void *argument;
+    int threads; /* of the current run */
+    struct gate start, barrier;
+    _Alignas(64) _Atomic int arrived, left;
+} team = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Waits until gate's value differs from old: spin, then sleep. */
+static void gate_wait(struct gate *g, uint32_t old)
+{
+    int64_t limit = 0;
+    for (int i = 0; atomic_load_explicit(&g->value, memory_order_acquire) == old; i++) {
+        relax();
+        if (i % 256 != 255)
+            continue;
+        int64_t now = clock_ns();
+        if (!limit)
+            limit = now + SPIN_NS;
+        if (now < limit)
+            continue;
+        atomic_fetch_add(&g->sleepers, 1);
+        syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+        atomic_fetch_sub(&g->sleepers, 1);
+    }
+}
+
+static void gate_open(struct gate *g)
+{
+    atomic_fetch_add(&g->value, 1);
+    if (atomic_load(&g->sleepers))
+        syscall(SYS_futex, &g->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+void team_barrier(void)
+{
+    if (team.threads == 1)
+        return;
+    uint32_t phase = atomic_load_explicit(&team.barrier.value, memory_order_acquire);
+    if (atomic_fetch_add(&team.arrived, 1) + 1 == team.threads) {
+        atomic_store(&team.arrived, 0);
+        gate_open(&team.barrier);
+    } else {
+        gate_wait(&team.barrier, phase);
+    }
+}
+
+static void *member(void *argument)
+{
+    int self = (int)(intptr_t)argument;
+    /* run numbers start at 1; a member created for run n starts with n - 1 seen, handed over in the high bits */
+    uint32_t seen = (uint32_t)((uintptr_t)argument >> 32);
+    self &= 0xFFFF;
+    for (;;) {
+        gate_wait(&team.start, seen);
+        seen = atomic_load(&team.start.value);
+        if (self < team.threads)
+            team.work(team.argument, self, team.threads);
+        atomic_fetch_sub(&team.left, 1);
+    }
+    return NULL;
+}
+
+static void grow(int members)
+{
+    while (team.members < members) {
+        pthread_t thread;
+        uintptr_t packed = (uintptr_t)atomic_load(&team.start.value) << 32 | (uintptr_t)(team.members + 1);
+        if (pthread_create(&thread, NULL, member, (void *)packed))
+            return;
+        pthread_detach(thread);
+        team.members++;
+    }
+}
+
+void team_run(int threads, team_work *work, void *argument)
+{
+    if (threads <= 0)
+        threads = team_cores();
+    if (threads > MOST)
+        threads = MOST;
+    pthread_mutex_lock(&team.lock);
+    grow(threads - 1);
+    if (threads > team.members + 1)
+        threads = team.members + 1;
+    team.threads = threads;
+    if (threads == 1) {
+        work(argument, 0, 1);
+    } else {
+        team.work = work;
+        team.argument = argument;
+        atomic_store(&team.left, team.members); /* members beyond this run's size only sign off */
+        gate_open(&team.start);
+        work(argument, 0, threads);
+        for (int i = 0; atomic_load_explicit(&team.left, memory_order_acquire); i++)
+            i > 20000 ? (void)sched_yield() : relax();
+    }
+    pthread_mutex_unlock(&team.lock);
+}
+
+/* Cores that the cgroup (v2, then v1) pays for: quota over period, rounded up; 0 when unlimited. */
+static int quota_cores(void)
+{
+    double quota = -1, period = -1;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (f) {
+        if (fscanf(f, "%lf %lf", &quota, &period) != 2)
+            quota = -1;
+        fclose(f);
+    } else if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re"))) {
+        if (fscanf(f, "%lf", &quota) != 1)
+            quota = -1;
+        fclose(f);
+        if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re"))) {
+            if (fscanf(f, "%lf", &period) != 1)
+                period = -1;
+            fclose(f);
+        }
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int team_cores(void)
+{
+    static _Atomic int known;
+    int cores = atomic_load(&known);
+    if (cores)
+        return cores;
+    cpu_set_t set;
+    cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int quota = quota_cores();
+    if (quota && quota < cores)
+        cores = quota;
+    cores = cores < 1 ? 1 : cores > MOST ? MOST : cores;
+    atomic_store(&known, cores);
+    return cores;
+}

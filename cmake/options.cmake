@@ -1,0 +1,37 @@
+# Build options and the flags every target shares.
+option(INGOT_TESTS "build the test suite (needs Criterion)" OFF)
+option(INGOT_WERROR "warnings are errors" OFF)
+option(INGOT_FUZZ "build the fuzz targets (needs clang)" OFF)
+set(INGOT_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
+
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_C_FLAGS_RELEASE "-O3 -g1") # assertions stay: they guard our own mistakes only and cost nothing that shows
+
+find_package(Threads REQUIRED)
+find_package(Git QUIET)
+set(INGOT_COMMIT unknown)
+if(GIT_FOUND)
+  execute_process(COMMAND ${GIT_EXECUTABLE} rev-parse --short=12 HEAD WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+                  OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+  if(NOT failed)
+    set(INGOT_COMMIT ${commit})
+  endif()
+endif()
+
+add_library(ingot_flags INTERFACE)
+target_include_directories(ingot_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_definitions(ingot_flags INTERFACE _GNU_SOURCE INGOT_VERSION="${PROJECT_VERSION}" INGOT_COMMIT="${INGOT_COMMIT}")
+target_compile_options(ingot_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wpointer-arith -fno-strict-aliasing -ffp-contract=off)
+if(INGOT_WERROR)
+  target_compile_options(ingot_flags INTERFACE -Werror)
+endif()
+if(INGOT_SANITIZE)
+  target_compile_options(ingot_flags INTERFACE -fsanitize=${INGOT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(ingot_flags INTERFACE -fsanitize=${INGOT_SANITIZE})
+endif()
+target_link_libraries(ingot_flags INTERFACE Threads::Threads m)

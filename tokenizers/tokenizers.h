@@ -1,0 +1,144 @@
+/* Text in and out: bytes <-> token ids, chat templates. The one header of this folder that others include.
+ *
+ * A tokenizer is immutable after opening and safe to use from any thread. */
+#ifndef TOKENIZERS_TOKENIZERS_H
+#define TOKENIZERS_TOKENIZERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/files/tensors.h"
+#include "base/json.h"
+#include "base/status.h"
+#include "base/str.h"
+
+struct tokenizer;
+
+/* Opens tokenizer.json (path of the file or of a folder that holds it). STATUS_NOT_FOUND if there is none;
+ * STATUS_BAD_INPUT names the key that is wrong or the component that is not supported. */
+enum status tokenizer_open(struct tokenizer **out, const char *path, struct error *err);
+
+/* From a GGUF's metadata (tokenizer.ggml.*). STATUS_NOT_FOUND if the file holds no vocabulary. The set may be closed
+ * afterwards: everything needed is copied. */
+enum status tokenizer_open_gguf(struct tokenizer **out, const struct tensor_set *set, struct error *err);
+
+void tokenizer_close(struct tokenizer *t); /* NULL is fine */
+
+/* Ids that can be decoded are 0..size-1 (holes decode to nothing). */
+int32_t tokenizer_size(const struct tokenizer *t);
+
+/* A growing list of ids; `failed` is set when memory ran out. */
+struct ids {
+    int32_t *data;
+    size_t count, capacity;
+    bool failed;
+};
+void ids_add(struct ids *ids, int32_t id);
+void ids_free(struct ids *ids);
+
+struct encode_options {
+    bool add_special;   /* what the post-processor adds (BOS, EOS) */
+    bool parse_special; /* special tokens (special: true) in the text match; others are matched always */
+};
+
+/* Appends the ids of text (any bytes; what is not UTF-8 goes through byte tokens where the vocabulary has them, else
+ * reads as U+FFFD). Fails only with STATUS_NO_ROOM, or STATUS_FAILED when a pattern of the file runs into its step limit. */
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, struct encode_options options,
+                             struct ids *out, struct error *err);
+
+/* The same for a text of which only some bytes may match special tokens: trusted[i] is true for the template's own
+ * bytes and false for what a user typed (see chat.h: marks). */
+enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t size, const bool *trusted,
+                                    bool add_special, struct ids *out, struct error *err);
+
+/* Exact streaming detokenisation: feed ids one by one, take the bytes that are certain; never half a character. */
+struct detokenizer {
+    const struct tokenizer *tokenizer;
+    bool keep_special; /* print special tokens too */
+    bool started;      /* something was printed (a leading space is stripped only at the start) */
+    struct str pending; /* bytes of an unfinished character, or pieces that a later one may change */
+};
+void detokenizer_init(struct detokenizer *d, const struct tokenizer *t, bool keep_special);
+/* Appends to out what can be printed after this id (perhaps nothing). Ids outside the vocabulary: STATUS_USAGE. */
+enum status detokenizer_add(struct detokenizer *d, int32_t id, struct str *out, struct error *err);
+void detokenizer_finish(struct detokenizer *d, struct str *out); /* what is left, broken bytes as U+FFFD */
+void detokenizer_free(struct detokenizer *d);
+/* An independent copy (fork, n > 1). */
+enum status detokenizer_copy(struct detokenizer *to, const struct detokenizer *from, struct error *err);
+
+/* The token's own text as the vocabulary spells it (bytes for byte tokens); NULL for a hole. Not NUL-terminated. */
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *size);
+/* The id of a token by its vocabulary spelling (added tokens too), -1 if there is none. */
+int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t size);
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+
+/* Ids that the files name: -1 if they name none. */
+int32_t tokenizer_bos(const struct tokenizer *t);
+int32_t tokenizer_eos(const struct tokenizer *t);
+
+/* Ids that end a turn, from all the places that tokenizer files put them: eos_token, tokenizer.ggml.eos/eot/eom ids, and
+ * special tokens whose text is a known end-of-turn mark. Sorted, at most *count written; returns the number. */
+size_t tokenizer_end_ids(const struct tokenizer *t, int32_t *ids, size_t capacity);
+
+/* ---- chat templates ------------------------------------------------------------------------------------------------- */
+
+struct chat_template; /* compiled; immutable, any thread */
+
+/* What a template may use up (security.md R10). */
+struct chat_limits {
+    uint64_t steps;  /* default 10^7 */
+    size_t output;   /* bytes, default 16 MiB */
+    size_t memory;   /* bytes, default 64 MiB */
+    int depth;       /* default 200 */
+};
+extern const struct chat_limits chat_default_limits;
+
+/* Compiles Jinja text; name is what errors call it. STATUS_BAD_INPUT names template and line. The text is copied. */
+enum status chat_compile(struct chat_template **out, const char *name, const char *text, size_t size, struct error *err);
+void chat_free(struct chat_template *t);
+
+/* A rendered prompt. marks[i] is true where text[i] came from the template itself, false where it came from a value
+ * of the request: only the former may match special tokens. */
+struct chat_text {
+    struct str text;
+    bool *marks; /* text.size entries */
+};
+void chat_text_free(struct chat_text *t);
+
+/* Renders with context (a JSON object: the variables). now: the clock that strftime_now reads, "2026-01-02T03:04:05", NULL
+ * for the real one. Errors of the template language are errors of the request (STATUS_BAD_INPUT with template and line);
+ * nothing partial is left in out. limits may be NULL. */
+enum status chat_render(const struct chat_template *t, const struct json *context, const char *now,
+                        const struct chat_limits *limits, struct chat_text *out, struct error *err);
+
+/* The templates of a model by name ("default", "tool_use", ...), and the special tokens that templates read. */
+struct chat_source {
+    struct arena arena;
+    struct chat_named {
+        const char *name, *text;
+        size_t size;
+    } *templates;
+    int count;
+    struct json_member *tokens; /* bos_token, eos_token, ... -> string; missing ones are absent */
+    uint32_t token_count;
+};
+
+/* From a folder (tokenizer_config.json, chat_template.jinja, additional_chat_templates/) or a GGUF's metadata.
+ * A model without a template gives count 0 and STATUS_OK. */
+enum status chat_source_open(struct chat_source *out, const char *folder, struct error *err);
+enum status chat_source_open_gguf(struct chat_source *out, const struct tensor_set *set, const struct tokenizer *t, struct error *err);
+void chat_source_close(struct chat_source *s);
+
+/* The template that a request gets: template_name if given, else "tool_use" if it exists and tools are present, else
+ * "default" (or the only one). NULL with STATUS_NOT_FOUND words in err. */
+const struct chat_named *chat_choose(const struct chat_source *s, const char *template_name, bool has_tools, struct error *err);
+
+/* Builds the context of templates.md ("What is rendered") from a request object {"messages", "tools", "documents",
+ * "add_generation_prompt", "template_kwargs"}: nulls in messages dropped, reasoning aliased, special tokens added,
+ * template_kwargs over them. Everything lives in arena or borrows from request and source. */
+enum status chat_context(struct arena *arena, const struct json *request, const struct chat_source *source,
+                         struct json *context, struct error *err);
+
+#endif
