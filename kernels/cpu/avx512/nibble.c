@@ -39,7 +39,7 @@ struct four { /* blocks, decoded */
     __m256 scales; /* d0-d3, then m0-m3 or d0-d3 */
 };
 
-INLINE struct four decode_four(struct layout l, const struct tables *t, const unsigned char *p, int blocks)
+INLINE struct four decode_four(struct layout l, const struct tables *t, const unsigned char *p, int blocks, __mmask64 first, __mmask64 last)
 {
     struct four f;
     __m512i a, b;
@@ -48,9 +48,8 @@ INLINE struct four decode_four(struct layout l, const struct tables *t, const un
         a = _mm512_loadu_si512(p);
         b = _mm512_loadu_si512(p + second);
     } else { /* nothing behind the row is read; what is missing is zero */
-        int bytes_left = blocks * l.step;
-        a = _mm512_maskz_loadu_epi8(bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1, p);
-        b = _mm512_maskz_loadu_epi8(bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0, p + second);
+        a = _mm512_maskz_loadu_epi8(first, p);
+        b = _mm512_maskz_loadu_epi8(last, p + second);
     }
     __m512i v = _mm512_permutex2var_epi8(a, _mm512_load_si512(t->nibbles), b);
     f.low = _mm512_and_si512(v, bytes(15));
@@ -80,11 +79,10 @@ struct sums {
     __m256 rest; /* upper half: minimums or offsets */
 };
 
-INLINE void add_four(const struct four *f, const struct input *in, int32_t row, int64_t at, struct sums *s)
+INLINE void add_four(const struct four *f, const int8_t *q, const float *ds, struct sums *s)
 {
     const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const int8_t *q = in->nibble + row * in->padded + at;
-    __m256 factor = _mm256_mul_ps(f->scales, _mm256_loadu_ps(in->ds + (row * in->padded + at) / 16));
+    __m256 factor = _mm256_mul_ps(f->scales, _mm256_loadu_ps(ds));
     __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), f->low, _mm512_loadu_si512(q));
     dot = _mm512_dpbusd_epi32(dot, f->high, _mm512_loadu_si512(q + 64));
     s->products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(spread, _mm512_castps256_ps512(factor)), s->products);
@@ -100,49 +98,56 @@ INLINE float total(struct layout l, const struct sums *s)
     return l.min ? p + r : p - l.offset * r;
 }
 
-INLINE void few_rows(struct layout l, const struct tables *t, const struct weight *w, int64_t out, const struct input *in, int32_t row, int rows, float *y,
-                     int64_t y_stride)
+/* All weight rows for `rows` activation rows from `row` on. */
+INLINE void few_rows(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in,
+                     int32_t row, int rows, float *y, int64_t y_stride)
 {
-    struct sums s[4];
+    const int8_t *q = in->nibble + row * in->padded;
+    const float *ds = in->ds + row * (in->padded / 16);
+    int64_t q_stride = in->padded, ds_stride = in->padded / 16, steps = w->in / 128;
+    int blocks = (int)(w->in % 128) / 32, bytes_left = blocks * l.step, second = 4 * l.step - 64;
+    __mmask64 mask = bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1;
+    __mmask64 mask_second = bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0;
+    y += row * y_stride;
+    for (int64_t out = first; out < end; out++) {
+        struct sums s[4];
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        s[r] = (struct sums){_mm512_setzero_ps(), _mm256_setzero_ps()};
-    const unsigned char *p = w->data + out * w->row_bytes;
-    int64_t at = 0;
-    for (; at + 128 <= w->in; at += 128, p += 4 * l.step) {
-        _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
-        if (l.step > 16)
+        for (int r = 0; r < rows; r++)
+            s[r] = (struct sums){_mm512_setzero_ps(), _mm256_setzero_ps()};
+        const unsigned char *p = w->data + out * w->row_bytes;
+        for (int64_t i = 0; i < steps; i++, p += 4 * l.step) {
+            _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
             _mm_prefetch((const char *)p + FEW_AHEAD + 64, _MM_HINT_T0);
-        struct four f = decode_four(l, t, p, 4);
+            struct four f = decode_four(l, t, p, 4, 0, 0);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                add_four(&f, q + r * q_stride + i * 128, ds + r * ds_stride + i * 8, s + r);
+        }
+        if (blocks) {
+            struct four f = decode_four(l, t, p, blocks, mask, mask_second);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                add_four(&f, q + r * q_stride + steps * 128, ds + r * ds_stride + steps * 8, s + r);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
-            add_four(&f, in, row + r, at, s + r);
+            y[r * y_stride + out] = total(l, s + r);
     }
-    if (at < w->in) {
-        struct four f = decode_four(l, t, p, (int)(w->in - at) / 32);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
-            add_four(&f, in, row + r, at, s + r);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        y[(row + r) * y_stride + out] = total(l, s + r);
 }
 
-INLINE void few_nibbles(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride)
+INLINE void few_nibbles(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in,
+                        float *y, int64_t y_stride)
 {
-    for (int64_t out = first; out < end; out++) {
-        int32_t row = 0;
-        for (; row + 4 <= in->rows; row += 4)
-            few_rows(l, t, w, out, in, row, 4, y, y_stride);
-        int left = in->rows - row;
-        if (left == 1)
-            few_rows(l, t, w, out, in, row, 1, y, y_stride);
-        else if (left == 2)
-            few_rows(l, t, w, out, in, row, 2, y, y_stride);
-        else if (left == 3)
-            few_rows(l, t, w, out, in, row, 3, y, y_stride);
-    }
+    int32_t row = 0;
+    for (; row + 4 <= in->rows; row += 4) /* runs of weight rows are short enough to stay in the cache */
+        few_rows(l, t, w, first, end, in, row, 4, y, y_stride);
+    int left = in->rows - row;
+    if (left == 1)
+        few_rows(l, t, w, first, end, in, row, 1, y, y_stride);
+    else if (left == 2)
+        few_rows(l, t, w, first, end, in, row, 2, y, y_stride);
+    else if (left == 3)
+        few_rows(l, t, w, first, end, in, row, 3, y, y_stride);
 }
 
 #define KERNEL(name, step_, header_, min_, ...)                                                                                     \
