@@ -95,7 +95,8 @@ struct check {
 
 static enum status wrong(struct check *c, const char *what)
 {
-    return error_set(c->err, STATUS_FAILED, "program: operation %d (%s): %s", c->at, op_names[c->op->kind], what);
+    const char *name = c->op->kind < OP_COUNT ? op_names[c->op->kind] : "?";
+    return error_set(c->err, STATUS_FAILED, "program: operation %d (%s): %s", c->at, name, what);
 }
 
 static int64_t width(struct check *c, int buffer)
