@@ -51,6 +51,9 @@ enum ingot_status ingot_model_open(struct ingot_model **out, const char *name, c
 struct ingot_model *ingot_model_share(struct ingot_model *model); /* one reference more */
 void ingot_model_close(struct ingot_model *model);                /* one less; the last frees. NULL is fine */
 
+/* Uses the Jinja text in a file instead of the model's own chat templates. Before the model is shared with an engine. */
+enum ingot_status ingot_model_use_template(struct ingot_model *model, const char *path, struct ingot_error *err);
+
 struct ingot_model_info {
     const char *path, *family, *dtype; /* live as long as the model; dtype: the most common weight type, "Q4_1" */
     int64_t vocab, context, layers, hidden, heads, kv_heads, head_dim;

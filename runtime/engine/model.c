@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "runtime/engine/engine.h"
 #include "runtime/fetch/fetch.h"
@@ -175,6 +176,32 @@ enum status model_template(struct ingot_model *m, const char *template_name, boo
     pthread_mutex_unlock(&m->lock);
     *out = *slot;
     return status;
+}
+
+enum ingot_status ingot_model_use_template(struct ingot_model *m, const char *path, struct ingot_error *err)
+{
+    struct chat_source *c = &m->chat;
+    struct chat_named *one = arena_alloc(&c->arena, sizeof *one);
+    struct chat_template **slots = calloc(1, sizeof *slots);
+    char *text;
+    enum status status = one && slots ? file_read(&c->arena, path, 16 << 20, &text, &one->size, inner(err)) : error_memory(inner(err), "a template");
+    if (!status) {
+        one->name = arena_copy(&c->arena, path, strlen(path));
+        one->text = text;
+        status = one->name ? chat_compile(&slots[0], one->name, text, one->size, inner(err)) : error_memory(inner(err), "a template");
+    }
+    if (status) {
+        free(slots);
+        return (enum ingot_status)status;
+    }
+    for (int i = 0; i < c->count; i++)
+        chat_free(m->templates[i]);
+    free(m->templates);
+    m->templates = slots;
+    c->templates = one;
+    c->count = 1;
+    m->info.has_template = true;
+    return INGOT_OK;
 }
 
 static enum status chat_prompt(struct ingot_model *m, struct arena *arena, const char *request, size_t size, struct chat_text *out, struct error *err)
