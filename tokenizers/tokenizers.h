@@ -70,6 +70,9 @@ enum status detokenizer_copy(struct detokenizer *to, const struct detokenizer *f
 
 /* The token's own text as the vocabulary spells it (bytes for byte tokens); NULL for a hole. Not NUL-terminated. */
 const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *size);
+/* The bytes that this token stands for in running text (a leading space included; byte tokens their byte; special tokens
+ * their spelling). "" for a hole or if t is NULL. Not NUL-terminated; lives as long as the tokenizer. */
+const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *size);
 /* The id of a token by its vocabulary spelling (added tokens too), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t size);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
