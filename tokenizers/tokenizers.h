@@ -57,7 +57,9 @@ enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text,
 struct detokenizer {
     const struct tokenizer *tokenizer;
     bool keep_special; /* print special tokens too */
-    bool started;      /* something was printed (a leading space is stripped only at the start) */
+    bool started;      /* a token was taken (the first one is decoded differently) */
+    bool held_blank;   /* a word's end that is a blank only if more follows (BPEDecoder) */
+    int64_t stripped;  /* leading characters taken off the whole text so far */
     struct str pending; /* bytes of an unfinished character, or pieces that a later one may change */
 };
 void detokenizer_init(struct detokenizer *d, const struct tokenizer *t, bool keep_special);
