@@ -15,6 +15,9 @@ struct parser {
     const char *begin, *at, *end;
     int depth, limit;
     bool unique;
+    const struct json_options *options; /* set if it asks for large containers */
+    int which;                          /* the next container is this large one */
+    struct arena scratch;               /* what the children of a large container point to */
     struct json_member *stack;
     size_t used, capacity;
     struct error *err;
@@ -188,13 +191,52 @@ static enum status check_unique(struct parser *p, const struct json_member *memb
 
 static enum status parse_value(struct parser *p, struct json *v);
 
+static enum status parse_key(struct parser *p, struct json_member *m)
+{
+    if (p->at == p->end || *p->at != '"')
+        return fail(p, "a key was expected");
+    p->at++;
+    enum status status = parse_string(p, &m->key, &m->key_size);
+    if (status)
+        return status;
+    skip_space(p);
+    if (p->at == p->end || *p->at != ':')
+        return fail(p, "a colon was expected");
+    p->at++;
+    if (p->options) {
+        skip_space(p);
+        if (p->at < p->end && (*p->at == '{' || *p->at == '['))
+            p->which = p->options->large(p->options->context, p->depth, m->key, m->key_size);
+    }
+    return STATUS_OK;
+}
+
+/* One child of a large container: parsed into the scratch arena, handed over, forgotten. */
+static enum status parse_child(struct parser *p, int which, struct json_member *m)
+{
+    struct arena *outer = p->arena;
+    const struct json_options *options = p->options;
+    p->arena = &p->scratch;
+    p->options = NULL;
+    p->which = 0;
+    enum status status = parse_value(p, &m->value);
+    p->arena = outer;
+    p->options = options;
+    if (!status)
+        status = options->child(options->context, which, m, p->err);
+    return status;
+}
+
 static enum status parse_container(struct parser *p, struct json *v)
 {
     bool object = *p->at++ == '{';
     char close = object ? '}' : ']';
+    int which = p->which;
+    p->which = 0;
     if (++p->depth > p->limit)
         return fail(p, "nested too deeply");
     size_t base = p->used;
+    struct arena empty_scratch = p->scratch;
     skip_space(p);
     bool empty = p->at < p->end && *p->at == close;
     if (empty)
@@ -203,21 +245,21 @@ static enum status parse_container(struct parser *p, struct json *v)
         struct json_member m = {0};
         enum status status;
         skip_space(p);
-        if (object) {
-            if (p->at == p->end || *p->at != '"')
-                return fail(p, "a key was expected");
-            p->at++;
-            if ((status = parse_string(p, &m.key, &m.key_size)))
-                return status;
-            skip_space(p);
-            if (p->at == p->end || *p->at != ':')
-                return fail(p, "a colon was expected");
-            p->at++;
-        }
-        if ((status = parse_value(p, &m.value)))
+        struct arena *outer = p->arena;
+        if (which)
+            p->arena = &p->scratch; /* keys of a large container live no longer than its children */
+        status = object ? parse_key(p, &m) : STATUS_OK;
+        p->arena = outer;
+        if (!status)
+            status = which ? parse_child(p, which, &m) : parse_value(p, &m.value);
+        if (status)
             return status;
-        if (!push(p, &m))
+        if (!which && !push(p, &m))
             return no_memory(p);
+        if (which && p->scratch.blocks == empty_scratch.blocks)
+            p->scratch.at = empty_scratch.at;
+        else
+            empty_scratch = p->scratch;
         skip_space(p);
         if (p->at == p->end)
             return fail(p, "the text ends inside an array or object");
@@ -293,6 +335,7 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
     if (options) {
         p.limit = options->depth ? options->depth : p.limit;
         p.unique = options->unique;
+        p.options = options->large ? options : NULL;
     }
     if (size > UINT32_MAX)
         return error_set(err, STATUS_BAD_INPUT, "JSON: a text of %zu bytes is over the limit of 4 GiB", size);
@@ -308,6 +351,7 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
             status = fail(&p, "something follows the value");
     }
     free(p.stack);
+    arena_free(&p.scratch);
     return status;
 }
 

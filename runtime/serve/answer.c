@@ -26,30 +26,36 @@ bool exchange_connected(const struct exchange *x)
 
 /* ---- log probabilities ------------------------------------------------------------------------------------------------ */
 
-static void token_json(struct exchange *x, struct str *out, int32_t id, bool legacy)
+static void token_json(struct str *out, const struct str *bytes, bool legacy)
 {
-    size_t size = 0;
-    const char *piece = tokenizer_bytes(x->served->model->tokenizer, id, &size);
-    if (legacy && !utf8_is_valid(piece, size)) { /* as OpenAI spells tokens that are no text, so that they stay apart */
-        str_add_text(out, "\"bytes:");
-        for (size_t i = 0; i < size; i++)
-            str_format(out, "\\\\x%02x", (unsigned char)piece[i]);
-        str_add_char(out, '"');
+    if (!legacy || utf8_is_valid(str_text(bytes), bytes->size)) {
+        json_write_string(out, str_text(bytes), bytes->size);
         return;
     }
-    json_write_string(out, piece, size);
+    str_add_text(out, "\"bytes:"); /* as OpenAI spells tokens that are no text, so that they stay apart */
+    for (size_t i = 0; i < bytes->size; i++)
+        str_format(out, "\\\\x%02x", (unsigned char)bytes->data[i]);
+    str_add_char(out, '"');
+}
+
+static struct str token_bytes(struct exchange *x, int32_t id)
+{
+    struct str bytes = {0};
+    if (x->served->model->tokenizer)
+        tokenizer_bytes(x->served->model->tokenizer, id, &bytes);
+    return bytes;
 }
 
 static void chat_entry(struct exchange *x, struct str *out, int32_t id, float logprob)
 {
-    size_t size = 0;
-    const char *piece = tokenizer_bytes(x->served->model->tokenizer, id, &size);
+    struct str bytes = token_bytes(x, id);
     str_add_text(out, "{\"token\": ");
-    token_json(x, out, id, false);
+    token_json(out, &bytes, false);
     str_format(out, ", \"logprob\": %.9g, \"bytes\": [", (double)logprob);
-    for (size_t i = 0; i < size; i++)
-        str_format(out, "%s%d", i ? ", " : "", (unsigned char)piece[i]);
+    for (size_t i = 0; i < bytes.size; i++)
+        str_format(out, "%s%d", i ? ", " : "", (unsigned char)bytes.data[i]);
     str_add_text(out, "]");
+    str_free(&bytes);
 }
 
 static void chat_logprobs(struct exchange *x, struct str *out, const struct ingot_event *e)
@@ -72,17 +78,26 @@ static size_t characters(const char *text, size_t size)
     return n;
 }
 
+static void legacy_top(struct exchange *x, struct str *out, int32_t id, float logprob, bool first)
+{
+    struct str bytes = token_bytes(x, id);
+    str_add_text(out, first ? "" : ", ");
+    token_json(out, &bytes, true);
+    str_format(out, ": %.9g", (double)logprob);
+    str_free(&bytes);
+}
+
 /* One entry of the legacy lists; e NULL: the prompt's first token, which nothing predicts. */
 static void legacy_logprobs(struct exchange *x, struct choice *c, int32_t id, const struct ingot_event *e)
 {
     struct str *tokens = &c->legacy[0], *values = &c->legacy[1], *top = &c->legacy[2];
     const char *comma = tokens->size ? ", " : "";
-    size_t size = 0;
+    struct str bytes = token_bytes(x, id);
     str_add_text(tokens, comma);
-    token_json(x, tokens, id, true);
+    token_json(tokens, &bytes, true);
     str_format(&c->offsets, "%s%zu", comma, c->offset);
-    const char *piece = tokenizer_bytes(x->served->model->tokenizer, id, &size);
-    c->offset += characters(piece, size);
+    c->offset += characters(str_text(&bytes), bytes.size);
+    str_free(&bytes);
     if (!e) {
         str_add_text(values, "null");
         str_add_text(top, "null");
@@ -92,16 +107,11 @@ static void legacy_logprobs(struct exchange *x, struct choice *c, int32_t id, co
     str_format(top, "%s{", comma);
     bool own = false;
     for (int i = 0; i < e->top_count; i++) {
-        str_add_text(top, i ? ", " : "");
-        token_json(x, top, e->top[i].id, true);
-        str_format(top, ": %.9g", (double)e->top[i].logprob);
+        legacy_top(x, top, e->top[i].id, e->top[i].logprob, i == 0);
         own |= e->top[i].id == id;
     }
-    if (!own) {
-        str_add_text(top, e->top_count ? ", " : "");
-        token_json(x, top, id, true);
-        str_format(top, ": %.9g", (double)e->logprob);
-    }
+    if (!own)
+        legacy_top(x, top, id, e->logprob, e->top_count == 0);
     str_add_char(top, '}');
 }
 
