@@ -18,6 +18,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum ingot_status {
     INGOT_OK, INGOT_FAILED, INGOT_DEVICE, INGOT_USAGE, INGOT_DENIED, INGOT_BAD_INPUT, INGOT_NOT_FOUND, INGOT_NO_ROOM, INGOT_NETWORK,
@@ -221,6 +222,8 @@ enum ingot_status ingot_serve(const struct ingot_serve_options *options, struct 
 void ingot_serve_stop(void); /* may be called from a signal handler */
 
 const char *ingot_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }
