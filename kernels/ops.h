@@ -191,7 +191,8 @@ struct backend {
     enum status (*sizes)(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
     /* The program must outlive the result. STATUS_BAD_INPUT names a weight whose format has no kernel. */
     enum status (*compile)(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err);
-    /* Runs one batch. result[i] is the output buffer's row of wanted row i: [wanted, width], valid until the next step.
+    /* Runs one batch. output: a buffer that is one of the program's outputs, or -1: only the state is written. result[i]
+     * is the output buffer's row of wanted row i: [wanted, width], valid until the next step.
      * One step at a time per compiled program. NaN or infinite results are returned as they are; the engine looks. */
     enum status (*step)(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,
                         const float **result, struct error *err);

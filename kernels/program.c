@@ -95,7 +95,7 @@ struct check {
 
 static enum status wrong(struct check *c, const char *what)
 {
-    const char *name = c->op->kind < OP_COUNT ? op_names[c->op->kind] : "?";
+    const char *name = (unsigned)c->op->kind < OP_COUNT ? op_names[c->op->kind] : "?";
     return error_set(c->err, STATUS_FAILED, "program: operation %d (%s): %s", c->at, name, what);
 }
 

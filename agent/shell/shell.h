@@ -80,6 +80,38 @@ enum status settings_model(const struct settings *s, const char **model, struct 
 /* Ends the line of stdout's results safely: STATUS_FAILED if writing failed (full disk, closed pipe). */
 enum status output_finish(FILE *out, struct error *err);
 
+/* ---- models (open.c) ------------------------------------------------------------------------------------------------ */
+
+struct ingot_model;
+struct ingot_engine;
+struct ingot_engine_options;
+struct ingot_request_options;
+struct ingot_event;
+
+/* The model that the settings name, with progress on a terminal; --template replaces its chat template. */
+enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err);
+/* What the settings say about running; STATUS_USAGE for values that no engine could take. */
+enum status shell_engine_options(const struct settings *s, struct ingot_engine_options *out, struct error *err);
+/* Both, and with -v what was chosen and why. parallel: sequences that run together. */
+enum status shell_engine(const struct settings *s, const char *name, int parallel, struct ingot_model **model, struct ingot_engine **engine,
+                         struct error *err);
+/* The model's sampling defaults with the settings over them. bias: [s->logit_bias.count] of the caller. */
+struct ingot_bias;
+enum status shell_request(const struct settings *s, const struct ingot_model *model, struct ingot_bias *bias,
+                          struct ingot_request_options *out, struct error *err);
+
+/* A JSON list of ids, or a list of such lists, from a file ("-": stdin): sequences one after another in *ids, their lengths in
+ * *lengths. Both in the arena. */
+enum status shell_read_ids(struct arena *arena, const char *path, int32_t **ids, size_t **lengths, size_t *count, struct error *err);
+
+/* Text of a model on its way to stdout: on a terminal without control characters (R23). */
+void shell_print(const char *text, size_t size);
+
+/* Ctrl-C sets a flag instead of ending the program; a second one within the same wait ends it. */
+void interrupt_catch(void);
+bool interrupt_seen(void);
+void interrupt_clear(void);
+
 /* Reads lines of stdin for --jsonl: *line lives until the next call. *end is set behind the last. Lines over limit bytes
  * are STATUS_BAD_INPUT for that line alone: the rest of it is skipped. */
 struct line_reader {
