@@ -35,10 +35,39 @@ static enum status fail(struct parser *p, const char *what)
 
 static enum status no_memory(struct parser *p) { return error_memory(p->err, "a JSON document"); }
 
-static void skip_space(struct parser *p)
+/* Indented files are mostly blanks: eight at a time. */
+static void skip_blanks(struct parser *p)
 {
-    while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t'))
-        p->at++;
+    uint64_t word;
+    do {
+        while (p->end - p->at >= 8 && (memcpy(&word, p->at, 8), word == 0x2020202020202020u))
+            p->at += 8;
+        while (p->at < p->end && *p->at == ' ')
+            p->at++;
+    } while (p->at < p->end && (*p->at == '\n' || *p->at == '\r' || *p->at == '\t') && p->at++);
+}
+
+static inline void skip_space(struct parser *p)
+{
+    if (p->at < p->end && (unsigned char)*p->at <= ' ')
+        skip_blanks(p);
+}
+
+/* First byte of s that a string may not hold as it is: a quote, a backslash, a control character. */
+static inline const char *plain_end(const char *s, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    uint64_t w;
+    for (; end - s >= 8; s += 8) {
+        memcpy(&w, s, 8);
+        uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\';
+        uint64_t hit = (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w)) & high;
+        if (hit)
+            return s + (__builtin_ctzll(hit) >> 3); /* borrows only spoil what lies behind the first hit */
+    }
+    while (s < end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
+        s++;
+    return s;
 }
 
 static bool push(struct parser *p, const struct json_member *m)
@@ -71,9 +100,7 @@ static int hex4(const char *s)
 /* The string at p->at (behind its opening quote). Without escapes it stays where it is. */
 static enum status parse_string(struct parser *p, const char **text, uint32_t *size)
 {
-    const char *start = p->at, *s = start;
-    while (s < p->end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
-        s++;
+    const char *start = p->at, *s = plain_end(start, p->end);
     if (s < p->end && *s == '"') {
         *text = start;
         *size = (uint32_t)(s - start);
@@ -372,6 +399,16 @@ bool json_int(const struct json *v, int64_t *out)
     char text[32];
     if (!v || v->kind != JSON_NUMBER || v->size >= sizeof text)
         return false;
+    if (v->size <= 18 && v->text[0] != '-') { /* a plain number, which cannot overflow */
+        int64_t value = 0;
+        for (uint32_t i = 0; i < v->size; i++) {
+            if (v->text[i] < '0' || v->text[i] > '9')
+                return false;
+            value = value * 10 + (v->text[i] - '0');
+        }
+        *out = value;
+        return true;
+    }
     memcpy(text, v->text, v->size);
     text[v->size] = 0;
     char *end;

@@ -8,20 +8,18 @@
 
 /* ---- the table of merges ---------------------------------------------------------------------------------------------- */
 
-/* The joined text is mostly the next new token of the vocabulary or the one just found, because files list both in the
- * same order: a comparison instead of a look-up. */
-static int32_t find_joined(const struct bpe *b, int32_t left, int32_t right, const char *text, size_t size)
+/* The joined text is mostly the token found last or the one behind it, because files list both in the same order: a
+ * comparison instead of a look-up. */
+static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
 {
-    const struct vocabulary *v = b->vocabulary;
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -1;
-    (void)left, (void)right;
-    for (int32_t guess = last; last >= 0 && guess <= last + 1; guess++) {
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : INT32_MAX - 1;
+    for (int32_t guess = last; guess <= last + 1; guess++) {
         size_t n;
-        const char *t = vocabulary_text(v, guess, &n);
-        if (t && n == size && memcmp(t, text, n) == 0)
+        const char *t = vocabulary_text(b->vocabulary, guess, &n);
+        if (t && n == size && same_text(t, text, n))
             return guess;
     }
-    return vocabulary_find(v, text, size);
+    return vocabulary_find(b->vocabulary, text, size);
 }
 
 static enum status unknown(const char *text, size_t size, struct error *err)
@@ -29,34 +27,48 @@ static enum status unknown(const char *text, size_t size, struct error *err)
     return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
 }
 
-enum status bpe_add_merge(struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size, struct error *err)
+static enum status add_merge(struct bpe *b, const struct merge_text *text, int32_t left, int32_t right, struct error *err)
 {
-    if (b->merge_count == b->merge_capacity) {
-        uint32_t capacity = b->merge_capacity ? b->merge_capacity * 2 : 1024;
-        struct merge *merges = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *merges) : NULL;
-        if (!merges)
-            return error_memory(err, "the merges");
-        b->merges = merges;
-        b->merge_capacity = capacity;
-    }
-    struct merge m = {vocabulary_find(b->vocabulary, left, left_size), vocabulary_find(b->vocabulary, right, right_size), -1};
-    if (m.left < 0 || m.right < 0)
-        return m.left < 0 ? unknown(left, left_size, err) : unknown(right, right_size, err);
     size_t drop = b->prefix.size; /* the right half loses its mark as a continuation */
-    if (right_size < drop)
-        return error_set(err, STATUS_BAD_INPUT, "merges: \"%s\" is shorter than continuing_subword_prefix", QUOTE(right, right_size));
+    if (left < 0 || right < 0)
+        return left < 0 ? unknown(text->left, text->left_size, err) : unknown(text->right, text->right_size, err);
+    if (text->right_size < drop)
+        return error_set(err, STATUS_BAD_INPUT, "merges: \"%s\" is shorter than continuing_subword_prefix", QUOTE(text->right, text->right_size));
     char small[256], *joined = small;
-    size_t size = left_size + right_size - drop;
+    size_t size = text->left_size + text->right_size - drop;
     if (size > sizeof small && !(joined = malloc(size)))
         return error_memory(err, "the merges");
-    memcpy(joined, left, left_size);
-    memcpy(joined + left_size, right + drop, right_size - drop);
-    m.result = find_joined(b, m.left, m.right, joined, size);
-    enum status status = m.result < 0 ? unknown(joined, size, err) : STATUS_OK;
+    memcpy(joined, text->left, text->left_size);
+    memcpy(joined + text->left_size, text->right + drop, text->right_size - drop);
+    int32_t result = find_joined(b, joined, size);
+    enum status status = result < 0 ? unknown(joined, size, err) : STATUS_OK;
     if (joined != small)
         free(joined);
     if (!status)
-        b->merges[b->merge_count++] = m;
+        b->merges[b->merge_count++] = (struct merge){left, right, result};
+    return status;
+}
+
+enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
+{
+    if (b->merge_capacity - b->merge_count < count) {
+        uint32_t capacity = b->merge_capacity ? b->merge_capacity * 2 : 1024;
+        struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
+        if (!list)
+            return error_memory(err, "the merges");
+        b->merges = list;
+        b->merge_capacity = capacity;
+    }
+    const struct vocabulary *v = b->vocabulary;
+    uint64_t hashes[MERGE_BATCH][2];
+    for (size_t i = 0; i < count; i++) {
+        hashes[i][0] = vocabulary_hash(v, merges[i].left, merges[i].left_size);
+        hashes[i][1] = vocabulary_hash(v, merges[i].right, merges[i].right_size);
+    }
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = add_merge(b, &merges[i], vocabulary_find_hashed(v, merges[i].left, merges[i].left_size, hashes[i][0]),
+                           vocabulary_find_hashed(v, merges[i].right, merges[i].right_size, hashes[i][1]), err);
     return status;
 }
 
@@ -68,8 +80,10 @@ static enum status index_merges(struct bpe *b, struct error *err)
         return error_memory(err, "the merges");
     b->mask = n - 1;
     b->seed = hash_seed();
+    enum { AHEAD = 16 };
     for (uint32_t rank = 0; rank < b->merge_count; rank++) {
-        const struct merge *m = &b->merges[rank];
+        const struct merge *m = &b->merges[rank], *later = rank + AHEAD < b->merge_count ? m + AHEAD : m;
+        __builtin_prefetch(&b->slots[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
         uint64_t h = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed);
         size_t i = (size_t)h & b->mask;
         for (; b->slots[i].entry; i = (i + 1) & b->mask) {

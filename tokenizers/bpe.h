@@ -54,8 +54,14 @@ struct bpe_work {
 };
 void bpe_work_free(struct bpe_work *w);
 
-/* A merge of the file, in rank order. The vocabulary must be indexed. STATUS_BAD_INPUT names an unknown token. */
-enum status bpe_add_merge(struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size, struct error *err);
+/* Merges of the file, in rank order. The vocabulary must be indexed. STATUS_BAD_INPUT names an unknown token. Faster
+ * with many at once (up to MERGE_BATCH): their look-ups wait for memory together. */
+struct merge_text {
+    const char *left, *right;
+    size_t left_size, right_size;
+};
+enum { MERGE_BATCH = 32 };
+enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err);
 /* Builds the tables; unk: the unknown token's text or NULL. */
 enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err);
 void bpe_free(struct bpe *b);

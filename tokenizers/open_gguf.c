@@ -137,14 +137,19 @@ static enum status read_merges(struct file *f)
     if (!status && !merges)
         status = error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges is missing");
     uint64_t at = 0, size;
-    for (uint64_t i = 0; !status && i < merges->count; i++) {
-        const char *text = meta_next_string(merges, &at, &size);
-        const char *blank = size > 1 ? memchr(text + 1, ' ', size - 1) : NULL;
-        if (!blank)
-            return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges: entry %llu, \"%s\", must have two parts", (unsigned long long)i,
-                             QUOTE(text, size));
-        size_t left = (size_t)(blank - text);
-        if ((status = bpe_add_merge(&f->t->bpe, text, left, blank + 1, size - left - 1, f->err)))
+    for (uint64_t i = 0; !status && i < merges->count;) {
+        struct merge_text batch[MERGE_BATCH];
+        size_t n = 0;
+        for (; n < MERGE_BATCH && i < merges->count; n++, i++) {
+            const char *text = meta_next_string(merges, &at, &size);
+            const char *blank = size > 1 ? memchr(text + 1, ' ', size - 1) : NULL;
+            if (!blank)
+                return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges: entry %llu, \"%s\", must have two parts",
+                                 (unsigned long long)i, QUOTE(text, size));
+            size_t left = (size_t)(blank - text);
+            batch[n] = (struct merge_text){text, blank + 1, left, size - left - 1};
+        }
+        if ((status = bpe_add_merges(&f->t->bpe, batch, n, f->err)))
             error_prefix(f->err, "tokenizer.ggml");
     }
     return status;

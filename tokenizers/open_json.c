@@ -115,9 +115,14 @@ enum status open_bpe(struct opening *o, const struct json *v)
     enum status status = good ? vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err) : STATUS_BAD_INPUT;
     const char *at = str_text(&o->merges->texts);
     const uint32_t *size = o->merges->sizes;
-    for (size_t i = 0; i + 1 < o->merges->count && !status; i += 2) {
-        status = bpe_add_merge(b, at, size[i], at + size[i], size[i + 1], o->err);
-        at += size[i] + size[i + 1];
+    for (size_t i = 0; i < o->merges->count && !status;) {
+        struct merge_text batch[MERGE_BATCH];
+        size_t n = 0;
+        for (; n < MERGE_BATCH && i < o->merges->count; n++, i += 2) {
+            batch[n] = (struct merge_text){at, at + size[i], size[i], size[i + 1]};
+            at += size[i] + size[i + 1];
+        }
+        status = bpe_add_merges(b, batch, n, o->err);
     }
     if (!status)
         status = bpe_finish(b, &unk, o->err);

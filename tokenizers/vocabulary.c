@@ -54,16 +54,15 @@ enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, 
 }
 
 /* The slot that holds the text, or the empty one where it belongs. */
-static struct hash_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, uint32_t *tag)
+static struct hash_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, uint64_t h)
 {
-    uint64_t h = hash_text(text, size, v->seed);
-    *tag = (uint32_t)(h >> 32);
+    uint32_t tag = (uint32_t)(h >> 32);
     for (size_t i = (size_t)h & v->mask;; i = (i + 1) & v->mask) {
         struct hash_slot *s = &v->slots[i];
         if (!s->entry)
             return s;
         uint32_t e = s->entry - 1;
-        if (s->tag == *tag && v->start[e + 1] - v->start[e] == size && memcmp(v->texts.data + v->start[e], text, size) == 0)
+        if (s->tag == tag && v->start[e + 1] - v->start[e] == size && same_text(v->texts.data + v->start[e], text, size))
             return s;
     }
 }
@@ -79,10 +78,10 @@ static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice
     for (uint32_t e = 0; e < v->count; e++) {
         size_t size;
         const char *text = vocabulary_entry(v, e, &size);
-        uint32_t tag;
-        struct hash_slot *s = slot_of(v, text, size, &tag);
+        uint64_t h = hash_text(text, size, v->seed);
+        struct hash_slot *s = slot_of(v, text, size, h);
         if (!s->entry)
-            *s = (struct hash_slot){tag, e + 1};
+            *s = (struct hash_slot){(uint32_t)(h >> 32), e + 1};
         else if (twice == TWICE_REFUSED)
             return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" occurs twice", QUOTE(text, size));
     }
@@ -148,10 +147,14 @@ void vocabulary_free(struct vocabulary *v)
 
 int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size)
 {
-    uint32_t tag;
+    return vocabulary_find_hashed(v, text, size, hash_text(text, size, v->seed));
+}
+
+int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash)
+{
     if (size > v->longest)
         return -1;
-    const struct hash_slot *s = slot_of(v, text, size, &tag);
+    const struct hash_slot *s = slot_of(v, text, size, hash);
     return s->entry ? v->ids[s->entry - 1] : -1;
 }
 

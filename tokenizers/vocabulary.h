@@ -37,6 +37,14 @@ void vocabulary_free(struct vocabulary *v);
 
 /* -1 if there is none. */
 int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size);
+/* The same in two steps, for who looks up many: the hash, which also fetches the slot's cache line, then the text. */
+int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash);
+static inline uint64_t vocabulary_hash(const struct vocabulary *v, const char *text, size_t size)
+{
+    uint64_t h = hash_text(text, size, v->seed);
+    __builtin_prefetch(&v->slots[(size_t)h & v->mask]);
+    return h;
+}
 /* NULL for a hole. */
 const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size);
 
