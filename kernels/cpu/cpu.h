@@ -31,7 +31,8 @@ struct input {
     int64_t float_stride;
     int8_t *q, *nibble;   /* [row][padded] */
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
-    float *s16;           /* [row][padded / 16]: scale * sum of q, for minimums of 16 weights */
+    float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
+    float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
     uint8_t *p8;          /* [tile][padded / 4][PACK_ROWS][4] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
