@@ -1,9 +1,11 @@
 #include "tokenizers/pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <limits.h>
 #include <pcre2.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "tokenizers/unicode.h"
 
 /* The classes as Oniguruma has them, to stand inside brackets. PCRE2's own \s takes U+180E in, its \w leaves marks out,
@@ -170,7 +172,7 @@ enum status pattern_regex(struct pattern *p, const char *regex, size_t size, str
         pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
         /* Ruby's ^ and $ hold at every line */
         p->code = pcre2_compile((PCRE2_SPTR)str_text(&translated), translated.size,
-                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &number, &offset, context);
+                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &number, &offset, context);
         if (!p->code) {
             char words[120];
             pcre2_get_error_message(number, (PCRE2_UCHAR *)words, sizeof words);
@@ -249,6 +251,43 @@ static enum status find_literal(const struct pattern *p, const char *text, size_
     return STATUS_OK;
 }
 
+static enum status too_slow(const struct pattern *p, const char *words, struct error *err)
+{
+    return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer takes too many steps on this text (%s)",
+                     QUOTE(p->source.data, p->source.size), words);
+}
+
+/* PCRE2 counts its own steps, but not characters that a repeated class runs over: a pattern that tries every start and
+ * reads to the end from each is quadratic without ever reaching a limit. So searches go in windows of starts, and the
+ * clock is looked at between them. The bound is far above what any published tokenizer takes. */
+static bool in_time(struct pattern_run *run, size_t size)
+{
+    if (!run->started)
+        run->started = clock_ns();
+    return ++run->calls % 16 || clock_ns() - run->started < 5000000000 + (int64_t)size * 5000;
+}
+
+/* One search over starts from `from` to the end, window by window. Returns PCRE2's result, or OUT_OF_TIME. */
+enum { OUT_OF_TIME = INT_MIN };
+
+static int search(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from)
+{
+    enum { STEPS = 1 << 26 }; /* starts x bytes to the end: at most about 0.1 s a window */
+    for (;;) {
+        size_t rest = size - from, window = STEPS / (rest + 1) + 16;
+        size_t last = rest > window ? from + window : size;
+        while (last < size && ((unsigned char)text[last] & 0xC0) == 0x80)
+            last++;
+        if (!in_time(run, size))
+            return OUT_OF_TIME;
+        pcre2_set_offset_limit(run->context, last);
+        int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->data, run->context);
+        if (n != PCRE2_ERROR_NOMATCH || last == size)
+            return n;
+        from = last;
+    }
+}
+
 enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
                          size_t *start, size_t *end, struct error *err)
 {
@@ -262,14 +301,15 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
         if (status)
             return status;
     }
-    int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->data, run->context);
+    int n = search(p, run, text, size, from);
     if (n == PCRE2_ERROR_NOMATCH)
         return STATUS_OK;
+    if (n == OUT_OF_TIME)
+        return too_slow(p, "out of time", err);
     if (n < 0) {
         char words[120];
         pcre2_get_error_message(n, (PCRE2_UCHAR *)words, sizeof words);
-        return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer takes too many steps on this text (%s)",
-                         QUOTE(p->source.data, p->source.size), words);
+        return too_slow(p, words, err);
     }
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(run->data);
     *found = true;

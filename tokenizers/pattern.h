@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/json.h"
 #include "base/status.h"
@@ -26,6 +27,8 @@ struct pattern_run {
     struct pcre2_real_match_data_8 *data;
     struct pcre2_real_match_context_8 *context;
     struct pcre2_real_jit_stack_8 *stack;
+    int64_t started; /* clock_ns() of the first call */
+    uint32_t calls;
 };
 void pattern_run_free(struct pattern_run *run);
 
