@@ -1,0 +1,17 @@
+/* The functions of kernels/formats/X.c, declared from formats.def. */
+#ifndef KERNELS_FORMATS_FORMATS_H
+#define KERNELS_FORMATS_FORMATS_H
+
+#include <stdint.h>
+
+#define WITH_0(name)
+#define WITH_1(name) void name##_encode(const float *values, unsigned char *bytes, int64_t count);
+#define FORMAT(id, name, encode)                                              \
+    void name##_decode(const unsigned char *bytes, float *values, int64_t count); \
+    WITH_##encode(name)
+#include "kernels/formats/formats.def"
+#undef FORMAT
+#undef WITH_0
+#undef WITH_1
+
+#endif

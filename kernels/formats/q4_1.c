@@ -1,0 +1,14 @@
+/* Q4_1: 32 weights in 20 bytes: f16 d | f16 m | 16 bytes as in Q4_0. w = d * q + m. */
+#include "kernels/formats/formats.h"
+#include "kernels/formats/small.h"
+
+void q4_1_decode(const unsigned char *bytes, float *values, int64_t count)
+{
+    for (; count > 0; count -= 32, bytes += 20, values += 32) {
+        float d = load_half(bytes), m = load_half(bytes + 2);
+        for (int j = 0; j < 16; j++) {
+            values[j] = d * (float)(bytes[4 + j] & 15) + m;
+            values[j + 16] = d * (float)(bytes[4 + j] >> 4) + m;
+        }
+    }
+}

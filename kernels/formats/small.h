@@ -1,0 +1,92 @@
+/* Little-endian loads and the conversions between 16-bit floats and float32; private to kernels/. */
+#ifndef KERNELS_FORMATS_SMALL_H
+#define KERNELS_FORMATS_SMALL_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint16_t load_u16(const unsigned char *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t load_u32(const unsigned char *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline float float_of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t bits_of_float(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+/* IEEE half: s eeeee mmmmmmmmmm. Moving the 15 bits to float32's place leaves an exponent that is 112 too small; one
+ * multiplication by 2^112 mends it for normal and subnormal halves alike. Infinity and NaN keep the top exponent. */
+static inline float half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7FFF) << 13;
+    if (rest >= (0x7C00u << 13))
+        return float_of_bits(sign | 0x7F800000u | (rest & 0x007FFFFFu));
+    return float_of_bits(sign | bits_of_float(float_of_bits(rest) * 0x1p112f));
+}
+
+/* Round to nearest, ties to even; overflow becomes infinity; NaN stays a (quiet) NaN. */
+static inline uint16_t float_to_half(float f)
+{
+    uint32_t bits = bits_of_float(f), sign = bits >> 16 & 0x8000, size = bits & 0x7FFFFFFF;
+    if (size > 0x7F800000)
+        return (uint16_t)(sign | 0x7E00 | (size >> 13 & 0x3FF));
+    if (size >= 0x477FF000) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7C00);
+    if (size < 0x38800000) { /* below 2^-14: adding 0.5 leaves the subnormal's bits at the bottom, rounded */
+        float shifted = float_of_bits(size) + 0.5f;
+        return (uint16_t)(sign | (bits_of_float(shifted) - 0x3F000000));
+    }
+    size += 0xFFF + (size >> 13 & 1);
+    return (uint16_t)(sign | ((size - 0x38000000) >> 13));
+}
+
+/* bfloat16 is the upper half of a float32. */
+static inline float bf16_to_float(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
+
+static inline uint16_t float_to_bf16(float f)
+{
+    uint32_t bits = bits_of_float(f);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)
+        return (uint16_t)(bits >> 16 | 0x40); /* rounding must not turn a NaN into infinity */
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
+
+/* The 12 bytes of Q4_K and Q5_K: 6-bit scales and minimums of 8 sub-blocks.
+ *   bytes 0-3: low six bits scale 0-3, top two bits: bits 4-5 of scale 4-7
+ *   bytes 4-7: low six bits min 0-3,   top two bits: bits 4-5 of min 4-7
+ *   bytes 8-11: low nibble scale 4-7, high nibble min 4-7 */
+static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsigned char min[8])
+{
+    for (int j = 0; j < 4; j++) {
+        scale[j] = s[j] & 63;
+        min[j] = s[j + 4] & 63;
+        scale[j + 4] = (unsigned char)((s[j + 8] & 15) | s[j] >> 6 << 4);
+        min[j + 4] = (unsigned char)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
+    }
+}
+
+/* What the 4-bit codes of IQ4_NL and IQ4_XS stand for. */
+#define IQ4_VALUES {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+
+#endif

@@ -1,0 +1,227 @@
+/* The contract between models, engine and backends: weight views, programs, batches, state.
+ *
+ * A model family writes a `program` once: a flat list of operations over weights, buffers and state. A backend
+ * compiles it and runs steps. Each step takes one ragged batch: prompt pieces and single tokens of many sequences
+ * together. No operation asks the host. No family touches numbers; no backend knows a family. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/files/tensors.h"
+#include "base/status.h"
+
+/* ---- weights -------------------------------------------------------------------------------------------------------- */
+
+enum weight_owner { WEIGHT_MAPPED, WEIGHT_DERIVED };
+
+/* A view of a matrix [out, in] (a vector is [1, n]); it never owns bytes. Slices of fused tensors, expert stacks,
+ * transposed storage and companions of a quantisation scheme are fields, so they need no special path. */
+struct weight {
+    const char *name;    /* as the file has it, for messages */
+    int id;              /* index in the program: stable, what adapters refer to */
+    enum storage format; /* what `data` holds */
+    int64_t out, in;
+    const unsigned char *data; /* row 0; no alignment is promised */
+    int64_t row_bytes;         /* from one row to the next */
+    const unsigned char *scales, *zeros; /* companions of schemes that store them apart; else NULL */
+    const int32_t *permutation;          /* order of the input channels (act-order); else NULL */
+    bool transposed;                     /* stored [in, out] */
+    int experts;                         /* stacked matrices of one shape; 1 for an ordinary weight */
+    int64_t expert_bytes;
+    int shard_axis;                      /* -1 whole, 0 rows, 1 columns are split over ranks */
+    enum weight_owner owner;
+};
+
+/* ---- programs ------------------------------------------------------------------------------------------------------- */
+
+enum op_kind {
+#define OP(kind, name) OP_##kind,
+#include "kernels/ops.def"
+#undef OP
+    OP_COUNT
+};
+extern const char *const op_names[OP_COUNT];
+
+enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2, ACT_QUICK_GELU, ACT_SIGMOID, ACT_TANH };
+
+/* Rotary embedding: pair i of a head turns by position * inverse_frequency[i], its length by magnitude. */
+struct rope {
+    int dims;                        /* rotated values per head: 2 * pairs; the rest of the head passes */
+    bool interleaved;                /* pairs are (2i, 2i+1) instead of (i, i + dims/2) */
+    const float *inverse_frequency;  /* [dims/2], scaling (linear, llama3, yarn) applied */
+    float magnitude;                 /* of cos and sin (yarn's attention factor), 1 otherwise */
+    /* dynamic NTK: beyond `original` positions the base grows with the row's own position; 0: not used */
+    int64_t original;
+    double base, factor;
+};
+
+/* cos and sin (times magnitude) of every pair at a position; the one place that knows dynamic scaling.
+ * cosine, sine: [dims/2]. Angles are computed in float32 as the checkpoints' own code does. */
+void rope_angles(const struct rope *rope, int64_t position, float *cosine, float *sine);
+
+/* Groups of layers whose state has one shape and one length. */
+enum state_kind { STATE_PAGED, STATE_RECURRENT };
+struct state_group {
+    enum state_kind kind;
+    int layers;            /* layers that have a slot in it: op.layer < layers */
+    int heads, k_dim, v_dim; /* PAGED: kv heads and values per head */
+    int window;            /* PAGED: tokens a query sees, itself included; 0: all */
+    bool v_in_k;           /* PAGED: V is the first v_dim values of K (latent attention) */
+    int64_t values;        /* RECURRENT: floats per layer */
+};
+
+enum mask { MASK_CAUSAL, MASK_FULL };
+enum buffer_rows { ROWS_ALL, ROWS_WANTED };
+
+struct buffer {
+    const char *name;
+    int64_t width;          /* values per row */
+    enum buffer_rows rows;  /* one row per batch row, or per wanted row */
+};
+
+/* One operation. Buffers, weights and groups are indices into the program, -1: none. */
+struct op {
+    enum op_kind kind;
+    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
+    int w, b;        /* weight, bias */
+    int group, layer;
+    int heads, head_dim; /* ROPE, ATTEND: of x; NORM: head_dim > 0 normalises every head_dim values on their own */
+    float epsilon;   /* NORM */
+    float scale;     /* EMBED, ADD, SCALE, ATTEND */
+    float cap;       /* SCALE; ATTEND: scores = cap * tanh(scores / cap) before the mask; 0: none */
+    float offset;    /* NORM: w + offset (Gemma's 1 + w) */
+    bool centred;    /* NORM: layer norm */
+    enum activation activation;
+    enum mask mask;
+    int rope;        /* ROPE: index of struct rope */
+};
+
+struct output {
+    const char *name; /* "logits", "hidden" */
+    int buffer;
+};
+
+struct program {
+    struct arena *arena; /* owner of all lists; belongs to the model */
+    struct op *ops;
+    int op_count;
+    struct buffer *buffers;
+    int buffer_count;
+    struct weight *weights;
+    int weight_count;
+    struct rope *ropes;
+    int rope_count;
+    struct state_group *groups;
+    int group_count;
+    struct output outputs[4];
+    int output_count;
+    int64_t vocab; /* rows of the embedding: token ids are below it */
+    bool failed;   /* memory ran out while it was written; program_check reports it */
+};
+
+/* Writing a program: each returns the new index (or appends an operation). Memory running out is remembered. */
+int program_buffer(struct program *p, const char *name, int64_t width, enum buffer_rows rows);
+int program_weight(struct program *p, const struct weight *w);
+int program_rope(struct program *p, const struct rope *r);
+int program_group(struct program *p, const struct state_group *g);
+struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1, scale 1; never NULL */
+void program_output(struct program *p, const char *name, int buffer);
+int program_find_output(const struct program *p, const char *name); /* buffer, or -1 */
+
+/* Shapes of every operation against its weights, buffers and groups: a wrong program is our mistake, a weight that
+ * does not fit is the file's; both are told by name. Run once before compiling. */
+enum status program_check(const struct program *p, struct error *err);
+
+/* ---- batches -------------------------------------------------------------------------------------------------------- */
+
+enum { BLOCK_TOKENS = 16 }; /* tokens in one block of paged state */
+
+struct batch_row {
+    int32_t token;          /* below program.vocab, or -1: `embedding` holds the row */
+    const float *embedding; /* [width of EMBED's output] */
+    int64_t position;       /* for ROPE; the cache slot is cached + index within the sequence */
+    int32_t sequence;
+};
+
+struct batch_sequence {
+    int32_t first_row, rows;       /* its rows are consecutive */
+    int64_t cached;                /* tokens in the cache before this step */
+    const int32_t *const *blocks;  /* [group] -> block ids, covering cached + rows tokens (blocks left behind by a window: -1) */
+    int32_t adapter;               /* -1: none */
+};
+
+struct batch {
+    int32_t rows, sequences, wanted;
+    const struct batch_row *row;
+    const struct batch_sequence *sequence;
+    const int32_t *wanted_rows; /* ascending rows whose outputs are asked for */
+};
+
+/* ---- backends ------------------------------------------------------------------------------------------------------- */
+
+struct compile_options {
+    int threads;                /* of the compute team; 0: all cores */
+    int32_t max_rows;           /* bound on batch.rows */
+    int32_t max_wanted;         /* bound on batch.wanted */
+    int32_t max_sequences;
+    int64_t max_context;        /* bound on cached + rows */
+    enum storage k_type, v_type; /* of paged state: F32, F16, BF16 */
+    bool deterministic;         /* the same bits for a row whatever else is in the batch */
+};
+
+/* What compiling would allocate, known before anything is: the planner's numbers. */
+struct compile_sizes {
+    uint64_t scratch_bytes;  /* buffers, packed activations, everything but state and weights */
+    uint64_t block_bytes[8]; /* [group]: one block (BLOCK_TOKENS tokens, all layers of the group); RECURRENT: one slot */
+};
+
+/* The engine's memory for state, handed to every step: pool[group] + block id * block_bytes[group]. */
+struct state_memory {
+    unsigned char *pool[8];
+};
+
+struct compiled;
+
+struct backend {
+    const char *name;
+    enum status (*sizes)(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
+    /* The program must outlive the result. STATUS_BAD_INPUT names a weight whose format has no kernel. */
+    enum status (*compile)(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err);
+    /* Runs one batch. output: a buffer that is one of the program's outputs, or -1: only the state is written. result[i]
+     * is the output buffer's row of wanted row i: [wanted, width], valid until the next step.
+     * One step at a time per compiled program. NaN or infinite results are returned as they are; the engine looks. */
+    enum status (*step)(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,
+                        const float **result, struct error *err);
+    /* Paged state in canonical order [layer][head][k_dim] then [layer][head][v_dim] of one token in a block, as float32:
+     * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. */
+    void (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out);
+    void (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in);
+    /* One line for -v: instruction set, threads, which kernel serves which weight format. */
+    void (*describe)(const struct compiled *c, char *out, size_t size);
+    void (*free)(struct compiled *c);
+};
+
+/* The plain truth: one operation after the other, float with double sums, K and V in float32 unless asked otherwise. */
+extern const struct backend backend_reference;
+/* The CPU with the best instruction set of this machine, at most what INGOT_ISA names. NULL with words in err when the
+ * processor lacks what the build needs (AVX2 on x86-64). */
+const struct backend *backend_cpu(struct error *err);
+const char *cpu_isa_name(void); /* "avx512-vnni", "avx2", "neon", "scalar" ... */
+
+/* ---- formats -------------------------------------------------------------------------------------------------------- */
+
+/* One storage format (kernels/formats/X.c, a line in formats.def): how its bytes read and how floats become bytes. */
+struct format {
+    enum storage storage;
+    /* count values (whole blocks) */
+    void (*decode)(const unsigned char *bytes, float *values, int64_t count);
+    void (*encode)(const float *values, unsigned char *bytes, int64_t count); /* NULL: cannot be written */
+};
+/* NULL where no kernel reads this storage type. */
+const struct format *format_find(enum storage storage);
+
+#endif

@@ -1,0 +1,181 @@
+/* Writing and checking programs. */
+#include "kernels/ops.h"
+
+#include <string.h>
+
+const char *const op_names[OP_COUNT] = {
+#define OP(kind, name) #name,
+#include "kernels/ops.def"
+#undef OP
+};
+
+/* Appends one element to a list in the program's arena; lists double, the old copy stays in the arena. */
+static void *append(struct program *p, void *list, int *count, size_t size)
+{
+    if ((*count & (*count - 1)) == 0) { /* a power of two: full */
+        size_t capacity = *count ? (size_t)*count * 2 : 1;
+        void *bigger = arena_array(p->arena, capacity, size);
+        if (!bigger) {
+            p->failed = true;
+            return NULL;
+        }
+        if (*count)
+            memcpy(bigger, list, (size_t)*count * size);
+        list = bigger;
+    }
+    ++*count;
+    return list;
+}
+
+#define APPEND(p, list, count, element)                                   \
+    do {                                                                  \
+        void *grown = append((p), (p)->list, &(p)->count, sizeof *(p)->list); \
+        if (!grown)                                                       \
+            return 0;                                                     \
+        (p)->list = grown;                                                \
+        (p)->list[(p)->count - 1] = (element);                            \
+        return (p)->count - 1;                                            \
+    } while (0)
+
+int program_buffer(struct program *p, const char *name, int64_t width, enum buffer_rows rows)
+{
+    struct buffer b = {name, width, rows};
+    APPEND(p, buffers, buffer_count, b);
+}
+
+int program_weight(struct program *p, const struct weight *w)
+{
+    struct weight copy = *w;
+    copy.id = p->weight_count;
+    APPEND(p, weights, weight_count, copy);
+}
+
+int program_rope(struct program *p, const struct rope *r) { APPEND(p, ropes, rope_count, *r); }
+
+int program_group(struct program *p, const struct state_group *g) { APPEND(p, groups, group_count, *g); }
+
+struct op *program_add(struct program *p, enum op_kind kind)
+{
+    static _Thread_local struct op nowhere; /* where writes go once memory ran out */
+    const struct op fresh = {.kind = kind, .x = -1, .z = -1, .y = -1, .w = -1, .b = -1, .group = -1, .scale = 1, .rope = -1};
+    void *grown = append(p, p->ops, &p->op_count, sizeof *p->ops);
+    if (!grown) {
+        nowhere = fresh;
+        return &nowhere;
+    }
+    p->ops = grown;
+    p->ops[p->op_count - 1] = fresh;
+    return &p->ops[p->op_count - 1];
+}
+
+void program_output(struct program *p, const char *name, int buffer)
+{
+    if (p->output_count < (int)(sizeof p->outputs / sizeof *p->outputs))
+        p->outputs[p->output_count++] = (struct output){name, buffer};
+    else
+        p->failed = true;
+}
+
+int program_find_output(const struct program *p, const char *name)
+{
+    for (int i = 0; i < p->output_count; i++)
+        if (strcmp(p->outputs[i].name, name) == 0)
+            return p->outputs[i].buffer;
+    return -1;
+}
+
+/* ---- checking ------------------------------------------------------------------------------------------------------- */
+
+struct check {
+    const struct program *p;
+    const struct op *op;
+    int at;
+    struct error *err;
+};
+
+static enum status wrong(struct check *c, const char *what)
+{
+    const char *name = (unsigned)c->op->kind < OP_COUNT ? op_names[c->op->kind] : "?";
+    return error_set(c->err, STATUS_FAILED, "program: operation %d (%s): %s", c->at, name, what);
+}
+
+static int64_t width(struct check *c, int buffer)
+{
+    return buffer >= 0 && buffer < c->p->buffer_count ? c->p->buffers[buffer].width : -1;
+}
+
+static enum status check_weight(struct check *c, int id, int64_t out, int64_t in)
+{
+    if (id < 0)
+        return STATUS_OK;
+    if (id >= c->p->weight_count)
+        return wrong(c, "no such weight");
+    const struct weight *w = &c->p->weights[id];
+    if (w->out != out || w->in != in)
+        return error_set(c->err, STATUS_BAD_INPUT, "%s: shape [%lld, %lld] where [%lld, %lld] is needed", QUOTE(w->name, strlen(w->name)),
+                         (long long)w->out, (long long)w->in, (long long)out, (long long)in);
+    return STATUS_OK;
+}
+
+static enum status check_op(struct check *c)
+{
+    const struct op *op = c->op;
+    int64_t x = width(c, op->x), y = width(c, op->y), z = width(c, op->z);
+    const struct state_group *g = op->group >= 0 && op->group < c->p->group_count ? &c->p->groups[op->group] : NULL;
+    enum status status = STATUS_OK;
+    switch (op->kind) {
+    case OP_EMBED:
+        return y < 0 || op->w < 0 ? wrong(c, "needs y and w") : check_weight(c, op->w, c->p->vocab, y);
+    case OP_NORM: {
+        int64_t n = op->head_dim ? op->head_dim : x;
+        if (x < 0 || x != y || n <= 0 || x % n)
+            return wrong(c, "x and y must have one width");
+        if (!(status = check_weight(c, op->w, 1, n)))
+            status = check_weight(c, op->b, 1, n);
+        return status;
+    }
+    case OP_LINEAR:
+        if (x < 0 || y < 0 || op->w < 0)
+            return wrong(c, "needs x, y and w");
+        if (!(status = check_weight(c, op->w, y, x)))
+            status = check_weight(c, op->b, 1, y);
+        return status;
+    case OP_ROPE:
+        if (op->rope < 0 || op->rope >= c->p->rope_count || x != (int64_t)op->heads * op->head_dim || c->p->ropes[op->rope].dims > op->head_dim)
+            return wrong(c, "x is not heads * head_dim, or it has no rope");
+        return STATUS_OK;
+    case OP_STORE:
+        if (!g || g->kind != STATE_PAGED || op->layer >= g->layers || x != (int64_t)g->heads * g->k_dim ||
+            (!g->v_in_k && z != (int64_t)g->heads * g->v_dim))
+            return wrong(c, "k or v does not fit its state group");
+        return STATUS_OK;
+    case OP_ATTEND:
+        if (!g || g->kind != STATE_PAGED || op->layer >= g->layers || op->heads % g->heads || op->head_dim != g->k_dim ||
+            x != (int64_t)op->heads * g->k_dim || y != (int64_t)op->heads * g->v_dim)
+            return wrong(c, "q does not fit its state group");
+        return STATUS_OK;
+    case OP_ADD:
+        return x < 0 || x != y || x != z ? wrong(c, "x, y, z must have one width") : STATUS_OK;
+    case OP_GATE:
+        return x < 0 || x != y || (op->z >= 0 && x != z) ? wrong(c, "x, y, z must have one width") : STATUS_OK;
+    case OP_SCALE:
+    case OP_SELECT:
+        return x < 0 || x != y ? wrong(c, "x and y must have one width") : STATUS_OK;
+    case OP_COUNT:
+        break;
+    }
+    return wrong(c, "unknown kind");
+}
+
+enum status program_check(const struct program *p, struct error *err)
+{
+    if (p->failed)
+        return error_memory(err, "the model's program");
+    for (int i = 0; i < p->op_count; i++) {
+        struct check c = {p, &p->ops[i], i, err};
+        enum status status = check_op(&c);
+        if (status)
+            return status;
+    }
+    return STATUS_OK;
+}

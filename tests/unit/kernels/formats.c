@@ -1,0 +1,97 @@
+/* Every storage format against values that independent decoders read, and the 16-bit floats bit by bit. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/formats/small.h"
+#include "kernels/ops.h"
+#include "format_vectors.h"
+
+static void check(enum storage storage, const char *name, const unsigned char *bytes, const float *expected, int64_t count)
+{
+    const struct format *f = format_find(storage);
+    cr_assert(f, "%s is not found", name);
+    float values[512];
+    for (int shift = 0; shift < 3; shift++) { /* data lies at any byte offset */
+        unsigned char moved[600];
+        size_t size = (size_t)count / (size_t)storage_types[storage].block_elements * (size_t)storage_types[storage].block_bytes;
+        memcpy(moved + shift, bytes, size);
+        f->decode(moved + shift, values, count);
+        for (int64_t i = 0; i < count; i++) /* a float32 product or difference rounds where the float64 one does not */
+            cr_assert(fabsf(values[i] - expected[i]) <= 1e-5f + 1e-6f * fabsf(expected[i]), "%s: value %d is %.9g, not %.9g", name, (int)i,
+                      (double)values[i], (double)expected[i]);
+    }
+}
+
+Test(formats, decode)
+{
+#define CHECK(name) check(STORAGE_##name, #name, name##_bytes, name##_values, sizeof name##_values / sizeof(float));
+    FORMAT_VECTORS(CHECK)
+}
+
+Test(formats, unknown)
+{
+    cr_assert_null(format_find(STORAGE_I64));
+    cr_assert_null(format_find(STORAGE_COUNT));
+    cr_assert_null(format_find(STORAGE_Q4_0)->encode);
+}
+
+Test(formats, half_by_hand)
+{
+    static const struct {
+        uint16_t half;
+        float value;
+    } cases[] = {{0x0000, 0},        {0x3C00, 1},        {0xC000, -2},         {0x7BFF, 65504},      {0x0001, 0x1p-24f},
+                 {0x03FF, 0x3FFp-24f}, {0x0400, 0x1p-14f}, {0x3555, 0x1.554p-2f}, {0x7C00, INFINITY}, {0xFC00, -INFINITY}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cr_assert_eq(half_to_float(cases[i].half), cases[i].value);
+        cr_assert_eq(float_to_half(cases[i].value), cases[i].half);
+    }
+    cr_assert(isnan(half_to_float(0x7E00)));
+    cr_assert(isnan(half_to_float(float_to_half(NAN))));
+}
+
+Test(formats, half_there_and_back)
+{
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = half_to_float((uint16_t)h);
+        if (!isnan(f))
+            cr_assert_eq(float_to_half(f), h, "half %04x", h);
+        float b = bf16_to_float((uint16_t)h);
+        if (!isnan(b))
+            cr_assert_eq(float_to_bf16(b), h, "bf16 %04x", h);
+    }
+}
+
+Test(formats, rounding_to_nearest_even)
+{
+    /* halfway between 1 and the next half is 1 + 2^-11: to the even one; a little more: up */
+    cr_assert_eq(float_to_half(1 + 0x1p-11f), 0x3C00);
+    cr_assert_eq(float_to_half(1 + 0x1.8p-10f), 0x3C02);
+    cr_assert_eq(float_to_half(1 + 0x1p-11f + 0x1p-20f), 0x3C01);
+    cr_assert_eq(float_to_half(65519), 0x7BFF);
+    cr_assert_eq(float_to_half(65520), 0x7C00);
+    cr_assert_eq(float_to_half(0x1p-25f), 0x0000);
+    cr_assert_eq(float_to_half(0x1.8p-25f), 0x0001);
+    cr_assert_eq(float_to_bf16(1 + 0x1p-8f), 0x3F80);
+    cr_assert_eq(float_to_bf16(1 + 0x1.8p-7f), 0x3F82);
+    cr_assert_eq(float_to_bf16(1 + 0x1p-8f + 0x1p-16f), 0x3F81);
+    cr_assert(isnan(bf16_to_float(float_to_bf16(float_of_bits(0x7F800001)))));
+}
+
+Test(formats, rope_plain_and_dynamic)
+{
+    float inverse[4] = {1, 0.1f, 0.01f, 0.001f}, cosine[4], sine[4];
+    struct rope r = {.dims = 8, .inverse_frequency = inverse, .magnitude = 2};
+    rope_angles(&r, 3, cosine, sine);
+    cr_assert_float_eq(cosine[1], 2 * cos(0.3), 1e-6);
+    cr_assert_float_eq(sine[2], 2 * sin(0.03), 1e-6);
+    r.original = 16, r.base = 10000, r.factor = 4, r.magnitude = 1;
+    rope_angles(&r, 15, cosine, sine); /* still inside the trained length */
+    cr_assert_float_eq(sine[3], sin(0.015), 1e-6);
+    rope_angles(&r, 31, cosine, sine);
+    double base = 10000 * pow(4.0 * 32 / 16 - 3, 8.0 / 6);
+    for (int i = 0; i < 4; i++)
+        cr_assert_float_eq(sine[i], sin(31 / pow(base, 2 * i / 8.0)), 2e-6);
+}
