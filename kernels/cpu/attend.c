@@ -134,8 +134,9 @@ static void finish(const struct compiled *c, const struct shape *s, const struct
     for (int32_t r = 0; r < p->rows; r++)
         for (int h = 0; h < p->heads; h++, out += s->wide, sum++) {
             float *y = c->buffer[s->op->y] + ((int64_t)(p->row + r) * s->op->heads + p->first_head + h) * s->g->v_dim;
+            float share = 1 / *sum;
             for (int i = 0; i < s->g->v_dim; i++)
-                y[i] = out[i] / *sum;
+                y[i] = out[i] * share;
         }
 }
 

@@ -81,7 +81,7 @@ enum { ATTEND_TOKENS = 128 }; /* tokens whose scores are computed before V is re
 
 static inline size_t attend_scratch_floats(int k_dim, int v_dim)
 {
-    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + (size_t)ATTEND_QUERIES * (size_t)(k_dim + 16) + 16 * (size_t)(k_dim + v_dim + 32) + 1024;
+    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (size_t)(k_dim + v_dim + 32);
 }
 
 /* ---- instruction sets -------------------------------------------------------------------------------------------------- */
