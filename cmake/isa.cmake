@@ -1,12 +1,18 @@
 # One folder per instruction set, compiled with its own flags; which one runs is chosen at run time (kernels/cpu/isa.def).
+# Files named *_bf16.c also use the bfloat16 dot product, which not every AVX-512 VNNI processor has.
 set(INGOT_ISA_SOURCES)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+  set(avx2_flags -mavx2 -mfma -mf16c -mbmi2)
+  set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mprefer-vector-width=512)
   file(GLOB avx2 CONFIGURE_DEPENDS kernels/cpu/avx2/*.c)
   file(GLOB avx512 CONFIGURE_DEPENDS kernels/cpu/avx512/*.c)
-  set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-mbmi2")
-  set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS
-    "-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx512bf16;-mavx512vbmi;-mprefer-vector-width=512")
-  list(APPEND INGOT_ISA_SOURCES ${avx2} ${avx512})
+  set(avx512_bf16 ${avx512})
+  list(FILTER avx512 EXCLUDE REGEX "_bf16\\.c$")
+  list(FILTER avx512_bf16 INCLUDE REGEX "_bf16\\.c$")
+  set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
+  set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+  set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${avx512_flags};-mavx512bf16")
+  list(APPEND INGOT_ISA_SOURCES ${avx2} ${avx512} ${avx512_bf16})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   file(GLOB neon CONFIGURE_DEPENDS kernels/cpu/neon/*.c)
   list(APPEND INGOT_ISA_SOURCES ${neon})

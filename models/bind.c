@@ -40,7 +40,7 @@ bool binder_has(struct binder *b, const struct weight_name *n, int layer)
     return tensor_find(b->m->tensors, name) != NULL;
 }
 
-int bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
+int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
 {
     if (b->status)
         return -1;

@@ -48,7 +48,7 @@ struct binder {
 void binder_init(struct binder *b, struct model *m, const struct weight_name *embedding, struct error *err);
 /* The weight's id in the program; shape [out, in] ([n] for a vector: out 1) is checked. -1 after a failure, or when it is
  * absent and optional. */
-int bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
+int weight_bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
 bool binder_has(struct binder *b, const struct weight_name *name, int layer);
 
 #endif

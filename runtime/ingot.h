@@ -18,6 +18,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum ingot_status {
     INGOT_OK, INGOT_FAILED, INGOT_DEVICE, INGOT_USAGE, INGOT_DENIED, INGOT_BAD_INPUT, INGOT_NOT_FOUND, INGOT_NO_ROOM, INGOT_NETWORK,
@@ -194,7 +195,35 @@ bool ingot_request_next(struct ingot_request *request, int timeout_ms, struct in
 void ingot_request_cancel(struct ingot_request *request); /* any thread; ends with DONE, cancelled, within one token */
 void ingot_request_free(struct ingot_request *request);   /* cancels and waits if it still runs. NULL is fine */
 
+/* ---- serving -------------------------------------------------------------------------------------------------------- */
+
+struct ingot_serve_options {
+    const char *const *models; /* MODEL names; a model's id for clients is the name as given, or the alias */
+    int model_count;
+    const char *alias;         /* of the first model; NULL: none */
+    struct ingot_model_options model;
+    struct ingot_engine_options engine; /* context is per sequence; parallel: sequences that run together */
+    const char *template_file; /* NULL: the models' own */
+    const char *host;          /* NULL: 127.0.0.1 */
+    int port;                  /* 0: 8080 */
+    const char *api_key_file;  /* NULL: no key is asked for, which only loopback addresses may do unless no_auth */
+    bool no_auth;
+    const char *const *allow_origins, *const *allow_hosts;
+    int allow_origin_count, allow_host_count;
+    size_t body_limit;         /* bytes; 0: 16 MiB */
+    int idle_unload;           /* seconds; 0: load at start and keep; else load at the first request, unload after this long */
+    const char *scripted;      /* file of answers, for tests; NULL: the models answer */
+    void (*ready)(void *context, const char *address); /* called when requests are accepted; may be NULL */
+    void *ready_context;
+};
+/* Serves the OpenAI protocol until ingot_serve_stop(): then new connections are refused, running answers get 10 seconds to
+ * end. INGOT_FAILED: the port is in use; INGOT_USAGE: a foreign address without a key. */
+enum ingot_status ingot_serve(const struct ingot_serve_options *options, struct ingot_error *err);
+void ingot_serve_stop(void); /* may be called from a signal handler */
+
 const char *ingot_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,25 @@ static void drain(struct detokenizer *d, bool all, struct str *out)
     }
 }
 
+void tokenizer_bytes(const struct tokenizer *t, int32_t id, struct str *out)
+{
+    size_t size;
+    const char *text = id >= 0 && id < t->size ? token_text(t, id, &size) : NULL;
+    int byte = text && t->fallback_bytes ? byte_token(text, size) : -1;
+    if (byte >= 0)
+        str_add_char(out, (char)byte);
+    if (!text || byte >= 0)
+        return;
+    struct detokenizer running = {.tokenizer = t, .started = true};
+    struct str token = {0};
+    str_add(&token, text, size);
+    for (int i = 0; i < t->decoder_count; i++)
+        t->decoders[i].run(&t->decoders[i], &running, &token);
+    str_add(out, str_text(&token), token.size);
+    out->failed |= token.failed;
+    str_free(&token);
+}
+
 enum status detokenizer_add(struct detokenizer *d, int32_t id, struct str *out, struct error *err)
 {
     const struct tokenizer *t = d->tokenizer;

@@ -72,6 +72,9 @@ enum status detokenizer_copy(struct detokenizer *to, const struct detokenizer *f
 
 /* The token's own text as the vocabulary spells it (bytes for byte tokens); NULL for a hole. Not NUL-terminated. */
 const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *size);
+/* Appends the bytes that this token stands for in running text: a leading space included, perhaps half a character;
+ * special tokens their spelling; nothing for a hole. */
+void tokenizer_bytes(const struct tokenizer *t, int32_t id, struct str *out);
 /* The id of a token by its vocabulary spelling (added tokens too), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t size);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);

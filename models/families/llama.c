@@ -74,11 +74,11 @@ static void attention(struct binder *b, const struct buffers *f, int layer, int 
     int64_t q_out = c->heads * c->head_dim, kv_out = c->kv_heads * c->head_dim;
     /* GGUF says "no bias" by not having the tensor, config.json by a switch */
     bool gguf = b->m->container == MODEL_GGUF, bias = gguf || c->attention_bias;
-#define BIAS(role, n) (bias ? bind(b, &names[role], layer, 1, n, gguf) : -1)
-    norm(p, f->x, bind(b, &names[ATTN_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
-    linear(p, f->normed, bind(b, &names[Q], layer, q_out, c->hidden, false), BIAS(Q_BIAS, q_out), f->q);   /* [rows, heads * head_dim] */
-    linear(p, f->normed, bind(b, &names[K], layer, kv_out, c->hidden, false), BIAS(K_BIAS, kv_out), f->k); /* [rows, kv_heads * head_dim] */
-    linear(p, f->normed, bind(b, &names[V], layer, kv_out, c->hidden, false), BIAS(V_BIAS, kv_out), f->v);
+#define BIAS(role, n) (bias ? weight_bind(b, &names[role], layer, 1, n, gguf) : -1)
+    norm(p, f->x, weight_bind(b, &names[ATTN_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
+    linear(p, f->normed, weight_bind(b, &names[Q], layer, q_out, c->hidden, false), BIAS(Q_BIAS, q_out), f->q);   /* [rows, heads * head_dim] */
+    linear(p, f->normed, weight_bind(b, &names[K], layer, kv_out, c->hidden, false), BIAS(K_BIAS, kv_out), f->k); /* [rows, kv_heads * head_dim] */
+    linear(p, f->normed, weight_bind(b, &names[V], layer, kv_out, c->hidden, false), BIAS(V_BIAS, kv_out), f->v);
     turn(p, f->q, rope, c->heads, c->head_dim);
     turn(p, f->k, rope, c->kv_heads, c->head_dim);
     struct op *store = program_add(p, OP_STORE);
@@ -94,7 +94,7 @@ static void attention(struct binder *b, const struct buffers *f, int layer, int 
     attend->heads = (int)c->heads;
     attend->head_dim = (int)c->head_dim;
     attend->scale = (float)(1 / sqrt((double)c->head_dim));
-    linear(p, f->attended, bind(b, &names[O], layer, c->hidden, q_out, false), BIAS(O_BIAS, c->hidden), f->update);
+    linear(p, f->attended, weight_bind(b, &names[O], layer, c->hidden, q_out, false), BIAS(O_BIAS, c->hidden), f->update);
     add(p, f->x, f->update);
 #undef BIAS
 }
@@ -104,15 +104,15 @@ static void feed_forward(struct binder *b, const struct buffers *f, int layer)
     const struct config *c = &b->m->config;
     struct program *p = &b->m->program;
     bool gguf = b->m->container == MODEL_GGUF, bias = gguf || c->mlp_bias;
-#define BIAS(role, n) (bias ? bind(b, &names[role], layer, 1, n, gguf) : -1)
-    norm(p, f->x, bind(b, &names[MLP_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
-    linear(p, f->normed, bind(b, &names[GATE], layer, c->intermediate, c->hidden, false), BIAS(GATE_BIAS, c->intermediate), f->gate);
-    linear(p, f->normed, bind(b, &names[UP], layer, c->intermediate, c->hidden, false), BIAS(UP_BIAS, c->intermediate), f->up);
+#define BIAS(role, n) (bias ? weight_bind(b, &names[role], layer, 1, n, gguf) : -1)
+    norm(p, f->x, weight_bind(b, &names[MLP_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
+    linear(p, f->normed, weight_bind(b, &names[GATE], layer, c->intermediate, c->hidden, false), BIAS(GATE_BIAS, c->intermediate), f->gate);
+    linear(p, f->normed, weight_bind(b, &names[UP], layer, c->intermediate, c->hidden, false), BIAS(UP_BIAS, c->intermediate), f->up);
     struct op *gate = program_add(p, OP_GATE);
     gate->x = gate->y = f->gate;
     gate->z = f->up;
     gate->activation = c->activation;
-    linear(p, f->gate, bind(b, &names[DOWN], layer, c->hidden, c->intermediate, false), BIAS(DOWN_BIAS, c->hidden), f->update);
+    linear(p, f->gate, weight_bind(b, &names[DOWN], layer, c->hidden, c->intermediate, false), BIAS(DOWN_BIAS, c->hidden), f->update);
     add(p, f->x, f->update);
 #undef BIAS
 }
@@ -127,9 +127,9 @@ static void head(struct binder *b, const struct buffers *f, int embedding)
     struct op *select = program_add(p, OP_SELECT);
     select->x = f->x;
     select->y = chosen;
-    norm(p, chosen, bind(b, &names[OUTPUT_NORM], 0, 1, c->hidden, false), last, c->norm_epsilon);
+    norm(p, chosen, weight_bind(b, &names[OUTPUT_NORM], 0, 1, c->hidden, false), last, c->norm_epsilon);
     /* a file that ties its embeddings may still hold the copy; the embedding is what counts then */
-    linear(p, last, c->tied ? embedding : bind(b, &names[OUTPUT], 0, c->vocab, c->hidden, false), -1, logits);
+    linear(p, last, c->tied ? embedding : weight_bind(b, &names[OUTPUT], 0, c->vocab, c->hidden, false), -1, logits);
     program_output(p, "logits", logits);
     program_output(p, "hidden", last);
 }
@@ -159,7 +159,7 @@ enum status family_llama(struct model *m, struct error *err)
                                 .v_dim = (int)c->head_dim,
                                 .window = c->window > INT32_MAX ? 0 : (int)c->window};
     int group = program_group(p, &paged);
-    int embedding = bind(&b, &names[EMBEDDING], 0, c->vocab, c->hidden, false);
+    int embedding = weight_bind(&b, &names[EMBEDDING], 0, c->vocab, c->hidden, false);
     struct op *embed = program_add(p, OP_EMBED);
     embed->w = embedding;
     embed->y = f.x;

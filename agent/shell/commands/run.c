@@ -192,9 +192,9 @@ enum status command_run(const struct settings *s, struct error *err)
         status = error_memory(err, "options");
     if (!status && s->tokens.set)
         status = shell_read_ids(&arena, s->tokens.value, &ids, &lengths, &count, err);
-    interrupt_catch();
     if (!status)
         status = shell_engine(s, name, 1, &model, &engine, err);
+    interrupt_catch(); /* from here on Ctrl-C ends the answer in order; before, it just ends the program */
     if (!status)
         status = shell_request(s, model, bias, &o, err);
     if (!status && s->tokens.set) {

@@ -1,0 +1,202 @@
+/* An ATTEND stage: tiles of queries that share a kv head; with few tiles and a long context, a tile's tokens are split
+ * over threads. Splits have a fixed size and are merged in order by the same function whoever computed them, so the
+ * result does not depend on how the work was shared. */
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+struct shape { /* of the stage in this step */
+    const struct op *op;
+    const struct state_group *g;
+    int group_heads, head_tiles; /* query heads of a kv head; tiles that they make */
+    int tile_rows;
+    int64_t tiles, splits; /* splits: 1 unless tiles are too few */
+    int64_t wide;          /* floats from one query's output to the next */
+};
+
+static int64_t wide_of(int v_dim) { return (v_dim + 31) / 32 * 32; }
+
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static struct shape shape_of(const struct compiled *c, const struct op *op)
+{
+    struct shape s = {.op = op, .g = &c->p->groups[op->group]};
+    s.group_heads = op->heads / s.g->heads;
+    s.head_tiles = (s.group_heads + ATTEND_QUERIES - 1) / ATTEND_QUERIES;
+    s.tile_rows = s.head_tiles > 1 ? 1 : ATTEND_QUERIES / s.group_heads;
+    s.wide = wide_of(s.g->v_dim);
+    const struct batch *b = c->batch;
+    int64_t row_tiles = 0, longest = 0;
+    bool wanted = c->p->buffers[op->x].rows == ROWS_WANTED;
+    if (wanted)
+        s.tile_rows = 1, row_tiles = b->wanted;
+    for (int i = 0; i < b->sequences; i++) {
+        if (!wanted)
+            row_tiles += (b->sequence[i].rows + s.tile_rows - 1) / s.tile_rows;
+        int64_t total = b->sequence[i].cached + b->sequence[i].rows;
+        longest = total > longest ? total : longest;
+    }
+    s.tiles = row_tiles * s.g->heads * s.head_tiles;
+    s.splits = s.tiles < 4 * c->threads ? (longest + ATTEND_SPLIT - 1) / ATTEND_SPLIT : 1;
+    return s;
+}
+
+int64_t attend_items(const struct compiled *c, const struct op *op)
+{
+    struct shape s = shape_of(c, op);
+    return s.tiles * s.splits;
+}
+
+/* Queries of all tiles that can be split at once, and their partial results' floats. */
+int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim)
+{
+    int64_t splits = (o->max_context + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
+    return splits > 1 ? 4 * threads * splits * ATTEND_QUERIES * (2 + wide_of(v_dim)) : 0;
+}
+
+int64_t attend_thread_floats(int k_dim, int v_dim)
+{
+    /* scratch of the kernel, and two tiles of most, sum, out: the total and one split's */
+    return (int64_t)attend_scratch_floats(k_dim, v_dim) + 2 * ATTEND_QUERIES * (2 + wide_of(v_dim));
+}
+
+/* Tile number -> its rows (of the q buffer), sequence and heads. */
+struct place {
+    int32_t row, rows;
+    const struct batch_sequence *sequence;
+    int kv, first_head, heads;
+};
+
+static struct place place_of(const struct compiled *c, const struct shape *s, int64_t tile)
+{
+    struct place p = {0};
+    int per_row = s->g->heads * s->head_tiles;
+    int64_t row_tile = tile / per_row;
+    int rest = (int)(tile % per_row);
+    p.kv = rest / s->head_tiles;
+    p.first_head = p.kv * s->group_heads + rest % s->head_tiles * ATTEND_QUERIES;
+    p.heads = least(s->group_heads - rest % s->head_tiles * ATTEND_QUERIES, ATTEND_QUERIES);
+    const struct batch *b = c->batch;
+    if (c->p->buffers[s->op->x].rows == ROWS_WANTED) {
+        p.row = (int32_t)row_tile;
+        p.rows = 1;
+        p.sequence = &b->sequence[b->row[b->wanted_rows[row_tile]].sequence];
+        return p;
+    }
+    const struct batch_sequence *q = b->sequence;
+    for (;; q++) {
+        int64_t tiles = (q->rows + s->tile_rows - 1) / s->tile_rows;
+        if (row_tile < tiles)
+            break;
+        row_tile -= tiles;
+    }
+    p.sequence = q;
+    p.row = q->first_row + (int32_t)row_tile * s->tile_rows;
+    p.rows = least(s->tile_rows, q->first_row + q->rows - p.row);
+    return p;
+}
+
+static void fill_tile(const struct compiled *c, const struct shape *s, const struct place *p, struct attend_tile *t)
+{
+    const struct op *op = s->op;
+    const struct state_layout *l = &c->layout[op->group];
+    const struct batch_sequence *q = p->sequence;
+    memset(t, 0, offsetof(struct attend_tile, q));
+    t->k_dim = s->g->k_dim, t->v_dim = s->g->v_dim, t->v_in_k = s->g->v_in_k;
+    t->scale = op->scale, t->cap = op->cap;
+    t->k_type = c->options.k_type, t->v_type = c->options.v_type;
+    t->pool = c->state->pool[op->group];
+    t->block_bytes = l->block_bytes;
+    t->k_offset = (uint64_t)op->layer * l->layer_bytes + (uint64_t)p->kv * (l->k_bytes + l->v_bytes);
+    t->v_offset = t->k_offset + l->k_bytes;
+    t->blocks = q->blocks[op->group];
+    t->out_stride = s->wide;
+    t->queries = p->rows * p->heads;
+    for (int32_t r = 0; r < p->rows; r++) {
+        int64_t self = q->cached + (batch_row_of(c, op->x, p->row + r) - q->first_row), end = self + 1, start = 0;
+        if (op->mask == MASK_FULL)
+            end = q->cached + q->rows;
+        if (s->g->window) {
+            start = self + 1 > s->g->window ? self + 1 - s->g->window : 0;
+            end = end > self + s->g->window ? self + s->g->window : end;
+        }
+        for (int h = 0; h < p->heads; h++) {
+            int i = r * p->heads + h;
+            t->q[i] = c->buffer[op->x] + ((int64_t)(p->row + r) * op->heads + p->first_head + h) * t->k_dim;
+            t->start[i] = start;
+            t->end[i] = end;
+        }
+    }
+}
+
+static void finish(const struct compiled *c, const struct shape *s, const struct place *p, const float *sum, const float *out)
+{
+    for (int32_t r = 0; r < p->rows; r++)
+        for (int h = 0; h < p->heads; h++, out += s->wide, sum++) {
+            float *y = c->buffer[s->op->y] + ((int64_t)(p->row + r) * s->op->heads + p->first_head + h) * s->g->v_dim;
+            for (int i = 0; i < s->g->v_dim; i++)
+                y[i] = out[i] / *sum;
+        }
+}
+
+/* Results of a tile over one split: most [queries], sum [queries], out [queries][wide]. */
+struct result {
+    float *most, *sum, *out;
+};
+
+static struct result result_at(float *at)
+{
+    return (struct result){at, at + ATTEND_QUERIES, at + 2 * ATTEND_QUERIES};
+}
+
+static int64_t result_floats(const struct shape *s) { return ATTEND_QUERIES * (2 + s->wide); }
+
+static void merge_all(const struct compiled *c, const struct shape *s, int queries, struct result total, struct result part)
+{
+    for (int i = 0; i < queries; i++)
+        c->isa->merge(total.most + i, total.sum + i, total.out + i * s->wide, part.most[i], part.sum[i], part.out + i * s->wide, s->wide);
+}
+
+static void attend_range(const struct compiled *c, struct attend_tile *t, struct result into, int64_t split)
+{
+    t->most = into.most, t->sum = into.sum, t->out = into.out;
+    c->isa->attend(t, split * ATTEND_SPLIT, (split + 1) * ATTEND_SPLIT);
+}
+
+void attend_stage(struct compiled *c, int stage, int thread, int threads)
+{
+    struct shape s = shape_of(c, c->stages[stage].attend);
+    struct attend_tile t;
+    float *mine = c->thread[thread].attend;
+    struct result total = result_at(mine), part = result_at(mine + result_floats(&s));
+    int64_t item, end;
+    while (share_take(c, stage, thread, threads, 1, &item, &end)) {
+        int64_t tile = item / s.splits, split = item % s.splits;
+        struct place p = place_of(c, &s, tile);
+        fill_tile(c, &s, &p, &t);
+        t.scratch = mine + 2 * result_floats(&s);
+        int64_t low = t.start[0], high = t.end[0]; /* rows of a tile follow one another */
+        for (int i = 1; i < t.queries; i++)
+            low = t.start[i] < low ? t.start[i] : low, high = t.end[i] > high ? t.end[i] : high;
+        int64_t first = low / ATTEND_SPLIT, last = (high + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
+        if (s.splits == 1) {
+            for (int64_t k = first; k < last; k++) {
+                attend_range(c, &t, k == first ? total : part, k);
+                if (k > first)
+                    merge_all(c, &s, t.queries, total, part);
+            }
+            finish(c, &s, &p, total.sum, total.out);
+            continue;
+        }
+        float *partial = c->partial + tile * s.splits * result_floats(&s);
+        if (split >= first && split < last)
+            attend_range(c, &t, result_at(partial + split * result_floats(&s)), split);
+        if (atomic_fetch_add(&c->partial_done[tile], 1) + 1 < s.splits)
+            continue;
+        atomic_store(&c->partial_done[tile], 0); /* for the next stage */
+        struct result whole = result_at(partial + first * result_floats(&s));
+        for (int64_t k = first + 1; k < last; k++)
+            merge_all(c, &s, t.queries, whole, result_at(partial + k * result_floats(&s)));
+        finish(c, &s, &p, whole.sum, whole.out);
+    }
+}

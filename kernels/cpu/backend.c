@@ -1,0 +1,333 @@
+/* The CPU backend: what compiling checks and allocates, and the canonical form of state. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/team.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/formats/small.h"
+
+/* ---- checks ---------------------------------------------------------------------------------------------------------- */
+
+static enum status check_weight(const struct isa *isa, const struct weight *w, bool linear, struct error *err)
+{
+    const char *name = QUOTE(w->name, strlen(w->name));
+    if (!format_find(w->format) || (linear && !isa->linear(w->format)))
+        return error_set(err, STATUS_BAD_INPUT, "%s: no kernel reads its type %s", name, storage_types[w->format].name);
+    if (w->in % storage_types[w->format].block_elements)
+        return error_set(err, STATUS_BAD_INPUT, "%s: rows of %lld values are no whole number of %s blocks", name, (long long)w->in,
+                         storage_types[w->format].name);
+    if (w->transposed || w->scales || w->zeros || w->permutation || w->experts > 1)
+        return error_set(err, STATUS_BAD_INPUT, "%s: %s weights are not supported yet", name,
+                         w->transposed    ? "transposed"
+                         : w->permutation ? "permuted"
+                         : w->experts > 1 ? "stacked expert"
+                                          : "separately scaled");
+    return STATUS_OK;
+}
+
+static enum status check(const struct isa *isa, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    for (int i = 0; i < p->weight_count; i++) {
+        bool linear = false;
+        for (int k = 0; k < p->op_count; k++)
+            linear |= p->ops[k].kind == OP_LINEAR && p->ops[k].w == i;
+        enum status status = check_weight(isa, &p->weights[i], linear, err);
+        if (status)
+            return status;
+    }
+    if (p->group_count > 8)
+        return error_set(err, STATUS_FAILED, "program: more than 8 state groups");
+    for (int i = 0; i < p->group_count; i++)
+        if (p->groups[i].k_dim > HEAD_DIM_MOST || p->groups[i].v_dim > HEAD_DIM_MOST)
+            return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", HEAD_DIM_MOST);
+    for (int i = 0; i < 2; i++) {
+        enum storage type = i ? o->v_type : o->k_type;
+        if (type != STORAGE_F32 && type != STORAGE_F16 && type != STORAGE_BF16)
+            return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[type].name);
+    }
+    return STATUS_OK;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+
+static void layouts(struct compiled *c)
+{
+    for (int i = 0; i < c->p->group_count; i++) {
+        const struct state_group *g = &c->p->groups[i];
+        struct state_layout *l = &c->layout[i];
+        if (g->kind == STATE_RECURRENT) {
+            l->layer_bytes = (uint64_t)g->values * sizeof(float);
+        } else {
+            l->k_pad = (g->k_dim + 1) & ~1;
+            l->v_pad = g->v_in_k ? 0 : (g->v_dim + 1) & ~1;
+            l->k_bytes = (uint64_t)l->k_pad * BLOCK_TOKENS * (uint64_t)storage_types[c->options.k_type].block_bytes;
+            l->v_bytes = (uint64_t)l->v_pad * BLOCK_TOKENS * (uint64_t)storage_types[c->options.v_type].block_bytes;
+            l->layer_bytes = (uint64_t)g->heads * (l->k_bytes + l->v_bytes);
+        }
+        l->block_bytes = (uint64_t)g->layers * l->layer_bytes;
+    }
+}
+
+struct room { /* memory handed out piece by piece; base NULL: only counted */
+    unsigned char *base;
+    size_t used;
+};
+
+static void *take(struct room *r, int64_t count, size_t size)
+{
+    void *here = r->base ? r->base + r->used : NULL;
+    r->used += ((size_t)count * size + 63) / 64 * 64;
+    return here;
+}
+
+static bool is_vector(const struct program *p, int weight)
+{
+    for (int k = 0; k < p->op_count; k++)
+        if (p->ops[k].b == weight || (p->ops[k].kind == OP_NORM && p->ops[k].w == weight))
+            return true;
+    return false;
+}
+
+static int64_t rows_of(const struct compiled *c, int buffer)
+{
+    return c->p->buffers[buffer].rows == ROWS_WANTED ? c->options.max_wanted : c->options.max_rows;
+}
+
+/* What linear stages need: prepared inputs and kernels' scratch. */
+static void linear_room(struct compiled *c, struct room *r)
+{
+    size_t shared = 0, private = 0, scratch = 0;
+    for (int i = 0; i < c->stage_count; i++) {
+        const struct stage *s = &c->stages[i];
+        if (s->kind != STAGE_LINEAR)
+            continue;
+        unsigned few = s->norm ? FORM_FLOATS : 0, forms = few;
+        int64_t n = s->part[0].w->in;
+        for (int k = 0; k < s->parts; k++) {
+            const struct linear_kernel *kernel = s->part[k].kernel;
+            few |= kernel->few_forms;
+            forms |= kernel->few_forms | kernel->many_forms;
+            size_t bytes = kernel->scratch_bytes(n);
+            scratch = bytes > scratch ? bytes : scratch;
+        }
+        size_t one = input_bytes(n, 1, forms), all = input_bytes(n, (int32_t)rows_of(c, s->part[0].y), forms);
+        private = one > private ? one : private;
+        shared = all > shared ? all : shared;
+    }
+    c->input = take(r, 1, shared);
+    for (int t = 0; t < c->threads; t++) {
+        unsigned char *input = take(r, 1, private);
+        void *memory = take(r, 1, scratch);
+        if (c->thread)
+            c->thread[t].input = input, c->thread[t].scratch = memory;
+    }
+}
+
+static void attend_room(struct compiled *c, struct room *r)
+{
+    int64_t partial = 0, own = 0;
+    for (int i = 0; i < c->p->group_count; i++) {
+        const struct state_group *g = &c->p->groups[i];
+        if (g->kind != STATE_PAGED)
+            continue;
+        int64_t p = attend_partial_floats(&c->options, c->threads, g->v_dim), o = attend_thread_floats(g->k_dim, g->v_dim);
+        partial = p > partial ? p : partial;
+        own = o > own ? o : own;
+    }
+    c->partial = take(r, partial, sizeof(float));
+    c->partial_done = take(r, 4 * c->threads, sizeof *c->partial_done);
+    for (int t = 0; t < c->threads; t++) {
+        float *memory = take(r, own, sizeof(float));
+        if (c->thread)
+            c->thread[t].attend = memory;
+    }
+}
+
+/* All scratch memory, in the order of struct compiled. c->stages and their plan exist. */
+static size_t lay_out(struct compiled *c, unsigned char *base)
+{
+    const struct program *p = c->p;
+    struct room r = {base, 0};
+    c->shares = take(&r, (int64_t)c->stage_count * c->threads, sizeof *c->shares);
+    for (int i = 0; i < p->weight_count; i++)
+        if (is_vector(p, i)) {
+            float *v = take(&r, p->weights[i].in, sizeof(float));
+            if (c->vector)
+                c->vector[i] = v;
+        }
+    for (int i = 0; i < p->buffer_count; i++) {
+        float *b = take(&r, p->buffers[i].width * rows_of(c, i), sizeof(float));
+        if (c->buffer)
+            c->buffer[i] = b;
+    }
+    int dims = 2;
+    for (int i = 0; i < p->rope_count; i++)
+        dims = p->ropes[i].dims > dims ? p->ropes[i].dims : dims;
+    c->rope_stride = (dims + 31) / 32 * 32;
+    c->rope_table = take(&r, (int64_t)p->rope_count * c->options.max_rows * c->rope_stride, sizeof(float));
+    int64_t widest = 1;
+    for (int i = 0; i < p->output_count; i++)
+        widest = p->buffers[p->outputs[i].buffer].width > widest ? p->buffers[p->outputs[i].buffer].width : widest;
+    c->gathered = take(&r, widest * c->options.max_wanted, sizeof(float));
+    linear_room(c, &r);
+    attend_room(c, &r);
+    return r.used;
+}
+
+/* ---- compiling --------------------------------------------------------------------------------------------------------- */
+
+static void cpu_free(struct compiled *c)
+{
+    if (!c)
+        return;
+    free(c->stages);
+    free(c->memory);
+    free(c->vector);
+    free(c->buffer);
+    free(c->thread);
+    free(c);
+}
+
+/* Everything but the memory. */
+static enum status plan(const struct isa *isa, struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    enum status status = check(isa, p, o, err);
+    if (status)
+        return status;
+    struct compiled *c = calloc(1, sizeof *c);
+    if (!c || !(c->stages = calloc((size_t)p->op_count + 1, sizeof *c->stages))) {
+        free(c);
+        return error_memory(err, "the CPU backend");
+    }
+    c->isa = isa;
+    c->p = p;
+    c->options = *o;
+    c->threads = o->threads > 0 ? o->threads : team_cores();
+    if (c->threads > 256)
+        c->threads = 256;
+    layouts(c);
+    plan_stages(c);
+    *out = c;
+    return STATUS_OK;
+}
+
+enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const struct program *p, const struct compile_options *o,
+                             struct error *err)
+{
+    struct compiled *c;
+    enum status status = plan(isa, &c, p, o, err);
+    if (status)
+        return status;
+    size_t bytes = lay_out(c, NULL);
+    c->vector = calloc((size_t)p->weight_count + 1, sizeof *c->vector);
+    c->buffer = calloc((size_t)p->buffer_count + 1, sizeof *c->buffer);
+    c->thread = calloc((size_t)c->threads, sizeof *c->thread);
+    c->memory = calloc(1, bytes + 64);
+    if (!c->vector || !c->buffer || !c->thread || !c->memory) {
+        cpu_free(c);
+        return error_memory(err, "the CPU backend's buffers");
+    }
+    unsigned char *base = c->memory;
+    lay_out(c, base + (64 - (uintptr_t)base % 64) % 64);
+    plan_stages(c); /* again: biases have addresses now */
+    for (int i = 0; i < p->weight_count; i++)
+        if (c->vector[i])
+            format_find(p->weights[i].format)->decode(p->weights[i].data, c->vector[i], p->weights[i].in);
+    *out = c;
+    return STATUS_OK;
+}
+
+static enum status cpu_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    const struct isa *isa = isa_best(err);
+    return isa ? cpu_compile_with(isa, out, p, o, err) : err ? err->status : STATUS_DEVICE;
+}
+
+static enum status cpu_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
+{
+    const struct isa *isa = isa_best(err);
+    if (!isa)
+        return err ? err->status : STATUS_DEVICE;
+    struct compiled *c;
+    enum status status = plan(isa, &c, p, o, err);
+    if (status)
+        return status;
+    memset(out, 0, sizeof *out);
+    out->scratch_bytes = lay_out(c, NULL) + 64;
+    for (int i = 0; i < p->group_count; i++)
+        out->block_bytes[i] = c->layout[i].block_bytes;
+    cpu_free(c);
+    return STATUS_OK;
+}
+
+/* ---- state ----------------------------------------------------------------------------------------------------------- */
+
+/* Value i of K (or V) of a token in a part of a block: see struct attend_tile. */
+static int64_t index_in(enum storage type, bool key, int pad, int slot, int i)
+{
+    if (type == STORAGE_BF16)
+        return key ? ((int64_t)(i / 2) * BLOCK_TOKENS + slot) * 2 + (i & 1) : ((int64_t)(slot / 2) * pad + i) * 2 + (slot & 1);
+    return key ? (int64_t)i * BLOCK_TOKENS + slot : (int64_t)slot * pad + i;
+}
+
+static void each_value(const struct compiled *c, unsigned char *at, int group, int slot, float *out, const float *in)
+{
+    const struct state_group *g = &c->p->groups[group];
+    const struct state_layout *l = &c->layout[group];
+    if (g->kind == STATE_RECURRENT) {
+        out ? memcpy(out, at, l->block_bytes) : memcpy(at, in, l->block_bytes);
+        return;
+    }
+    for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
+        enum storage type = value ? c->options.v_type : c->options.k_type;
+        const struct format *f = format_find(type);
+        int dim = value ? g->v_dim : g->k_dim, bytes = storage_types[type].block_bytes;
+        for (int layer = 0; layer < g->layers; layer++)
+            for (int head = 0; head < g->heads; head++) {
+                unsigned char *part = at + (uint64_t)layer * l->layer_bytes + (uint64_t)head * (l->k_bytes + l->v_bytes) +
+                                      (value ? l->k_bytes : 0);
+                for (int i = 0; i < dim; i++) {
+                    unsigned char *p = part + index_in(type, !value, value ? l->v_pad : l->k_pad, slot, i) * bytes;
+                    if (out)
+                        f->decode(p, out++, 1);
+                    else
+                        f->encode(in++, p, 1);
+                }
+            }
+    }
+}
+
+static void cpu_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out)
+{
+    each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, out, NULL);
+}
+
+static void cpu_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in)
+{
+    each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, NULL, in);
+}
+
+static void cpu_describe(const struct compiled *c, char *out, size_t size)
+{
+    int n = snprintf(out, size, "cpu, %s, %d threads", c->isa->name, c->threads);
+    for (int format = 0; format < STORAGE_COUNT && n > 0 && (size_t)n < size; format++)
+        for (int i = 0; i < c->p->op_count; i++)
+            if (c->p->ops[i].kind == OP_LINEAR && (int)c->p->weights[c->p->ops[i].w].format == format) {
+                n += snprintf(out + n, size - (size_t)n, "; %s: %s", storage_types[format].name, c->isa->linear((enum storage)format)->name);
+                break;
+            }
+}
+
+static const struct backend cpu = {
+    .name = "cpu",
+    .sizes = cpu_sizes,
+    .compile = cpu_compile,
+    .step = cpu_step,
+    .read_state = cpu_read,
+    .write_state = cpu_write,
+    .describe = cpu_describe,
+    .free = cpu_free,
+};
+
+const struct backend *backend_cpu(struct error *err) { return isa_best(err) ? &cpu : NULL; }

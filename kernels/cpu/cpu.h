@@ -1,0 +1,217 @@
+/* Inside of the CPU backend: what an instruction set provides, what a compiled program consists of.
+ *
+ * A step runs inside one team_run(). Its work is a list of stages; threads meet at a barrier after each. Inside a stage
+ * every thread takes items (rows, runs of weight rows, attention tiles) from its own share first, then from the others'. */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include <stdatomic.h>
+
+#include "kernels/ops.h"
+
+/* ---- the input of linear operations ---------------------------------------------------------------------------------- */
+
+/* A row of activations is prepared in the forms that the kernels of a stage need:
+ *   FLOATS   float32, as computed
+ *   INT8     value = d * q: int8 q with a float scale for every 32 values, zero-padded to whole units of 256
+ *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
+ *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4], q + 128 unsigned, scales [block][row]
+ *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
+ *   PACKED32 PACK_ROWS rows side by side [k][row], float32 */
+enum form { FORM_FLOATS = 1, FORM_INT8 = 2, FORM_NIBBLE = 4, FORM_PACKED8 = 8, FORM_PACKED16 = 16, FORM_PACKED32 = 32 };
+
+enum { UNIT = 256, PACK_ROWS = 6, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
+
+/* Pointers into a prepared input. `padded` is n rounded up to whole units. */
+struct input {
+    int64_t n, padded;
+    int32_t rows;
+    unsigned forms;
+    float *floats;        /* [row][float_stride] */
+    int64_t float_stride;
+    int8_t *q, *nibble;   /* [row][padded] */
+    float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
+    float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
+    float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
+    uint8_t *p8;          /* [tile][padded / 4][PACK_ROWS][4] */
+    float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
+    float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
+    uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */
+    float *p32;           /* [tile][padded][PACK_ROWS] */
+};
+
+/* How the weights of one format are multiplied.
+ * few: rows are handled one by one in one arithmetic, so a row's result does not depend on how many there are.
+ * many: from `many_from` rows on; weights are unpacked PANEL_ROWS rows at a time and all activation rows run over them.
+ * Both compute y[row * y_stride + out] for out in [first, end) of the weight's rows. scratch: see scratch_bytes. */
+struct linear_kernel {
+    const char *name;
+    unsigned few_forms, many_forms;
+    int many_from; /* 0: few does everything */
+    void (*few)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
+    void (*many)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
+    size_t (*scratch_bytes)(int64_t n); /* per thread, for rows of n weights */
+};
+
+/* ---- attention ------------------------------------------------------------------------------------------------------- */
+
+/* Paged state of one layer and kv head inside a block of 16 tokens; parts are PADDED dims long (even):
+ *   F32, F16: K [dim][16 tokens], V [16 tokens][dim]
+ *   BF16:     K [dim / 2][16 tokens][2], V [8 token pairs][dim][2]: what dot instructions on bfloat16 pairs read */
+enum { ATTEND_SPLIT = 512, ATTEND_QUERIES = 24 };
+
+/* A tile of queries that share a kv head: rows of one sequence times the heads of a group. Query i sees the tokens
+ * [start[i], end[i]). Works on the tokens [first, last) of the sequence; first is a multiple of ATTEND_SPLIT. */
+struct attend_tile {
+    int queries, k_dim, v_dim;
+    const float *q[ATTEND_QUERIES];  /* [k_dim], scaled by nobody yet */
+    int64_t start[ATTEND_QUERIES], end[ATTEND_QUERIES];
+    float scale, cap;
+    enum storage k_type, v_type;
+    const unsigned char *pool;       /* of the group: block b's K at pool + b * block_bytes + k_offset */
+    uint64_t block_bytes, k_offset, v_offset;
+    bool v_in_k;
+    const int32_t *blocks;
+    float *scratch;                  /* ATTEND_SCRATCH floats */
+    /* out: for every query most = largest score, sum = sum of exp(score - most), out [v_dim] = that sum over V */
+    float *most, *sum, *out;
+    int64_t out_stride;
+};
+enum { ATTEND_TOKENS = 128 }; /* tokens whose scores are computed before V is read */
+
+static inline size_t attend_scratch_floats(int k_dim, int v_dim)
+{
+    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + (size_t)ATTEND_QUERIES * (size_t)(k_dim + 16) + 16 * (size_t)(k_dim + v_dim + 32) + 1024;
+}
+
+/* ---- instruction sets -------------------------------------------------------------------------------------------------- */
+
+struct norm_shape {
+    int64_t n; /* values normalised together */
+    const float *weight, *bias; /* NULL: none */
+    float epsilon, offset;      /* offset: added to the weight */
+    bool centred;
+};
+
+struct isa {
+    const char *name;
+    const struct linear_kernel *(*linear)(enum storage format); /* NULL: none */
+    void (*norm)(const struct norm_shape *shape, const float *x, float *y, int64_t width);
+    void (*add)(const float *x, const float *z, float scale, float *y, int64_t n);
+    void (*activate)(enum activation a, const float *x, const float *z, float *y, int64_t n); /* z: NULL or a factor */
+    void (*rope)(float *x, int heads, int head_dim, const float *cosine, const float *sine, int pairs, bool interleaved);
+    void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half); /* to F16 or BF16, nearest even */
+    void (*quantise)(struct input *in, int32_t row); /* floats -> INT8 and NIBBLE */
+    void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
+    void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
+    /* total += part, both as attend leaves them */
+    void (*merge)(float *most, float *sum, float *out, float part_most, float part_sum, const float *part_out, int64_t n);
+};
+
+/* The backend with a given instruction set; for tests. */
+enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const struct program *p, const struct compile_options *o,
+                             struct error *err);
+
+#define ISA(id, name, check) extern const struct isa isa_##id;
+#include "kernels/cpu/isa.def"
+#undef ISA
+
+/* The best instruction set of this machine, at most what INGOT_ISA names; NULL with words in err. */
+const struct isa *isa_best(struct error *err);
+/* By name, for tests; NULL if this machine or build lacks it. */
+const struct isa *isa_find(const char *name);
+
+/* ---- compiled programs ------------------------------------------------------------------------------------------------- */
+
+enum stage_kind { STAGE_ROWS, STAGE_LINEAR, STAGE_ATTEND };
+
+struct part { /* one LINEAR */
+    const struct weight *w;
+    const struct linear_kernel *kernel;
+    const float *bias;
+    int y;
+};
+
+enum { STAGE_PARTS = 8 };
+
+struct stage {
+    enum stage_kind kind;
+    int begin;              /* first operation of the program that belongs to it */
+    int first_op, op_count; /* ROWS: done row by row; LINEAR: epilogue, done column range by column range */
+    int x;                  /* LINEAR: input buffer */
+    const struct op *norm;  /* LINEAR: done to the input first */
+    int parts;
+    struct part part[STAGE_PARTS];
+    bool joint;             /* items are the same columns of all parts, followed by the epilogue */
+    const struct op *attend;
+};
+
+struct share { /* a thread's items of a stage */
+    _Alignas(64) _Atomic int64_t next;
+    int64_t end;
+};
+
+struct state_layout { /* of a paged group */
+    int k_pad, v_pad;          /* dims in memory */
+    uint64_t k_bytes, v_bytes; /* one kv head in one layer */
+    uint64_t layer_bytes, block_bytes;
+};
+
+struct thread_memory {
+    unsigned char *input;   /* a private prepared row */
+    void *scratch;          /* of linear kernels */
+    float *attend;          /* tile scratch, outputs and rows */
+};
+
+struct compiled {
+    const struct isa *isa;
+    const struct program *p;
+    struct compile_options options;
+    int threads;
+    struct stage *stages;
+    int stage_count;
+    struct share *shares;      /* [stage][threads] */
+    struct state_layout layout[8];
+    float **vector;            /* [weight]: norm weights and biases as float32 */
+    float **buffer;            /* [program buffer] -> [rows, width] */
+    float *rope_table;         /* [rope][row][2][pairs] of this step */
+    int64_t rope_stride;       /* floats of one row of one rope: 2 * most pairs */
+    float *gathered;
+    unsigned char *input;      /* the shared prepared input */
+    struct thread_memory *thread;
+    float *partial;             /* attention: results of [tile][split] */
+    _Atomic int *partial_done;  /* [tile]: splits that are done */
+    /* of the step that runs */
+    const struct batch *batch;
+    const struct state_memory *state;
+    int run_stages;
+    void *memory; /* all of the above in one piece */
+};
+
+/* plan.c */
+void plan_stages(struct compiled *c);
+/* input.c */
+size_t input_bytes(int64_t n, int32_t rows, unsigned forms);
+void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t rows, unsigned forms);
+/* rows.c */
+void rows_op(struct compiled *c, const struct op *op, int32_t row);
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
+void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
+/* linear.c, attend.c */
+void linear_stage(struct compiled *c, int stage, int thread, int threads);
+void attend_stage(struct compiled *c, int stage, int thread, int threads);
+int64_t attend_items(const struct compiled *c, const struct op *op);
+int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim);
+int64_t attend_thread_floats(int k_dim, int v_dim);
+/* step.c */
+enum status cpu_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result,
+                     struct error *err);
+int32_t buffer_rows(const struct compiled *c, int buffer);
+int32_t batch_row_of(const struct compiled *c, int buffer, int32_t row);
+/* Before the step's first barrier a thread fills its own share of every stage; take() then hands out runs of at most
+ * `most` items: the thread's own first, then those of others. False when none are left. */
+void share_set(struct compiled *c, int stage, int thread, int threads, int64_t items);
+bool share_take(struct compiled *c, int stage, int thread, int threads, int64_t most, int64_t *first, int64_t *end);
+int64_t stage_items(const struct compiled *c, const struct stage *s); /* of a LINEAR stage */
+
+#endif

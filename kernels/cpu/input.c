@@ -1,0 +1,49 @@
+/* Where the forms of a prepared input lie in one piece of memory. */
+#include "kernels/cpu/cpu.h"
+
+static size_t take(size_t *at, size_t bytes)
+{
+    size_t here = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return here;
+}
+
+/* Also computes only the size (memory NULL). */
+static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t rows, unsigned forms)
+{
+    size_t at = 0, padded = (size_t)((n + UNIT - 1) / UNIT * UNIT), r = (size_t)rows;
+    size_t tiles = (r + PACK_ROWS - 1) / PACK_ROWS, packed = tiles * PACK_ROWS;
+    *in = (struct input){.n = n, .padded = (int64_t)padded, .rows = rows, .forms = forms, .float_stride = (int64_t)padded};
+#define PLACE(form, member, bytes)                                \
+    if (forms & (form)) {                                         \
+        size_t offset = take(&at, (bytes));                       \
+        in->member = memory ? (void *)(memory + offset) : NULL;   \
+    }
+    PLACE(FORM_FLOATS, floats, r * padded * sizeof(float))
+    PLACE(FORM_INT8 | FORM_NIBBLE, q, r * padded)
+    PLACE(FORM_NIBBLE, nibble, r * padded)
+    PLACE(FORM_INT8 | FORM_NIBBLE, d, r * padded / 32 * sizeof(float))
+    PLACE(FORM_INT8 | FORM_NIBBLE, s, r * padded / 32 * sizeof(float))
+    PLACE(FORM_INT8 | FORM_NIBBLE, d16, r * padded / 16 * sizeof(float))
+    PLACE(FORM_NIBBLE, ds, r * padded / 16 * sizeof(float))
+    PLACE(FORM_INT8 | FORM_NIBBLE, s16, r * padded / 16 * sizeof(float))
+    PLACE(FORM_PACKED8, p8, packed * padded)
+    PLACE(FORM_PACKED8, pd, packed * padded / 32 * sizeof(float))
+    PLACE(FORM_PACKED8, ps, packed * padded / 32 * sizeof(float))
+    PLACE(FORM_PACKED8, ps16, packed * padded / 16 * sizeof(float))
+    PLACE(FORM_PACKED16, p16, packed * padded * sizeof(uint16_t))
+    PLACE(FORM_PACKED32, p32, packed * padded * sizeof(float))
+#undef PLACE
+    return at;
+}
+
+size_t input_bytes(int64_t n, int32_t rows, unsigned forms)
+{
+    struct input in;
+    return place(&in, NULL, n, rows, forms);
+}
+
+void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t rows, unsigned forms)
+{
+    place(in, memory, n, rows, forms);
+}

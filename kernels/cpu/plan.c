@@ -1,0 +1,127 @@
+/* From operations to stages: which neighbours are done together.
+ *   NORM, then LINEARs over its result      -> one stage; the norm is done while the input is prepared
+ *   LINEARs over one input                  -> one stage (q, k, v; gate, up)
+ *   LINEARs, then ADD or GATE or SCALE of their results column by column
+ *                                           -> the same stage; done by whoever computed the columns
+ *   anything else that needs only its own row -> runs of such operations, row by row
+ * A barrier stands only between stages. */
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+static bool elementwise(enum op_kind kind) { return kind == OP_ADD || kind == OP_GATE || kind == OP_SCALE; }
+
+static bool reads(const struct op *op, int buffer) { return op->x == buffer || op->z == buffer; }
+
+/* ROPE writes its x; everything else but STORE writes y. */
+static int written(const struct op *op) { return op->kind == OP_ROPE ? op->x : op->y; }
+
+/* Is what lies in `buffer` before operation `from` read by it or a later one, before it is written again? */
+static bool needed_after(const struct program *p, int buffer, int from)
+{
+    for (int i = from; i < p->op_count; i++) {
+        if (reads(&p->ops[i], buffer))
+            return true;
+        if (written(&p->ops[i]) == buffer)
+            return false;
+    }
+    for (int i = 0; i < p->output_count; i++)
+        if (p->outputs[i].buffer == buffer)
+            return true;
+    return false;
+}
+
+static int linears_over(const struct program *p, int first, int x)
+{
+    int i = first;
+    while (i < p->op_count && i - first < STAGE_PARTS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x)
+        i++;
+    return i - first;
+}
+
+/* Elementwise operations behind the LINEARs [first, first + count) that only need columns that the same thread has made:
+ * every operand is one of their results (or of such an operation), or was complete before the stage. All widths equal. */
+static int epilogue(const struct program *p, int first, int count, int input)
+{
+    int64_t out = p->weights[p->ops[first].w].out;
+    enum buffer_rows rows = p->buffers[p->ops[first].y].rows;
+    for (int i = first; i < first + count; i++)
+        if (p->weights[p->ops[i].w].out != out)
+            return 0;
+    int n = 0;
+    for (int i = first + count; i < p->op_count && elementwise(p->ops[i].kind); i++, n++) {
+        const struct op *op = &p->ops[i];
+        /* the stage's input is being read by others while columns are written */
+        if (p->buffers[op->y].width != out || p->buffers[op->y].rows != rows || op->y == input)
+            break;
+    }
+    return n;
+}
+
+/* May the norm be done by whoever prepares the input of these linears? Its own result is then never written. */
+static bool norm_fits(const struct program *p, const struct op *norm, int first, int count)
+{
+    for (int i = first; i < first + count; i++)
+        if (p->ops[i].y == norm->x)
+            return false;
+    return count > 0 && !needed_after(p, norm->y, first + count);
+}
+
+static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
+{
+    const struct weight *w = &c->p->weights[op->w];
+    s->part[s->parts++] = (struct part){w, c->isa->linear(w->format), op->b >= 0 && c->vector ? c->vector[op->b] : NULL, op->y};
+}
+
+/* A stage that starts at operation i; returns the operations it takes. */
+static int next_stage(struct compiled *c, struct stage *s, int i)
+{
+    const struct program *p = c->p;
+    const struct op *op = &p->ops[i];
+    memset(s, 0, sizeof *s);
+    s->begin = i;
+    if (op->kind == OP_ATTEND) {
+        s->kind = STAGE_ATTEND;
+        s->attend = op;
+        return 1;
+    }
+    const struct op *norm = op->kind == OP_NORM && op->head_dim == 0 ? op : NULL;
+    int first = norm ? i + 1 : i, x = norm ? norm->y : op->x;
+    int count = norm || op->kind == OP_LINEAR ? linears_over(p, first, x) : 0;
+    if (norm && !norm_fits(p, norm, first, count))
+        count = 0;
+    if (count) {
+        s->kind = STAGE_LINEAR;
+        s->norm = norm;
+        s->x = norm ? norm->x : op->x;
+        for (int k = first; k < first + count; k++)
+            add_linear(c, s, &p->ops[k]);
+        s->first_op = first + count;
+        s->op_count = epilogue(p, first, count, s->x);
+        s->joint = s->op_count > 0;
+        return first - i + count + s->op_count;
+    }
+    s->kind = STAGE_ROWS;
+    s->first_op = i;
+    enum buffer_rows rows = p->buffers[written(op) >= 0 ? written(op) : op->x].rows;
+    int n = 0;
+    for (; i + n < p->op_count; n++) {
+        const struct op *o = &p->ops[i + n];
+        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND)
+            break;
+        int target = written(o) >= 0 ? written(o) : o->x;
+        if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */
+            break;
+        if (n && o->kind == OP_NORM && o->head_dim == 0 && norm_fits(p, o, i + n + 1, linears_over(p, i + n + 1, o->y)))
+            break; /* better done while its linears' input is prepared */
+    }
+    s->op_count = n;
+    return n;
+}
+
+void plan_stages(struct compiled *c)
+{
+    c->stage_count = 0;
+    for (int i = 0; i < c->p->op_count; c->stage_count++)
+        i += next_stage(c, &c->stages[c->stage_count], i);
+}

@@ -1,0 +1,144 @@
+/* Operations that need only their own row, and those that need only their own columns. */
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+static float *row_of(const struct compiled *c, int buffer, int32_t row) { return c->buffer[buffer] + row * c->p->buffers[buffer].width; }
+
+void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y)
+{
+    int64_t width = c->p->buffers[op->x].width;
+    struct norm_shape shape = {.n = op->head_dim > 0 ? op->head_dim : width,
+                               .weight = op->w >= 0 ? c->vector[op->w] : NULL,
+                               .bias = op->b >= 0 ? c->vector[op->b] : NULL,
+                               .epsilon = op->epsilon,
+                               .offset = op->offset,
+                               .centred = op->centred};
+    c->isa->norm(&shape, x, y, width);
+}
+
+static void embed(struct compiled *c, const struct op *op, int32_t row)
+{
+    int64_t width = c->p->buffers[op->y].width;
+    float *y = row_of(c, op->y, row);
+    const struct batch_row *in = &c->batch->row[batch_row_of(c, op->y, row)];
+    if (in->token < 0) { /* an embedding from outside is what EMBED would have made: not scaled again */
+        memcpy(y, in->embedding, (size_t)width * sizeof *y);
+        return;
+    }
+    const struct weight *w = &c->p->weights[op->w];
+    format_find(w->format)->decode(w->data + in->token * w->row_bytes, y, width);
+    for (int64_t i = 0; op->scale != 1 && i < width; i++)
+        y[i] *= op->scale;
+}
+
+/* One value of K or V per 16 (or 32) bytes of a block: see struct attend_tile. */
+static void store_part(const struct compiled *c, const float *x, enum storage type, int dim, int slot, bool key, unsigned char *to)
+{
+    if (type == STORAGE_F32) {
+        float *f = (float *)(void *)to;
+        int pad = (dim + 1) & ~1;
+        if (!key)
+            memcpy(f + slot * pad, x, (size_t)dim * sizeof *f);
+        for (int i = 0; key && i < dim; i++)
+            f[i * BLOCK_TOKENS + slot] = x[i];
+        return;
+    }
+    uint16_t narrow[HEAD_DIM_MOST], *h = (uint16_t *)(void *)to;
+    int pad = (dim + 1) & ~1;
+    c->isa->narrow(x, narrow, dim, type == STORAGE_F16);
+    if (type == STORAGE_F16 && !key)
+        memcpy(h + slot * pad, narrow, (size_t)dim * sizeof *h);
+    else if (type == STORAGE_F16)
+        for (int i = 0; i < dim; i++)
+            h[i * BLOCK_TOKENS + slot] = narrow[i];
+    else if (key)
+        for (int i = 0; i < dim; i++)
+            h[(i / 2 * BLOCK_TOKENS + slot) * 2 + (i & 1)] = narrow[i];
+    else
+        for (int i = 0; i < dim; i++)
+            h[(slot / 2 * pad + i) * 2 + (slot & 1)] = narrow[i];
+}
+
+static void store(struct compiled *c, const struct op *op, int32_t row)
+{
+    const struct state_group *g = &c->p->groups[op->group];
+    const struct state_layout *l = &c->layout[op->group];
+    const struct batch_sequence *s = &c->batch->sequence[c->batch->row[row].sequence];
+    int64_t token = s->cached + (row - s->first_row);
+    unsigned char *at = c->state->pool[op->group] + (uint64_t)s->blocks[op->group][token / BLOCK_TOKENS] * l->block_bytes +
+                        (uint64_t)op->layer * l->layer_bytes;
+    int slot = (int)(token % BLOCK_TOKENS);
+    for (int head = 0; head < g->heads; head++, at += l->k_bytes + l->v_bytes) {
+        store_part(c, row_of(c, op->x, row) + head * g->k_dim, c->options.k_type, g->k_dim, slot, true, at);
+        if (!g->v_in_k)
+            store_part(c, row_of(c, op->z, row) + head * g->v_dim, c->options.v_type, g->v_dim, slot, false, at + l->k_bytes);
+    }
+}
+
+static void rope(struct compiled *c, const struct op *op, int32_t row)
+{
+    const struct rope *r = &c->p->ropes[op->rope];
+    int32_t at = batch_row_of(c, op->x, row);
+    const float *table = c->rope_table + ((int64_t)op->rope * c->options.max_rows + at) * c->rope_stride;
+    c->isa->rope(row_of(c, op->x, row), op->heads, op->head_dim, table, table + c->rope_stride / 2, r->dims / 2, r->interleaved);
+}
+
+/* y of columns [first, end) of one row */
+static void columns(struct compiled *c, const struct op *op, int32_t row, int64_t first, int64_t end)
+{
+    int64_t n = end - first;
+    const float *x = row_of(c, op->x, row) + first, *z = op->z >= 0 ? row_of(c, op->z, row) + first : NULL;
+    float *y = row_of(c, op->y, row) + first;
+    if (op->kind == OP_ADD) {
+        c->isa->add(x, z, op->scale, y, n);
+    } else if (op->kind == OP_GATE) {
+        c->isa->activate(op->activation, x, z, y, n);
+    } else {
+        float inner = op->cap > 0 ? op->scale / op->cap : op->scale;
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i] * inner;
+        if (op->cap > 0) {
+            c->isa->activate(ACT_TANH, y, NULL, y, n);
+            for (int64_t i = 0; i < n; i++)
+                y[i] *= op->cap;
+        }
+    }
+}
+
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end)
+{
+    for (int32_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++)
+        columns(c, op, row, first, end);
+}
+
+void rows_op(struct compiled *c, const struct op *op, int32_t row)
+{
+    switch (op->kind) {
+    case OP_EMBED:
+        embed(c, op, row);
+        break;
+    case OP_NORM:
+        norm_row(c, op, row_of(c, op->x, row), row_of(c, op->y, row));
+        break;
+    case OP_ROPE:
+        rope(c, op, row);
+        break;
+    case OP_STORE:
+        store(c, op, row);
+        break;
+    case OP_SELECT: {
+        bool all = c->p->buffers[op->x].rows == ROWS_ALL && c->p->buffers[op->y].rows == ROWS_WANTED;
+        memcpy(row_of(c, op->y, row), row_of(c, op->x, all ? c->batch->wanted_rows[row] : row),
+               (size_t)c->p->buffers[op->y].width * sizeof(float));
+        break;
+    }
+    case OP_ADD:
+    case OP_GATE:
+    case OP_SCALE:
+        columns(c, op, row, 0, c->p->buffers[op->y].width);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,4 @@
+/* What every compiler makes of the templates: the baseline of the architecture. */
+#define TABLE isa_scalar
+#define TABLE_NAME "scalar"
+#include "kernels/cpu/wide/table.h"

@@ -1,0 +1,157 @@
+/* Quantised weights times int8 activations, one row of weights after the other: a row is unpacked to int8 codes in the
+ * first-level cache, then every activation row runs over it. The arithmetic of a row does not depend on how many there
+ * are. Serves every quantised format on every instruction set. */
+#ifndef KERNELS_CPU_WIDE_DOT8_H
+#define KERNELS_CPU_WIDE_DOT8_H
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/wide/unpack.h"
+
+/* A weight row unpacked: codes [padded], scales and minimums [padded / GROUP], zero behind the row's end. */
+struct codes {
+    int8_t *code;
+    float *scale, *min;
+};
+
+static size_t dot8_scratch(int64_t n)
+{
+    size_t padded = (size_t)((n + UNIT - 1) / UNIT * UNIT);
+    return padded + 2 * padded / 16 * sizeof(float) + 64;
+}
+
+INLINE struct codes place_codes(void *scratch, int64_t padded)
+{
+    struct codes c;
+    c.scale = scratch;
+    c.min = c.scale + padded / 16;
+    c.code = (int8_t *)(c.min + padded / 16);
+    return c;
+}
+
+INLINE void unpack_row(unpack_function *unpack, const unsigned char *from, int64_t n, int unit_bytes, int group, bool has_min, struct codes c)
+{
+    for (; n >= UNIT; n -= UNIT, from += unit_bytes) {
+        unpack(from, UNIT, c.code, c.scale, c.min);
+        c.code += UNIT, c.scale += UNIT / group, c.min += UNIT / group;
+    }
+    if (n) {
+        memset(c.code, 0, UNIT);
+        memset(c.scale, 0, (size_t)(UNIT / group) * sizeof(float));
+        if (has_min)
+            memset(c.min, 0, (size_t)(UNIT / group) * sizeof(float));
+        unpack(from, (int)n, c.code, c.scale, c.min);
+    }
+}
+
+/* sum over groups of scale * d * (codes . q): `padded` values */
+#if defined(__AVX512VNNI__)
+INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
+{
+    /* a group's 8 (or 4) integer lanes all need its scale: products of a unit are spread by a permutation */
+    const __m512i spread32 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m512i spread16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i zero = _mm512_setzero_si512();
+    __m512 even = _mm512_setzero_ps(), odd = even;
+    for (int64_t at = 0; at < padded; at += UNIT) {
+        __m512 dx = _mm512_castps256_ps512(_mm256_loadu_ps(d + at / 32)), product;
+        if (group == 32)
+            product = _mm512_castps256_ps512(_mm256_mul_ps(_mm256_loadu_ps(scale + at / 32), _mm512_castps512_ps256(dx)));
+        else
+            product = _mm512_mul_ps(_mm512_loadu_ps(scale + at / 16), _mm512_permutexvar_ps(twice, dx));
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            __m512i w = _mm512_loadu_si512(code + at + 64 * k), x = _mm512_loadu_si512(q + at + 64 * k);
+            __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), zero, x);
+            __m512 sum = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(zero, _mm512_abs_epi8(w), signed_x));
+            __m512i index = group == 32 ? _mm512_add_epi32(spread32, _mm512_set1_epi32(2 * k)) : _mm512_add_epi32(spread16, _mm512_set1_epi32(4 * k));
+            __m512 factor = _mm512_permutexvar_ps(index, product);
+            if (k & 1)
+                odd = _mm512_fmadd_ps(sum, factor, odd);
+            else
+                even = _mm512_fmadd_ps(sum, factor, even);
+        }
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+#elif defined(__AVX2__)
+INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t at = 0; at < padded; at += 32) {
+        __m256i w = _mm256_loadu_si256((const __m256i *)(const void *)(code + at));
+        __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(q + at));
+        /* |w| * (x with w's sign): pairs stay below 2^15 since |x| <= 127 and |w| <= 128 */
+        __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+        __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
+        float dx = d[at / 32];
+        __m256 factor = group == 32 ? _mm256_set1_ps(scale[at / 32] * dx)
+                                    : _mm256_set_m128(_mm_set1_ps(scale[at / 16 + 1] * dx), _mm_set1_ps(scale[at / 16] * dx));
+        sum = _mm256_fmadd_ps(f, factor, sum);
+    }
+    return v_sum((vf)sum);
+}
+#else
+INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
+{
+    float sum = 0;
+    for (int64_t at = 0; at < padded; at += group) {
+        int32_t t = 0;
+        for (int i = 0; i < group; i++)
+            t += code[at + i] * q[at + i];
+        sum += (float)t * (scale[at / group] * d[at / 32]);
+    }
+    return sum;
+}
+#endif
+
+INLINE float dot_floats(const float *a, const float *b, int64_t n)
+{
+    vf sum = v_zero();
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sum = v_fma(v_load(a + i), v_load(b + i), sum);
+    float s = v_sum(sum);
+    for (; i < n; i++)
+        s += a[i] * b[i];
+    return s;
+}
+
+INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
+                      const struct input *in, float *y, int64_t y_stride, void *scratch)
+{
+    struct codes c = place_codes(scratch, in->padded);
+    for (int64_t out = first; out < end; out++) {
+        unpack_row(unpack, w->data + out * w->row_bytes, w->in, unit_bytes, group, has_min, c);
+        for (int32_t row = 0; row < in->rows; row++) {
+            float sum = dot_codes(c.code, c.scale, in->q + row * in->padded, in->d + row * (in->padded / 32), in->padded, group);
+            if (has_min)
+                sum += group == 32 ? dot_floats(c.min, in->s + row * (in->padded / 32), in->padded / 32)
+                                   : dot_floats(c.min, in->s16 + row * (in->padded / 16), in->padded / 16);
+            y[row * y_stride + out] = sum;
+        }
+    }
+}
+
+/* few_q4_0() ... : one function per format; unit_bytes is what 256 weights take */
+#define FEW_CODES(name, NAME, unit_bytes)                                                                                         \
+    static __attribute__((unused)) void few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in,      \
+                                                   float *y, int64_t y_stride, void *scratch)                                      \
+    {                                                                                                                             \
+        few_codes(unpack_##name, unit_bytes, NAME##_GROUP, NAME##_MIN, w, first, end, in, y, y_stride, scratch);                    \
+    }
+FEW_CODES(q4_0, Q4_0, 144)
+FEW_CODES(q4_1, Q4_1, 160)
+FEW_CODES(q5_0, Q5_0, 176)
+FEW_CODES(q5_1, Q5_1, 192)
+FEW_CODES(q8_0, Q8_0, 272)
+FEW_CODES(q2_k, Q2_K, 84)
+FEW_CODES(q3_k, Q3_K, 110)
+FEW_CODES(q4_k, Q4_K, 144)
+FEW_CODES(q5_k, Q5_K, 176)
+FEW_CODES(q6_k, Q6_K, 210)
+FEW_CODES(iq4_nl, IQ4_NL, 144)
+FEW_CODES(iq4_xs, IQ4_XS, 136)
+
+#endif

@@ -1,0 +1,47 @@
+/* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
+ * instruction set with better kernels for some formats defines TABLE_LINEAR (a function that is asked first). */
+#include "kernels/cpu/wide/attend.h"
+#include "kernels/cpu/wide/dot8.h"
+#include "kernels/cpu/wide/float.h"
+#include "kernels/cpu/wide/input.h"
+#include "kernels/cpu/wide/rows.h"
+
+#define CODES(NAME, id)                                                                                                    \
+    [STORAGE_##NAME] = {.name = "int8 dot", .few_forms = FORM_INT8, .few = few_##id, .scratch_bytes = dot8_scratch}
+#define FLOATS(NAME, id)                                                                                                   \
+    [STORAGE_##NAME] = {.name = "float dot and panel",                                                                       \
+                        .few_forms = FORM_FLOATS,                                                                            \
+                        .few = few_##id,                                                                                   \
+                        .many_forms = FORM_PACKED32,                                                                         \
+                        .many_from = 6,                                                                                      \
+                        .many = many_##id,                                                                                 \
+                        .scratch_bytes = float_scratch}
+static const struct linear_kernel wide_kernels[STORAGE_COUNT] = {
+    FLOATS(F32, f32),   FLOATS(F16, f16),   FLOATS(BF16, bf16), CODES(Q4_0, q4_0), CODES(Q4_1, q4_1),
+    CODES(Q5_0, q5_0),  CODES(Q5_1, q5_1),  CODES(Q8_0, q8_0),  CODES(Q2_K, q2_k), CODES(Q3_K, q3_k),
+    CODES(Q4_K, q4_k),  CODES(Q5_K, q5_k),  CODES(Q6_K, q6_k),  CODES(IQ4_NL, iq4_nl), CODES(IQ4_XS, iq4_xs),
+};
+
+static const struct linear_kernel *wide_linear(enum storage format)
+{
+#ifdef TABLE_LINEAR
+    const struct linear_kernel *better = TABLE_LINEAR(format);
+    if (better)
+        return better;
+#endif
+    return (unsigned)format < STORAGE_COUNT && wide_kernels[format].few ? &wide_kernels[format] : NULL;
+}
+
+const struct isa TABLE = {
+    .name = TABLE_NAME,
+    .linear = wide_linear,
+    .norm = wide_norm,
+    .add = wide_add,
+    .activate = wide_activate,
+    .rope = wide_rope,
+    .narrow = wide_narrow,
+    .quantise = wide_quantise,
+    .pack = wide_pack,
+    .attend = wide_attend,
+    .merge = wide_merge,
+};
