@@ -1,6 +1,5 @@
 /* Normalizers: text to text. */
 #include <string.h>
-#include <utf8proc.h>
 
 #include "tokenizers/internal.h"
 #include "tokenizers/normal_form.h"
@@ -51,7 +50,7 @@ static enum status run_lowercase(const struct normalizer *n, struct scratch *s, 
             str_add_text(out, "i\xCC\x87");
             continue;
         }
-        text_add(out, text_is_stray(c) ? c : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+        text_add(out, to_lower(c));
     }
     return STATUS_OK;
 }
@@ -62,7 +61,7 @@ static enum status run_strip_accents(const struct normalizer *n, struct scratch 
     for (size_t at = 0, size; at < in->size; at += size) {
         uint32_t c;
         size = text_next(in->data + at, in->size - at, &c);
-        if (!is_nonspacing(c))
+        if (!is_accent(c))
             str_add(out, in->data + at, size);
     }
     return STATUS_OK;

@@ -26,21 +26,66 @@ static enum status refuse(struct translation *t, const char *what)
     return error_set(t->err, STATUS_BAD_INPUT, "%s is not supported in a pattern", what);
 }
 
+static void add_set(struct translation *t, char letter, const char *set)
+{
+    str_add_text(t->out, set);
+    if (letter == 'w' || letter == 'W') {
+        add_newer_members("Alphabetic", 10, t->out);
+        add_newer_members("M", 1, t->out);
+        add_newer_members("Nd", 2, t->out);
+    }
+}
+
+/* \p{X}, \pX, \p{^X}, \P{X} at t->at, with the characters that PCRE2 does not know yet. A negated one inside brackets
+ * stays as it is: its complement cannot be said there. */
+static enum status translate_property(struct translation *t, bool in_class)
+{
+    bool negated = t->at[1] == 'P';
+    const char *name = t->at + 2, *end;
+    if (name == t->end)
+        return refuse(t, "\\p at the end");
+    bool braces = *name == '{';
+    end = braces ? memchr(name, '}', (size_t)(t->end - name)) : name + 1;
+    if (!end)
+        return refuse(t, "\\p{ without its brace");
+    name += braces;
+    if (name < end && *name == '^') {
+        negated = !negated;
+        name++;
+    }
+    size_t size = (size_t)(end - name);
+    if (!in_class)
+        str_add_text(t->out, negated ? "[^" : "[");
+    str_add_text(t->out, in_class && negated ? "\\P{" : "\\p{");
+    str_add(t->out, name, size);
+    str_add_char(t->out, '}');
+    if (!in_class || !negated)
+        add_newer_members(name, size, t->out);
+    if (!in_class)
+        str_add_char(t->out, ']');
+    t->at = end + braces;
+    return STATUS_OK;
+}
+
 /* A backslash at t->at and what belongs to it. */
 static enum status translate_escape(struct translation *t, bool in_class)
 {
     if (t->end - t->at < 2)
         return refuse(t, "a backslash at the end");
     char c = t->at[1];
+    if (c == 'p' || c == 'P')
+        return translate_property(t, in_class);
     const char *set = c == 's' || c == 'S' ? WHITE : c == 'w' || c == 'W' ? WORD : c == 'h' || c == 'H' ? HEX : NULL;
     if (set && in_class && c == 'S') {
         str_add_text(t->out, "\\P{White_Space}");
     } else if (set && in_class && (c == 'W' || c == 'H')) {
         return refuse(t, c == 'W' ? "\\W in brackets" : "\\H in brackets");
     } else if (set && in_class) {
-        str_add_text(t->out, set);
+        add_set(t, c, set);
     } else if (set) {
-        str_format(t->out, "[%s%s]", c >= 'A' && c <= 'Z' ? "^" : "", set);
+        str_add_text(t->out, c >= 'A' && c <= 'Z' ? "[^" : "[");
+        add_set(t, c, set);
+        str_add_char(t->out, ']');
     } else if (c == 'u' && t->end - t->at >= 6) {
         str_add_text(t->out, "\\x{");
         str_add(t->out, t->at + 2, 4);
