@@ -15,6 +15,9 @@ struct parser {
     const char *begin, *at, *end;
     int depth, limit;
     bool unique;
+    const struct json_options *options; /* set if it asks for large containers */
+    int which;                          /* the next container is this large one */
+    struct arena scratch;               /* what the children of a large container point to */
     struct json_member *stack;
     size_t used, capacity;
     struct error *err;
@@ -32,10 +35,39 @@ static enum status fail(struct parser *p, const char *what)
 
 static enum status no_memory(struct parser *p) { return error_memory(p->err, "a JSON document"); }
 
-static void skip_space(struct parser *p)
+/* Indented files are mostly blanks: eight at a time. */
+static void skip_blanks(struct parser *p)
 {
-    while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t'))
-        p->at++;
+    uint64_t word;
+    do {
+        while (p->end - p->at >= 8 && (memcpy(&word, p->at, 8), word == 0x2020202020202020u))
+            p->at += 8;
+        while (p->at < p->end && *p->at == ' ')
+            p->at++;
+    } while (p->at < p->end && (*p->at == '\n' || *p->at == '\r' || *p->at == '\t') && p->at++);
+}
+
+static inline void skip_space(struct parser *p)
+{
+    if (p->at < p->end && (unsigned char)*p->at <= ' ')
+        skip_blanks(p);
+}
+
+/* First byte of s that a string may not hold as it is: a quote, a backslash, a control character. */
+static inline const char *plain_end(const char *s, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    uint64_t w;
+    for (; end - s >= 8; s += 8) {
+        memcpy(&w, s, 8);
+        uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\';
+        uint64_t hit = (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w)) & high;
+        if (hit)
+            return s + (__builtin_ctzll(hit) >> 3); /* borrows only spoil what lies behind the first hit */
+    }
+    while (s < end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
+        s++;
+    return s;
 }
 
 static bool push(struct parser *p, const struct json_member *m)
@@ -68,9 +100,7 @@ static int hex4(const char *s)
 /* The string at p->at (behind its opening quote). Without escapes it stays where it is. */
 static enum status parse_string(struct parser *p, const char **text, uint32_t *size)
 {
-    const char *start = p->at, *s = start;
-    while (s < p->end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
-        s++;
+    const char *start = p->at, *s = plain_end(start, p->end);
     if (s < p->end && *s == '"') {
         *text = start;
         *size = (uint32_t)(s - start);
@@ -188,13 +218,52 @@ static enum status check_unique(struct parser *p, const struct json_member *memb
 
 static enum status parse_value(struct parser *p, struct json *v);
 
+static enum status parse_key(struct parser *p, struct json_member *m)
+{
+    if (p->at == p->end || *p->at != '"')
+        return fail(p, "a key was expected");
+    p->at++;
+    enum status status = parse_string(p, &m->key, &m->key_size);
+    if (status)
+        return status;
+    skip_space(p);
+    if (p->at == p->end || *p->at != ':')
+        return fail(p, "a colon was expected");
+    p->at++;
+    if (p->options) {
+        skip_space(p);
+        if (p->at < p->end && (*p->at == '{' || *p->at == '['))
+            p->which = p->options->large(p->options->context, p->depth, m->key, m->key_size);
+    }
+    return STATUS_OK;
+}
+
+/* One child of a large container: parsed into the scratch arena, handed over, forgotten. */
+static enum status parse_child(struct parser *p, int which, struct json_member *m)
+{
+    struct arena *outer = p->arena;
+    const struct json_options *options = p->options;
+    p->arena = &p->scratch;
+    p->options = NULL;
+    p->which = 0;
+    enum status status = parse_value(p, &m->value);
+    p->arena = outer;
+    p->options = options;
+    if (!status)
+        status = options->child(options->context, which, m, p->err);
+    return status;
+}
+
 static enum status parse_container(struct parser *p, struct json *v)
 {
     bool object = *p->at++ == '{';
     char close = object ? '}' : ']';
+    int which = p->which;
+    p->which = 0;
     if (++p->depth > p->limit)
         return fail(p, "nested too deeply");
     size_t base = p->used;
+    struct arena empty_scratch = p->scratch;
     skip_space(p);
     bool empty = p->at < p->end && *p->at == close;
     if (empty)
@@ -203,21 +272,21 @@ static enum status parse_container(struct parser *p, struct json *v)
         struct json_member m = {0};
         enum status status;
         skip_space(p);
-        if (object) {
-            if (p->at == p->end || *p->at != '"')
-                return fail(p, "a key was expected");
-            p->at++;
-            if ((status = parse_string(p, &m.key, &m.key_size)))
-                return status;
-            skip_space(p);
-            if (p->at == p->end || *p->at != ':')
-                return fail(p, "a colon was expected");
-            p->at++;
-        }
-        if ((status = parse_value(p, &m.value)))
+        struct arena *outer = p->arena;
+        if (which)
+            p->arena = &p->scratch; /* keys of a large container live no longer than its children */
+        status = object ? parse_key(p, &m) : STATUS_OK;
+        p->arena = outer;
+        if (!status)
+            status = which ? parse_child(p, which, &m) : parse_value(p, &m.value);
+        if (status)
             return status;
-        if (!push(p, &m))
+        if (!which && !push(p, &m))
             return no_memory(p);
+        if (which && p->scratch.blocks == empty_scratch.blocks)
+            p->scratch.at = empty_scratch.at;
+        else
+            empty_scratch = p->scratch;
         skip_space(p);
         if (p->at == p->end)
             return fail(p, "the text ends inside an array or object");
@@ -293,6 +362,7 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
     if (options) {
         p.limit = options->depth ? options->depth : p.limit;
         p.unique = options->unique;
+        p.options = options->large ? options : NULL;
     }
     if (size > UINT32_MAX)
         return error_set(err, STATUS_BAD_INPUT, "JSON: a text of %zu bytes is over the limit of 4 GiB", size);
@@ -308,6 +378,7 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
             status = fail(&p, "something follows the value");
     }
     free(p.stack);
+    arena_free(&p.scratch);
     return status;
 }
 
@@ -328,6 +399,16 @@ bool json_int(const struct json *v, int64_t *out)
     char text[32];
     if (!v || v->kind != JSON_NUMBER || v->size >= sizeof text)
         return false;
+    if (v->size <= 18 && v->text[0] != '-') { /* a plain number, which cannot overflow */
+        int64_t value = 0;
+        for (uint32_t i = 0; i < v->size; i++) {
+            if (v->text[i] < '0' || v->text[i] > '9')
+                return false;
+            value = value * 10 + (v->text[i] - '0');
+        }
+        *out = value;
+        return true;
+    }
     memcpy(text, v->text, v->size);
     text[v->size] = 0;
     char *end;

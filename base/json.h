@@ -38,6 +38,15 @@ struct json_member {
 struct json_options {
     int depth;   /* deepest nesting allowed; 0 means 500 */
     bool unique; /* a key that occurs twice in an object is an error that names it */
+
+    /* Containers too large for a tree (a vocabulary costs a page fault for every 128 entries). large() is asked about
+     * every member that is an array or object, depth 1 being those of the outermost object; NULL: none is. A number other
+     * than 0 sends the container's children with that number to child(), in order, and the tree holds an empty
+     * container instead. m->key is NULL in arrays; what m points to lives until child() returns. `unique` does not look
+     * into such a container. */
+    int (*large)(void *context, int depth, const char *key, size_t key_size);
+    enum status (*child)(void *context, int which, const struct json_member *m, struct error *err);
+    void *context;
 };
 
 /* Parses the whole text (UTF-8; anything else is an error; white space may surround the value). options may

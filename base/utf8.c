@@ -74,13 +74,21 @@ size_t utf8_encode(uint32_t c, char out[4])
 
 size_t utf8_valid_prefix(const char *text, size_t size)
 {
+    const unsigned char *s = (const unsigned char *)text;
     size_t at = 0;
     while (at < size) {
         uint64_t word;
         while (at + 8 <= size && (memcpy(&word, text + at, 8), !(word & 0x8080808080808080u)))
             at += 8;
-        if (at == size)
-            break;
+        while (at < size && s[at] < 0x80)
+            at++;
+        /* runs of two- and three-byte characters, the common case of text that is not English */
+        while (at + 2 <= size && s[at] >= 0xC2 && s[at] <= 0xDF && (s[at + 1] & 0xC0) == 0x80)
+            at += 2;
+        while (at + 3 <= size && s[at] >= 0xE1 && s[at] <= 0xEC && (s[at + 1] & 0xC0) == 0x80 && (s[at + 2] & 0xC0) == 0x80)
+            at += 3;
+        if (at == size || s[at] < 0x80)
+            continue;
         uint32_t c;
         size_t n = utf8_decode(text + at, size - at, &c);
         /* a real U+FFFD is EF BF BD; any other way to it is an error */

@@ -57,7 +57,9 @@ enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text,
 struct detokenizer {
     const struct tokenizer *tokenizer;
     bool keep_special; /* print special tokens too */
-    bool started;      /* something was printed (a leading space is stripped only at the start) */
+    bool started;      /* a token was taken (the first one is decoded differently) */
+    bool held_blank;   /* a word's end that is a blank only if more follows (BPEDecoder) */
+    int64_t stripped;  /* leading characters taken off the whole text so far */
     struct str pending; /* bytes of an unfinished character, or pieces that a later one may change */
 };
 void detokenizer_init(struct detokenizer *d, const struct tokenizer *t, bool keep_special);
@@ -70,6 +72,9 @@ enum status detokenizer_copy(struct detokenizer *to, const struct detokenizer *f
 
 /* The token's own text as the vocabulary spells it (bytes for byte tokens); NULL for a hole. Not NUL-terminated. */
 const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *size);
+/* Appends the bytes that this token stands for in running text: a leading space included, perhaps half a character;
+ * special tokens their spelling; nothing for a hole. */
+void tokenizer_bytes(const struct tokenizer *t, int32_t id, struct str *out);
 /* The id of a token by its vocabulary spelling (added tokens too), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t size);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);

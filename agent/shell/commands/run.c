@@ -1,0 +1,214 @@
+/* ingot run: one answer, streamed. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/shell/shell.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "runtime/ingot.h"
+
+enum { INPUT_LIMIT = 256 << 20 };
+
+static const char *const finishes[] = {"stop", "length", "cancelled"};
+
+/* One answer: what was printed, and how it ended. */
+struct answer {
+    struct str text, tokens; /* tokens: JSON list without brackets */
+    struct ingot_event done;
+};
+
+static void write_event(const struct ingot_event *e)
+{
+    static const char *const kinds[] = {"prompt_token", "token", "done", "error"};
+    struct str line = {0};
+    str_format(&line, "{\"event\": \"%s\"", kinds[e->kind]);
+    if (e->kind == INGOT_EVENT_TOKEN)
+        str_format(&line, ", \"token\": %d", e->token);
+    str_add_text(&line, ", \"text\": ");
+    json_write_string(&line, e->text ? e->text : "", e->size);
+    if (e->kind == INGOT_EVENT_DONE)
+        str_format(&line, ", \"finish_reason\": \"%s\", \"prompt_tokens\": %zu, \"completion_tokens\": %zu", finishes[e->finish], e->prompt_tokens,
+                   e->generated_tokens);
+    str_add_text(&line, "}\n");
+    fwrite(str_text(&line), 1, line.size, stdout);
+    fflush(stdout);
+    str_free(&line);
+}
+
+static enum status collect(const struct settings *s, struct ingot_request *request, struct answer *a, struct error *err)
+{
+    struct ingot_event e;
+    bool stream = !s->json.value && !s->events.value;
+    for (;;) {
+        if (interrupt_seen())
+            ingot_request_cancel(request);
+        if (!ingot_request_next(request, 50, &e))
+            continue;
+        if (e.kind == INGOT_EVENT_ERROR)
+            return error_set(err, (enum status)e.error->status, "%s", e.error->text);
+        if (s->events.value)
+            write_event(&e);
+        if (stream && e.size) {
+            shell_print(e.text, e.size);
+            fflush(stdout);
+            if (ferror(stdout))
+                return output_finish(stdout, err);
+        }
+        str_add(&a->text, e.text, e.size);
+        if (e.kind == INGOT_EVENT_TOKEN)
+            str_format(&a->tokens, "%s%d", a->tokens.size ? ", " : "", e.token);
+        if (e.kind == INGOT_EVENT_DONE) {
+            a->done = e;
+            return STATUS_OK;
+        }
+    }
+}
+
+static void finish_answer(const struct settings *s, const struct answer *a, bool has_text)
+{
+    const struct ingot_event *e = &a->done;
+    if (s->json.value) {
+        struct str line = {0};
+        str_format(&line, "{\"tokens\": [%s], \"text\": ", str_text(&a->tokens));
+        if (has_text)
+            json_write_string(&line, str_text(&a->text), a->text.size);
+        else
+            str_add_text(&line, "null");
+        str_format(&line, ", \"finish_reason\": \"%s\", \"prompt_tokens\": %zu, \"completion_tokens\": %zu}\n", finishes[e->finish], e->prompt_tokens,
+                   e->generated_tokens);
+        fwrite(str_text(&line), 1, line.size, stdout);
+        str_free(&line);
+    } else if (!s->events.value) {
+        if (!has_text)
+            printf("%s", str_text(&a->tokens));
+        putchar('\n');
+        fflush(stdout);
+        if (e->finish == INGOT_FINISH_LENGTH)
+            log_line(LOG_SAY, "(cut by the token limit after %zu tokens)", e->generated_tokens);
+        if ((isatty(STDERR_FILENO) || s->verbose.value) && e->generated_tokens > 1)
+            log_line(LOG_SAY, "[prompt %zu tokens in %.2f s, answer %zu tokens at %.1f tokens/s]", e->prompt_tokens, e->prompt_seconds,
+                     e->generated_tokens, (double)(e->generated_tokens - 1) / (e->generate_seconds > 0 ? e->generate_seconds : 1e-9));
+    }
+}
+
+static enum status answer(const struct settings *s, struct ingot_engine *engine, const struct ingot_request_options *o, const int32_t *ids,
+                          size_t count, struct error *err)
+{
+    struct ingot_error *e = (struct ingot_error *)err;
+    struct ingot_session *session = NULL;
+    struct ingot_request *request = NULL;
+    struct answer a = {0};
+    struct ingot_model_info info;
+    ingot_model_info(ingot_engine_model(engine), &info);
+    enum status status = (enum status)ingot_session_open(&session, engine, e);
+    if (!status)
+        status = (enum status)ingot_session_append(session, ids, count, e);
+    if (!status)
+        status = (enum status)ingot_request_start(&request, session, o, e);
+    if (!status)
+        status = collect(s, request, &a, err);
+    if (!status)
+        finish_answer(s, &a, info.has_tokenizer);
+    if (!status && a.done.finish == INGOT_FINISH_CANCELLED)
+        status = STATUS_INTERRUPTED;
+    ingot_request_free(request);
+    ingot_session_close(session);
+    str_free(&a.text);
+    str_free(&a.tokens);
+    return status;
+}
+
+/* The prompt: arguments behind the model, then stdin where something is piped in (or nothing else was given). */
+static enum status read_prompt(const struct settings *s, struct str *prompt, struct error *err)
+{
+    struct stat st;
+    for (int i = s->model.set ? 0 : 1; i < s->argument_count; i++) {
+        if (prompt->size)
+            str_add_char(prompt, ' ');
+        str_add_text(prompt, s->arguments[i]);
+    }
+    bool piped = fstat(STDIN_FILENO, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode));
+    bool given = prompt->size > 0;
+    if (!piped && given)
+        return STATUS_OK;
+    if (!piped && isatty(STDIN_FILENO))
+        log_line(LOG_SAY, "(type the prompt, then Ctrl-D)");
+    if (given)
+        str_add_char(prompt, '\n');
+    enum status status = file_read_all(STDIN_FILENO, INPUT_LIMIT, prompt, err);
+    while (prompt->size && prompt->data[prompt->size - 1] == '\n') /* the newline that ends a text file is no part of it */
+        prompt->data[--prompt->size] = 0;
+    if (!status && !prompt->size)
+        status = error_set(err, STATUS_USAGE, "the prompt is empty: give it as an argument or on standard input");
+    return status;
+}
+
+/* A conversation of at most two messages, as JSON for the template. */
+static void write_request(struct str *out, const char *system, const struct str *prompt)
+{
+    str_add_text(out, "{\"messages\": [");
+    if (system) {
+        str_add_text(out, "{\"role\": \"system\", \"content\": ");
+        json_write_string(out, system, strlen(system));
+        str_add_text(out, "}, ");
+    }
+    str_add_text(out, "{\"role\": \"user\", \"content\": ");
+    json_write_string(out, str_text(prompt), prompt->size);
+    str_add_text(out, "}], \"add_generation_prompt\": true}");
+}
+
+static enum status prompt_ids(const struct settings *s, struct ingot_model *model, int32_t **ids, size_t *count, struct error *err)
+{
+    struct str prompt = {0}, request = {0};
+    struct ingot_error *e = (struct ingot_error *)err;
+    enum status status = read_prompt(s, &prompt, err);
+    if (!status && s->raw.value) {
+        status = (enum status)ingot_tokenize(model, str_text(&prompt), prompt.size, true, true, ids, count, e);
+    } else if (!status) {
+        write_request(&request, s->system.value, &prompt);
+        status = prompt.failed || request.failed ? error_memory(err, "the prompt")
+                                                 : (enum status)ingot_chat_prompt(model, str_text(&request), request.size, ids, count, NULL, e);
+    }
+    str_free(&prompt);
+    str_free(&request);
+    return status;
+}
+
+enum status command_run(const struct settings *s, struct error *err)
+{
+    const char *name;
+    struct arena arena = {0};
+    struct ingot_model *model = NULL;
+    struct ingot_engine *engine = NULL;
+    struct ingot_request_options o;
+    int32_t *ids = NULL, *prompt = NULL;
+    size_t *lengths = NULL, count = 0;
+    enum status status = settings_model(s, &name, err);
+    struct ingot_bias *bias = arena_array(&arena, (size_t)s->logit_bias.count + 1, sizeof *bias);
+    if (!status && !bias)
+        status = error_memory(err, "options");
+    if (!status && s->tokens.set)
+        status = shell_read_ids(&arena, s->tokens.value, &ids, &lengths, &count, err);
+    if (!status)
+        status = shell_engine(s, name, 1, &model, &engine, err);
+    interrupt_catch(); /* from here on Ctrl-C ends the answer in order; before, it just ends the program */
+    if (!status)
+        status = shell_request(s, model, bias, &o, err);
+    if (!status && s->tokens.set) {
+        for (size_t i = 0; i < count && !status; ids += lengths[i++])
+            status = answer(s, engine, &o, ids, lengths[i], err);
+    } else if (!status) {
+        if (!(status = prompt_ids(s, model, &prompt, &count, err)))
+            status = answer(s, engine, &o, prompt, count, err);
+        free(prompt);
+    }
+    if (!status)
+        status = output_finish(stdout, err);
+    ingot_engine_close(engine);
+    ingot_model_close(model);
+    arena_free(&arena);
+    return status;
+}

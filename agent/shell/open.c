@@ -1,0 +1,237 @@
+/* From settings to models, engines and requests. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/shell/shell.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/utf8.h"
+#include "runtime/ingot.h"
+
+static struct ingot_error *outer(struct error *err) { return (struct ingot_error *)err; }
+
+/* One line that is rewritten; the last call (done == total) ends it. */
+static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    double *start = context, now = clock_seconds();
+    if (!*start)
+        *start = now;
+    double rate = (double)done / (now - *start + 1e-3) / 1e6;
+    if (total)
+        fprintf(stderr, "\r\033[K%s  %3.0f %%  %.1f of %.1f MB  %.1f MB/s", what, 100 * (double)done / (double)total, (double)done / 1e6, (double)total / 1e6, rate);
+    else
+        fprintf(stderr, "\r\033[K%s  %.1f MB  %.1f MB/s", what, (double)done / 1e6, rate);
+    if (total && done >= total) {
+        fputc('\n', stderr);
+        *start = 0;
+    }
+}
+
+enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err)
+{
+    double start = 0;
+    struct ingot_model_options o = {.offline = s->offline.value, .no_mmap = s->no_mmap.value, .mlock = s->mlock.value};
+    if (isatty(STDERR_FILENO) && !s->quiet.value) {
+        o.progress = show_progress;
+        o.progress_context = &start;
+    }
+    enum status status = (enum status)ingot_model_open(out, name, &o, outer(err));
+    if (!status && s->template_file.set && (status = (enum status)ingot_model_use_template(*out, s->template_file.value, outer(err)))) {
+        ingot_model_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+enum status shell_engine_options(const struct settings *s, struct ingot_engine_options *out, struct error *err)
+{
+    static const char *const dtypes[] = {"auto", "float32", "float16", "bfloat16"};
+    bool known = !s->dtype.set;
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes && !known; i++)
+        known = !strcmp(s->dtype.value, dtypes[i]);
+    if (!known)
+        return error_set(err, STATUS_USAGE, "--dtype: %s is none of auto, float32, float16, bfloat16", QUOTE(s->dtype.value, strlen(s->dtype.value)));
+    if (s->dtype.set && strcmp(s->dtype.value, "auto"))
+        log_line(LOG_SAY, "--dtype %s: weights stay as they are stored; the CPU multiplies them in the type its kernels are fastest in", s->dtype.value);
+    if (s->quantize.set && strcmp(s->quantize.value, "none"))
+        return error_set(err, STATUS_USAGE, "--quantize %s: quantising while loading is not supported yet; take a GGUF file of that type",
+                         QUOTE(s->quantize.value, strlen(s->quantize.value)));
+    if (s->gpu_layers.set && s->gpu_layers.value > 0)
+        log_line(LOG_SAY, "--gpu-layers: no GPU is used; all layers run on the CPU");
+    if (s->threads.set && (s->threads.value < 1 || s->threads.value > 256))
+        return error_set(err, STATUS_USAGE, "--threads must be 1 to 256");
+    if (s->context.set && s->context.value < 1)
+        return error_set(err, STATUS_USAGE, "--context must be at least 1");
+    *out = (struct ingot_engine_options){.device = s->device.value,
+                                         .kv = s->kv.value,
+                                         .context = s->context.value,
+                                         .threads = (int)s->threads.value,
+                                         .reference = s->reference.value,
+                                         .deterministic = s->deterministic.value,
+                                         .memory = s->memory.set ? (uint64_t)s->memory.value : 0};
+    return STATUS_OK;
+}
+
+enum status shell_engine(const struct settings *s, const char *name, int parallel, struct ingot_model **model, struct ingot_engine **engine,
+                         struct error *err)
+{
+    struct ingot_engine_options o;
+    *engine = NULL;
+    *model = NULL;
+    enum status status = shell_engine_options(s, &o, err);
+    o.parallel = parallel;
+    if (!status)
+        status = shell_model(s, name, model, err);
+    if (!status)
+        status = (enum status)ingot_engine_open(engine, *model, &o, outer(err));
+    if (status) {
+        ingot_model_close(*model);
+        *model = NULL;
+        return status;
+    }
+    if (log_level() >= LOG_VERBOSE) {
+        const struct ingot_plan *p = ingot_engine_plan(*engine);
+        struct ingot_model_info info;
+        char kernels[600];
+        ingot_model_info(*model, &info);
+        ingot_engine_describe(*engine, kernels, sizeof kernels);
+        log_line(LOG_VERBOSE, "model: %s, %s, %.0fM parameters, mostly %s, %.0f MiB", info.path, info.family, (double)info.parameters / 1e6, info.dtype,
+                 (double)info.weight_bytes / 0x1p20);
+        log_line(LOG_VERBOSE, "device: %s, %d threads; %s", p->device, p->threads, kernels);
+        log_line(LOG_VERBOSE, "context: %lld of the model's %lld tokens x %d sequences; KV cache K %s V %s, %.0f MiB if full; scratch %.0f MiB; %.1f GiB available",
+                 (long long)p->context, (long long)info.context, p->parallel, p->k_type, p->v_type, (double)p->kv_bytes / 0x1p20,
+                 (double)p->scratch_bytes / 0x1p20, (double)p->available_bytes / 0x1p30);
+    }
+    return STATUS_OK;
+}
+
+static enum status parse_bias(const char *text, struct ingot_bias *out, struct error *err)
+{
+    char *end;
+    long id = strtol(text, &end, 10);
+    bool right = end != text && *end == '=' && id >= 0 && id <= INT32_MAX;
+    double value = right ? strtod(end + 1, &end) : 0;
+    if (!right || *end || !(value >= -1000 && value <= 1000))
+        return error_set(err, STATUS_USAGE, "--logit-bias: \"%s\" is not ID=V with V from -1000 to 1000", QUOTE(text, strlen(text)));
+    *out = (struct ingot_bias){(int32_t)id, (float)value};
+    return STATUS_OK;
+}
+
+enum status shell_request(const struct settings *s, const struct ingot_model *model, struct ingot_bias *bias, struct ingot_request_options *out,
+                          struct error *err)
+{
+    ingot_request_defaults(model, out);
+    struct ingot_sampling *p = &out->sampling;
+    const struct {
+        const struct setting_REAL *from;
+        double *to, low, high;
+        const char *name;
+    } reals[] = {{&s->temperature, &p->temperature, 0, 100, "temperature"},
+                 {&s->top_p, &p->top_p, 0, 1, "top-p"},
+                 {&s->min_p, &p->min_p, 0, 1, "min-p"},
+                 {&s->repeat_penalty, &p->repeat_penalty, 0.01, 100, "repeat-penalty"},
+                 {&s->presence_penalty, &p->presence_penalty, -100, 100, "presence-penalty"},
+                 {&s->frequency_penalty, &p->frequency_penalty, -100, 100, "frequency-penalty"}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+        if (!reals[i].from->set)
+            continue;
+        if (!(reals[i].from->value >= reals[i].low && reals[i].from->value <= reals[i].high))
+            return error_set(err, STATUS_USAGE, "--%s must be %g to %g", reals[i].name, reals[i].low, reals[i].high);
+        *reals[i].to = reals[i].from->value;
+    }
+    if ((s->top_k.set && s->top_k.value < 0) || (s->max_tokens.set && s->max_tokens.value < -1))
+        return error_set(err, STATUS_USAGE, "--top-k and --max-tokens must not be negative");
+    if (s->top_k.set)
+        p->top_k = s->top_k.value;
+    if (s->max_tokens.set)
+        out->max_tokens = s->max_tokens.value;
+    p->seeded = s->seed.set != SET_NOWHERE;
+    p->seed = (uint64_t)s->seed.value;
+    for (int i = 0; i < s->logit_bias.count; i++) {
+        enum status status = parse_bias(s->logit_bias.value[i], &bias[i], err);
+        if (status)
+            return status;
+    }
+    p->bias = bias;
+    p->bias_count = s->logit_bias.count;
+    out->stop = s->stop.value;
+    out->stop_count = s->stop.count;
+    out->ignore_end = s->ignore_eos.value;
+    return STATUS_OK;
+}
+
+static enum status add_ids(const struct json *list, int32_t *ids, size_t *used, const char *path, struct error *err)
+{
+    for (uint32_t i = 0; i < list->size; i++) {
+        int64_t id;
+        if (!json_int(&list->items[i], &id) || id < INT32_MIN || id > INT32_MAX)
+            return error_set(err, STATUS_BAD_INPUT, "%s: a token id is %s", path,
+                             list->items[i].kind == JSON_NUMBER ? QUOTE(list->items[i].text, list->items[i].size) : json_kind_name(&list->items[i]));
+        ids[(*used)++] = (int32_t)id;
+    }
+    return STATUS_OK;
+}
+
+enum status shell_read_ids(struct arena *arena, const char *path, int32_t **ids, size_t **lengths, size_t *count, struct error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct str input = {0};
+    struct json root;
+    enum status status;
+    if (!strcmp(path, "-")) {
+        status = file_read_all(STDIN_FILENO, 1u << 30, &input, err);
+        text = arena_copy(arena, str_text(&input), size = input.size);
+        str_free(&input);
+        if (!status && !text)
+            status = error_memory(err, "token ids");
+    } else {
+        status = file_read(arena, path, 1u << 30, &text, &size, err);
+    }
+    if (status)
+        return status;
+    if ((status = json_parse(arena, text, size, NULL, &root, err)))
+        return error_prefix(err, "%s", path), status;
+    bool nested = root.kind == JSON_ARRAY && root.size && root.items[0].kind == JSON_ARRAY;
+    size_t total = 0, used = 0;
+    if (root.kind != JSON_ARRAY)
+        return error_set(err, STATUS_BAD_INPUT, "%s: %s where a list of token ids is needed", path, json_kind_name(&root));
+    *count = nested ? root.size : 1;
+    for (size_t i = 0; i < *count; i++) {
+        if (nested && root.items[i].kind != JSON_ARRAY)
+            return error_set(err, STATUS_BAD_INPUT, "%s: list %zu is %s", path, i, json_kind_name(&root.items[i]));
+        total += nested ? root.items[i].size : root.size;
+    }
+    *ids = arena_array(arena, total + 1, sizeof **ids);
+    *lengths = arena_array(arena, *count + 1, sizeof **lengths);
+    if (!*ids || !*lengths)
+        return error_memory(err, "token ids");
+    for (size_t i = 0; i < *count && !status; i++) {
+        const struct json *list = nested ? &root.items[i] : &root;
+        (*lengths)[i] = list->size;
+        if (!list->size)
+            return error_set(err, STATUS_BAD_INPUT, "%s: list %zu holds no token ids", path, i);
+        status = add_ids(list, *ids, &used, path, err);
+    }
+    return status;
+}
+
+void shell_print(const char *text, size_t size)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, size, stdout);
+        return;
+    }
+    for (size_t at = 0; at < size;) {
+        uint32_t c;
+        size_t n = utf8_decode(text + at, size - at, &c);
+        if (c == '\n' || c == '\t' || utf8_is_printable(c))
+            fwrite(text + at, 1, n, stdout);
+        else
+            fputs("\xEF\xBF\xBD", stdout);
+        at += n;
+    }
+}

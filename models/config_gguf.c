@@ -1,0 +1,97 @@
+/* GGUF metadata. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models/private.h"
+
+enum { REQUIRED = -1 };
+
+static enum status read_size(const struct tensor_set *set, const char *arch, const char *suffix, int64_t low, int64_t high,
+                             int64_t standard, int64_t *out, struct error *err)
+{
+    char key[160];
+    bool found;
+    snprintf(key, sizeof key, "%s.%s", arch, suffix);
+    *out = standard;
+    enum status status = meta_int(set, key, out, &found, err);
+    if (status)
+        return status;
+    if (!found)
+        return standard == REQUIRED ? error_set(err, STATUS_BAD_INPUT, "%s is missing", key) : STATUS_OK;
+    if (*out == 0 && standard == 0)
+        return STATUS_OK;
+    if (*out < low || *out > high)
+        return error_set(err, STATUS_BAD_INPUT, "%s is %" PRId64 "; %" PRId64 " to %" PRId64 " are possible", key, *out, low, high);
+    return STATUS_OK;
+}
+
+static enum status read_real(const struct tensor_set *set, const char *arch, const char *suffix, double standard, double *out, struct error *err)
+{
+    char key[160];
+    snprintf(key, sizeof key, "%s.%s", arch, suffix);
+    *out = standard;
+    return meta_float(set, key, out, NULL, err);
+}
+
+static enum status read_values(struct model *m, const char *arch, struct error *err)
+{
+    struct config *c = &m->config;
+    const struct tensor_set *set = m->tensors;
+    enum status status;
+#define SIZE(field, key, gguf, low, high, standard)                                      \
+    if ((status = read_size(set, arch, gguf, low, high, standard, &c->field, err))) \
+        return status;
+#define REAL(field, key, gguf, standard)                                         \
+    if ((status = read_real(set, arch, gguf, standard, &c->field, err))) \
+        return status;
+#define SWITCH(field, key, standard) c->field = standard;
+#include "models/config.def"
+#undef SIZE
+#undef REAL
+#undef SWITCH
+    int64_t experts = 0, used = 0;
+    if ((status = read_size(set, arch, "expert_count", 1, 65536, 0, &experts, err)) ||
+        (status = read_size(set, arch, "expert_used_count", 1, 65536, 0, &used, err)))
+        return status;
+    if (experts || used)
+        return error_set(err, STATUS_BAD_INPUT, "%s.expert_count: a mixture of experts (%" PRId64 ", %" PRId64 " used) is not supported yet", arch,
+                         experts, used);
+    return STATUS_OK;
+}
+
+enum status config_read_gguf(struct model *m, const struct family **family, struct error *err)
+{
+    const char *text = NULL;
+    uint64_t size = 0;
+    bool found;
+    enum status status = meta_string(m->tensors, "general.architecture", &text, &size, &found, err);
+    if (status)
+        return status;
+    if (!found)
+        return error_set(err, STATUS_BAD_INPUT, "general.architecture is missing");
+    *family = NULL;
+    for (int i = 0; i < family_count; i++)
+        if (families[i].architecture && strlen(families[i].architecture) == size && !memcmp(families[i].architecture, text, size))
+            *family = &families[i];
+    char known[512];
+    if (!*family)
+        return error_set(err, STATUS_BAD_INPUT, "architecture %s is not supported; built in are %s", QUOTE(text, size),
+                         family_list(known, sizeof known));
+    const char *arch = (*family)->architecture;
+    m->config.family = arch;
+    m->config.dtype = "";
+    m->config.activation = ACT_SILU;
+    m->sampling = (struct sampling_defaults){NAN, NAN, NAN, NAN, -1, -1};
+    if ((status = read_values(m, arch, err)))
+        return status;
+    const struct tensor *embedding = tensor_find(m->tensors, "token_embd.weight");
+    if (!embedding || embedding->dims != 2)
+        return error_set(err, STATUS_BAD_INPUT, "token_embd.weight is missing or no matrix; is this a vocabulary-only file?");
+    m->config.vocab = embedding->shape[0]; /* what is there counts, vocab_size is only said */
+    m->config.tied = tensor_find(m->tensors, "output.weight") == NULL;
+    if ((status = rope_read_gguf(m, arch, err)))
+        return status;
+    return config_finish(m, err);
+}

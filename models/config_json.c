@@ -1,0 +1,214 @@
+/* config.json and generation_config.json. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "models/private.h"
+
+enum { CONFIG_LIMIT = 16 << 20, REQUIRED = -1 };
+
+/* A size; null counts as absent where there is a default. */
+static enum status read_size(const struct json *root, const char *key, int64_t low, int64_t high, int64_t standard, int64_t *out,
+                             struct error *err)
+{
+    const struct json *v = json_get(root, key);
+    if (!v && standard == REQUIRED)
+        return error_set(err, STATUS_BAD_INPUT, "%s is missing", key);
+    if (!v || (v->kind == JSON_NULL && standard != REQUIRED)) {
+        *out = standard;
+        return STATUS_OK;
+    }
+    if (!json_int(v, out))
+        return error_set(err, STATUS_BAD_INPUT, "%s is %s where a whole number is needed", key,
+                         v->kind == JSON_NUMBER ? QUOTE(v->text, v->size) : json_kind_name(v));
+    if (*out == 0 && standard == 0 && low > 0 && strcmp(key, "sliding_window") == 0)
+        return STATUS_OK; /* written by some converters for "none" */
+    if (*out < low || *out > high)
+        return error_set(err, STATUS_BAD_INPUT, "%s is %" PRId64 "; %" PRId64 " to %" PRId64 " are possible", key, *out, low, high);
+    return STATUS_OK;
+}
+
+static enum status read_real(const struct json *root, const char *key, double standard, double *out, struct error *err)
+{
+    const struct json *v = json_get(root, key);
+    *out = standard;
+    if (!v || v->kind == JSON_NULL)
+        return STATUS_OK;
+    if (!json_double(v, out))
+        return error_set(err, STATUS_BAD_INPUT, "%s is %s where a finite number is needed", key,
+                         v->kind == JSON_NUMBER ? QUOTE(v->text, v->size) : json_kind_name(v));
+    return STATUS_OK;
+}
+
+static enum status read_switch(const struct json *root, const char *key, bool standard, bool *out, struct error *err)
+{
+    const struct json *v = json_get(root, key);
+    *out = standard;
+    if (!v || v->kind == JSON_NULL)
+        return STATUS_OK;
+    return json_bool(v, out) ? STATUS_OK : error_set(err, STATUS_BAD_INPUT, "%s is %s where true or false is needed", key, json_kind_name(v));
+}
+
+static enum status read_values(struct config *c, const struct json *root, struct error *err)
+{
+    enum status status;
+#define SIZE(field, key, gguf, low, high, standard)                                       \
+    if ((status = read_size(root, key, low, high, standard, &c->field, err))) \
+        return status;
+#define REAL(field, key, gguf, standard)                                \
+    if ((status = read_real(root, key, standard, &c->field, err))) \
+        return status;
+#define SWITCH(field, key, standard)                                      \
+    if ((status = read_switch(root, key, standard, &c->field, err))) \
+        return status;
+#include "models/config.def"
+#undef SIZE
+#undef REAL
+#undef SWITCH
+    if (!c->vocab)
+        return error_set(err, STATUS_BAD_INPUT, "vocab_size is missing");
+    /* MistralConfig's own default holds where the key is absent; null means none */
+    if (!strcmp(c->family, "mistral") && !json_get(root, "sliding_window"))
+        c->window = 4096;
+    return STATUS_OK;
+}
+
+static enum status read_activation(struct config *c, const struct json *root, struct error *err)
+{
+    const struct json *v = json_get(root, "hidden_act");
+    if (!v)
+        v = json_get(root, "hidden_activation");
+    c->activation = !v ? ACT_SILU : v->kind == JSON_STRING ? activation_find(v->text, v->size) : ACT_NONE;
+    if (c->activation == ACT_NONE)
+        return error_set(err, STATUS_BAD_INPUT, "hidden_act: %s is no known activation",
+                         v->kind == JSON_STRING ? QUOTE(v->text, v->size) : json_kind_name(v));
+    return STATUS_OK;
+}
+
+/* What would change the numbers if it were ignored. */
+static enum status refuse_unsupported(const struct json *root, struct error *err)
+{
+    const struct json *q = json_get(root, "quantization_config");
+    if (!q || q->kind == JSON_NULL)
+        return STATUS_OK;
+    const struct json *method = json_get(q, "quant_method");
+    return error_set(err, STATUS_BAD_INPUT, "quantization_config: quant_method %s is not supported; take an unquantised folder or a GGUF file",
+                     json_is(method, JSON_STRING) ? QUOTE(method->text, method->size) : "(not named)");
+}
+
+static enum status find_family(struct model *m, const struct json *root, const struct family **out, struct error *err)
+{
+    const struct json *type = json_get(root, "model_type");
+    if (!json_is(type, JSON_STRING))
+        return error_set(err, STATUS_BAD_INPUT, "model_type is %s where a name is needed", json_kind_name(type));
+    *out = NULL;
+    for (int i = 0; i < family_count; i++)
+        if (families[i].model_type && json_is_text(type, families[i].model_type))
+            *out = &families[i];
+    char known[512];
+    if (!*out && json_get(root, "auto_map"))
+        return error_set(err, STATUS_BAD_INPUT,
+                         "model_type %s brings its own program (auto_map), and code from a checkpoint is never run; built in are %s",
+                         QUOTE(type->text, type->size), family_list(known, sizeof known));
+    if (!*out)
+        return error_set(err, STATUS_BAD_INPUT, "model_type %s is not supported; built in are %s", QUOTE(type->text, type->size),
+                         family_list(known, sizeof known));
+    m->config.family = (*out)->model_type;
+    return STATUS_OK;
+}
+
+/* eos_token_id: a number or a list. Ids outside the vocabulary are passed over with a warning. */
+static void add_end_ids(struct model *m, const struct json *v)
+{
+    uint32_t count = json_is(v, JSON_ARRAY) ? v->size : v != NULL;
+    const struct json *items = json_is(v, JSON_ARRAY) ? v->items : v;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t id;
+        if (!json_int(&items[i], &id))
+            continue;
+        if (id < 0 || id >= m->config.vocab) {
+            log_line(LOG_WARN, "%s: eos_token_id %" PRId64 " lies outside the vocabulary and is ignored", m->path, id);
+            continue;
+        }
+        bool known = false;
+        for (int k = 0; k < m->end_count; k++)
+            known |= m->end_ids[k] == id;
+        if (!known && m->end_count < (int)(sizeof m->end_ids / sizeof *m->end_ids))
+            m->end_ids[m->end_count++] = (int32_t)id;
+    }
+}
+
+static enum status load_json(struct arena *arena, const char *path, struct json *root, struct error *err)
+{
+    char *text;
+    size_t size;
+    enum status status = file_read(arena, path, CONFIG_LIMIT, &text, &size, err);
+    if (status)
+        return status;
+    struct json_options options = {.depth = 64, .unique = true};
+    if ((status = json_parse(arena, text, size, &options, root, err)))
+        return error_prefix(err, "%s", path), status;
+    if (root->kind != JSON_OBJECT)
+        return error_set(err, STATUS_BAD_INPUT, "%s: holds %s where an object is needed", path, json_kind_name(root));
+    return STATUS_OK;
+}
+
+/* Sampling defaults are advice: a value out of range is passed over with a warning. */
+static void read_default(const struct json *root, const char *key, double low, double high, double *out, const char *path)
+{
+    const struct json *v = json_get(root, key);
+    double value;
+    if (!v || v->kind == JSON_NULL)
+        return;
+    if (!json_double(v, &value) || value < low || value > high)
+        log_line(LOG_WARN, "%s: %s is out of range and is ignored", path, key);
+    else
+        *out = value;
+}
+
+static enum status read_generation(struct model *m, struct error *err)
+{
+    m->sampling = (struct sampling_defaults){NAN, NAN, NAN, NAN, -1, -1};
+    char *path = file_join(&m->arena, m->folder, "generation_config.json");
+    if (!path)
+        return error_memory(err, "a path");
+    if (!file_exists(path))
+        return STATUS_OK;
+    struct json root;
+    enum status status = load_json(&m->arena, path, &root, err);
+    if (status)
+        return status;
+    struct sampling_defaults *d = &m->sampling;
+    double top_k = -1;
+    bool sample;
+    read_default(&root, "temperature", 0, 100, &d->temperature, path);
+    read_default(&root, "top_p", 0, 1, &d->top_p, path);
+    read_default(&root, "min_p", 0, 1, &d->min_p, path);
+    read_default(&root, "repetition_penalty", 0.01, 100, &d->repetition_penalty, path);
+    read_default(&root, "top_k", 0, 1e9, &top_k, path);
+    d->top_k = (int64_t)top_k;
+    if (json_bool(json_get(&root, "do_sample"), &sample))
+        d->do_sample = sample;
+    add_end_ids(m, json_get(&root, "eos_token_id"));
+    return STATUS_OK;
+}
+
+enum status config_read_json(struct model *m, const char *path, const struct family **family, struct error *err)
+{
+    struct json root;
+    enum status status = load_json(&m->arena, path, &root, err);
+    if (status)
+        return status;
+    struct config *c = &m->config;
+    if ((status = find_family(m, &root, family, err)) || (status = refuse_unsupported(&root, err)) || (status = read_values(c, &root, err)) ||
+        (status = read_activation(c, &root, err)) || (status = rope_read_json(c, &root, err)) || (status = config_finish(m, err)))
+        return error_prefix(err, "%s", path), status;
+    const struct json *dtype = json_get(&root, "dtype");
+    if (!json_is(dtype, JSON_STRING))
+        dtype = json_get(&root, "torch_dtype");
+    c->dtype = json_is(dtype, JSON_STRING) ? json_copy(&m->arena, dtype) : "";
+    add_end_ids(m, json_get(&root, "eos_token_id"));
+    return read_generation(m, err);
+}

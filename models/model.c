@@ -1,0 +1,99 @@
+/* Opening a checkpoint: container, configuration, family. */
+#include "models/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "models/private.h"
+
+#define FAMILY(model_type, architecture, file) enum status family_##file(struct model *m, struct error *err);
+#include "models/families.def"
+#undef FAMILY
+
+const struct family families[] = {
+#define FAMILY(model_type, architecture, file) {model_type, architecture, family_##file},
+#include "models/families.def"
+#undef FAMILY
+};
+const int family_count = sizeof families / sizeof *families;
+
+const char *const model_families[] = {
+#define FAMILY(model_type, architecture, file) model_type,
+#include "models/families.def"
+#undef FAMILY
+    NULL};
+
+const char *family_list(char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; i < family_count; i++) {
+        size_t need = strlen(families[i].model_type);
+        if (n + need + 3 > size)
+            break;
+        if (n) {
+            memcpy(out + n, ", ", 2);
+            n += 2;
+        }
+        memcpy(out + n, families[i].model_type, need + 1);
+        n += need;
+    }
+    return out;
+}
+
+static enum status open_gguf(struct model *m, enum mapping_kind kind, const struct family **family, struct error *err)
+{
+    m->container = MODEL_GGUF;
+    enum status status = gguf_open(&m->tensors, m->path, kind, err);
+    if (!status && (status = config_read_gguf(m, family, err)))
+        error_prefix(err, "%s", m->path);
+    return status;
+}
+
+static enum status open_safetensors(struct model *m, enum mapping_kind kind, const struct family **family, struct error *err)
+{
+    m->container = MODEL_SAFETENSORS;
+    char *slash = strrchr(m->path, '/');
+    m->folder = file_is_folder(m->path) ? m->path : slash ? arena_copy(&m->arena, m->path, (size_t)(slash - m->path) + (slash == m->path)) : ".";
+    char *config = m->folder ? file_join(&m->arena, m->folder, "config.json") : NULL;
+    if (!config)
+        return error_memory(err, "a path");
+    enum status status = config_read_json(m, config, family, err);
+    return status ? status : safetensors_open(&m->tensors, m->path, kind, err);
+}
+
+enum status model_open(struct model **out, const char *path, enum mapping_kind kind, struct error *err)
+{
+    *out = NULL;
+    struct model *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_memory(err, "a model");
+    m->program.arena = &m->arena;
+    m->path = arena_copy(&m->arena, path, strlen(path));
+    const struct family *family = NULL;
+    size_t n = strlen(path);
+    bool gguf = n > 5 && strcmp(path + n - 5, ".gguf") == 0;
+    enum status status = !m->path                     ? error_memory(err, "a path")
+                         : gguf || gguf_is(path)      ? open_gguf(m, kind, &family, err)
+                                                      : open_safetensors(m, kind, &family, err);
+    if (!status)
+        status = family->write(m, err);
+    if (!status)
+        status = program_check(&m->program, err);
+    if (status) {
+        model_close(m);
+        return status;
+    }
+    *out = m;
+    return STATUS_OK;
+}
+
+void model_close(struct model *m)
+{
+    if (!m)
+        return;
+    tensor_set_close(m->tensors);
+    arena_free(&m->arena);
+    free(m);
+}

@@ -1,0 +1,98 @@
+/* Opening and closing an engine. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "runtime/engine/engine.h"
+
+static enum status no_room(const struct ingot_plan *p, struct error *err)
+{
+    char advice[900] = "";
+    for (int i = 0; i < p->advice_count; i++)
+        snprintf(advice + strlen(advice), sizeof advice - strlen(advice), "%s%s", i ? "; " : "", p->advice[i]);
+    return error_set(err, STATUS_NO_ROOM, "%.2f GiB are needed (weights %.2f, KV cache %.2f for %lld tokens, scratch %.2f), %.2f GiB are available: %s",
+                     (double)p->total_bytes / 0x1p30, (double)p->weights_bytes / 0x1p30, (double)p->kv_bytes / 0x1p30, (long long)p->context,
+                     (double)p->scratch_bytes / 0x1p30, (double)p->available_bytes / 0x1p30, advice);
+}
+
+static enum status allocate(struct ingot_engine *e, struct error *err)
+{
+    int parallel = e->plan.parallel;
+    e->rows = calloc(MAX_ROWS, sizeof *e->rows);
+    e->wanted = calloc((size_t)e->compile.max_wanted + 1, sizeof *e->wanted);
+    e->sequences = calloc((size_t)parallel, sizeof *e->sequences);
+    e->tables = calloc((size_t)parallel * MAX_GROUPS, sizeof *e->tables);
+    if (!e->rows || !e->wanted || !e->sequences || !e->tables)
+        return error_memory(err, "an engine");
+    int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
+    if (blocks > INT32_MAX)
+        return error_set(err, STATUS_NO_ROOM, "a KV cache of %lld blocks is over the limit; take a smaller --context", (long long)blocks);
+    return pool_open(&e->pool, &e->model->model->program, &e->sizes, (int32_t)blocks, err);
+}
+
+enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_model *model, const struct ingot_engine_options *options,
+                                    struct ingot_error *error)
+{
+    struct error *err = inner(error);
+    *out = NULL;
+    struct ingot_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return (enum ingot_status)error_memory(err, "an engine");
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->work, NULL);
+    e->model = ingot_model_share(model);
+    e->logits = program_find_output(&model->model->program, "logits");
+    enum status status = engine_prepare(model, options ? options : &(struct ingot_engine_options){0}, &e->backend, &e->compile, &e->sizes, &e->plan, err);
+    if (!status && !e->plan.fits)
+        status = no_room(&e->plan, err);
+    if (!status && e->logits < 0)
+        status = error_set(err, STATUS_BAD_INPUT, "this model has no logits: it cannot generate text");
+    if (!status)
+        status = allocate(e, err);
+    if (!status)
+        status = e->backend->compile(&e->compiled, &model->model->program, &e->compile, err);
+    if (!status && pthread_create(&e->thread, NULL, scheduler_main, e))
+        status = error_set(err, STATUS_FAILED, "cannot start the scheduler's thread");
+    e->started = !status;
+    if (status) {
+        ingot_engine_close(e);
+        return (enum ingot_status)status;
+    }
+    for (int i = 0; i < e->plan.advice_count; i++)
+        log_line(LOG_SAY, "%s", e->plan.advice[i]);
+    *out = e;
+    return INGOT_OK;
+}
+
+void ingot_engine_close(struct ingot_engine *e)
+{
+    if (!e)
+        return;
+    if (e->started) {
+        pthread_mutex_lock(&e->lock);
+        e->closing = true;
+        pthread_cond_signal(&e->work);
+        pthread_mutex_unlock(&e->lock);
+        pthread_join(e->thread, NULL);
+    }
+    if (e->compiled)
+        e->backend->free(e->compiled);
+    pool_close(&e->pool);
+    free(e->rows);
+    free(e->wanted);
+    free(e->sequences);
+    free(e->tables);
+    ingot_model_close(e->model);
+    pthread_cond_destroy(&e->work);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}
+
+const struct ingot_plan *ingot_engine_plan(const struct ingot_engine *e) { return &e->plan; }
+
+struct ingot_model *ingot_engine_model(const struct ingot_engine *e) { return e->model; }
+
+void ingot_engine_describe(const struct ingot_engine *e, char *out, size_t size) { e->backend->describe(e->compiled, out, size); }
+
+const char *ingot_version(void) { return INGOT_VERSION; }

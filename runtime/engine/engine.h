@@ -1,0 +1,185 @@
+/* Private to runtime/: the engine's parts and who owns what.
+ *
+ *   engine   one lock guards its queue, its pool, every request's state and events, and the tables of sessions that run
+ *   session  its caller's, except while a request runs on it: then the scheduler's
+ *   request  the scheduler's until its last event; the consumer only takes events and may ask for a cancel */
+#ifndef RUNTIME_ENGINE_H
+#define RUNTIME_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kernels/ops.h"
+#include "models/model.h"
+#include "runtime/ingot.h"
+#include "tokenizers/tokenizers.h"
+
+/* The public error and ours have one layout. */
+_Static_assert(sizeof(struct ingot_error) == sizeof(struct error), "struct ingot_error mirrors struct error");
+static inline struct error *inner(struct ingot_error *err) { return (struct error *)err; }
+
+enum { MAX_GROUPS = 8, MAX_ROWS = 512, MAX_TOP = 20 };
+
+struct ingot_model {
+    atomic_int references;
+    struct model *model;
+    struct tokenizer *tokenizer; /* NULL: none */
+    struct chat_source chat;
+    struct chat_template **templates; /* [chat.count], compiled at the first use under lock */
+    pthread_mutex_t lock;
+    int32_t end_ids[64]; /* that end a turn, from all places; sorted */
+    int end_count;
+    unsigned char identity[32]; /* hash of names, shapes, types and samples of the weights */
+    struct ingot_model_info info;
+};
+bool model_ends_turn(const struct ingot_model *m, int32_t id);
+/* The compiled template of a request; the model keeps it. */
+enum status model_template(struct ingot_model *m, const char *template_name, bool has_tools, const struct chat_template **out, struct error *err);
+
+/* ---- pool: blocks of paged state, counted references ------------------------------------------------------------------ */
+
+struct pool {
+    struct state_memory memory;
+    uint64_t block_bytes[MAX_GROUPS], mapped_bytes[MAX_GROUPS];
+    int group_count;
+    int32_t blocks;              /* of each group */
+    int32_t *free[MAX_GROUPS];   /* stack of free ids */
+    int32_t free_count[MAX_GROUPS];
+    uint16_t *references[MAX_GROUPS];
+    int32_t reserved;            /* promised to running requests, not yet taken */
+};
+enum status pool_open(struct pool *p, const struct program *program, const struct compile_sizes *sizes, int32_t blocks, struct error *err);
+void pool_close(struct pool *p);
+int32_t pool_take(struct pool *p, int group); /* -1: none left */
+void pool_share(struct pool *p, int group, int32_t block);
+void pool_drop(struct pool *p, int group, int32_t block);
+
+/* ---- sessions ------------------------------------------------------------------------------------------------------- */
+
+struct block_table {
+    int32_t *blocks;
+    int32_t count, capacity;
+};
+
+struct ingot_session {
+    struct ingot_engine *engine;
+    struct ids tokens;
+    int64_t cached; /* tokens whose state is in blocks */
+    int64_t planned; /* the length that rope scaling goes by where it depends on it */
+    struct block_table table[MAX_GROUPS];
+    struct ingot_request *active;
+};
+/* Makes the tables cover `tokens` tokens and the block that `cached` lies in our own. Engine lock held. STATUS_NO_ROOM. */
+enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err);
+void session_cut(struct ingot_session *s, int64_t cached); /* engine lock held */
+int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens); /* beyond those it has */
+
+/* ---- sampling ------------------------------------------------------------------------------------------------------- */
+
+struct sampler {
+    struct ingot_sampling options;
+    struct ingot_bias *bias;
+    uint64_t seed;
+    /* how often each token was seen, for penalties: a small open-addressed table */
+    struct seen { int32_t id; int32_t prompt, answered; } *seen;
+    uint32_t seen_mask, seen_count;
+    struct candidate { int32_t id; float score; } *candidates; /* [vocab], only when not greedy or penalised */
+    int64_t vocab;
+};
+enum status sampler_open(struct sampler *s, const struct ingot_sampling *options, int64_t vocab, struct error *err);
+void sampler_close(struct sampler *s);
+/* Remembers a token of the prompt or of the answer. */
+enum status sampler_see(struct sampler *s, int32_t id, bool prompt, struct error *err);
+/* The next token; draw: which draw of the seed's sequence this is (tokens generated so far). -1 if no score is a number. */
+int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw);
+
+/* Log probability of id and the `count` best, from the logits as the model gave them. */
+float logprobs_best(const float *logits, int64_t vocab, int32_t id, struct ingot_logprob *top, int count);
+int32_t best_token(const float *logits, int64_t vocab); /* lowest id on ties; -1 if none is a number */
+
+/* Samplers work on this; each file in samplers/ is one, the chain is runtime/samplers.def. */
+struct candidates {
+    struct candidate *list; /* scores are logits until the draw */
+    int64_t count;
+    bool sorted; /* best first */
+};
+void candidates_sort(struct candidates *c);
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+struct event_node {
+    struct event_node *next;
+    struct ingot_event event;
+    char *text;
+    struct ingot_logprob top[MAX_TOP];
+    struct ingot_error error;
+};
+
+/* ENDED: its last event is out. GONE: the scheduler holds no pointer to it any more, so it may be freed. */
+enum request_state { REQUEST_QUEUED, REQUEST_RUNNING, REQUEST_ENDED, REQUEST_GONE };
+
+struct ingot_request {
+    struct ingot_session *session;
+    struct ingot_engine *engine;
+    struct ingot_request_options options;
+    char **stop;              /* our copies */
+    size_t *stop_size;
+    struct sampler sampler;
+    struct detokenizer detokenizer;
+    bool detokenize;
+    struct str held;          /* text that may be the beginning of a stop text */
+    enum request_state state;
+    int32_t reserved;         /* blocks promised and not yet taken */
+    int64_t limit;            /* tokens the session may reach */
+    int64_t prompt_end;       /* tokens of the session when the request started */
+    int64_t reused;
+    int64_t generated;
+    int64_t row_at;           /* next prompt row to report */
+    atomic_bool cancel;
+    double started, first, ended;
+    struct event_node *events, **events_end, *current;
+    pthread_cond_t wake;
+    struct ingot_request *next; /* in the queue or the running list */
+};
+
+/* Scheduler side; engine lock held. */
+void request_push(struct ingot_request *r, struct event_node *node);
+struct event_node *event_new(enum ingot_event_kind kind);
+void request_finish(struct ingot_request *r, enum ingot_finish finish);
+void request_fail(struct ingot_request *r, const struct error *err);
+/* A sampled token on its way to the consumer: text, stop texts, end of turn, limits. */
+void request_emit(struct ingot_request *r, int32_t token, const float *logits);
+/* A prompt row's logits: callbacks and prompt logprobs. */
+void request_row(struct ingot_request *r, int64_t position, const float *logits);
+bool request_wants_rows(const struct ingot_request *r);
+
+/* ---- the engine ----------------------------------------------------------------------------------------------------- */
+
+struct ingot_engine {
+    struct ingot_model *model;
+    struct ingot_plan plan;
+    const struct backend *backend;
+    struct compile_options compile;
+    struct compile_sizes sizes;
+    struct compiled *compiled;
+    int logits; /* output buffer */
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* the scheduler waits here */
+    pthread_t thread;
+    bool started, closing;
+    struct pool pool;
+    struct ingot_request *queue, *running;
+    int running_count;
+    /* one step's batch; the scheduler's alone */
+    struct batch_row *rows;
+    struct batch_sequence *sequences;
+    int32_t *wanted;
+    const int32_t **tables; /* [sequence][group] */
+};
+void *scheduler_main(void *engine);
+
+/* Reads a MODEL's name into what plans and engines need; shared by plan.c and engine.c. */
+enum status engine_prepare(const struct ingot_model *model, const struct ingot_engine_options *options, const struct backend **backend,
+                           struct compile_options *compile, struct compile_sizes *sizes, struct ingot_plan *plan, struct error *err);
+
+#endif

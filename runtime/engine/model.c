@@ -1,0 +1,255 @@
+/* The public model: checkpoint, tokenizer and templates together, shared by counted references. */
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "runtime/engine/engine.h"
+#include "runtime/fetch/fetch.h"
+
+/* Enough to tell checkpoints apart without reading them whole: names, types, shapes, 64 bytes of each tensor. */
+static bool identify(const struct tensor_set *set, unsigned char out[32])
+{
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    bool good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
+    for (int64_t i = 0; i < set->tensor_count && good; i++) {
+        const struct tensor *t = &set->tensors[i];
+        size_t sample = t->bytes < 64 ? (size_t)t->bytes : 64;
+        good = EVP_DigestUpdate(hash, t->name, strlen(t->name) + 1) && EVP_DigestUpdate(hash, &t->type, sizeof t->type) &&
+               EVP_DigestUpdate(hash, t->shape, sizeof t->shape) && EVP_DigestUpdate(hash, t->data + t->bytes / 2 - sample / 2, sample);
+    }
+    good = good && EVP_DigestFinal_ex(hash, out, NULL);
+    EVP_MD_CTX_free(hash);
+    return good;
+}
+
+static enum status open_text(struct ingot_model *m, struct error *err)
+{
+    struct model *inside = m->model;
+    bool gguf = inside->container == MODEL_GGUF;
+    enum status status = gguf ? tokenizer_open_gguf(&m->tokenizer, inside->tensors, err) : tokenizer_open(&m->tokenizer, inside->folder, err);
+    if (status == STATUS_NOT_FOUND) /* token ids alone are enough for some uses */
+        status = STATUS_OK;
+    if (status)
+        return error_prefix(err, "%s", inside->path), status;
+    status = gguf ? chat_source_open_gguf(&m->chat, inside->tensors, m->tokenizer, err) : chat_source_open(&m->chat, inside->folder, err);
+    if (status)
+        return status;
+    m->templates = calloc((size_t)m->chat.count + 1, sizeof *m->templates);
+    return m->templates ? STATUS_OK : error_memory(err, "templates");
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void collect_end_ids(struct ingot_model *m)
+{
+    for (int i = 0; i < m->model->end_count; i++)
+        m->end_ids[m->end_count++] = m->model->end_ids[i];
+    if (m->tokenizer)
+        m->end_count += (int)tokenizer_end_ids(m->tokenizer, m->end_ids + m->end_count, 32);
+    qsort(m->end_ids, (size_t)m->end_count, sizeof *m->end_ids, compare_ids);
+}
+
+bool model_ends_turn(const struct ingot_model *m, int32_t id)
+{
+    return bsearch(&id, m->end_ids, (size_t)m->end_count, sizeof id, compare_ids) != NULL;
+}
+
+static void fill_info(struct ingot_model *m)
+{
+    const struct config *c = &m->model->config;
+    const struct program *p = &m->model->program;
+    uint64_t bytes[STORAGE_COUNT] = {0};
+    for (int i = 0; i < p->weight_count; i++)
+        bytes[p->weights[i].format] += (uint64_t)(p->weights[i].row_bytes * p->weights[i].out);
+    int most = 0;
+    for (int i = 1; i < STORAGE_COUNT; i++)
+        if (bytes[i] > bytes[most])
+            most = i;
+    m->info = (struct ingot_model_info){.path = m->model->path,
+                                        .family = c->family,
+                                        .dtype = storage_types[most].name,
+                                        .vocab = c->vocab,
+                                        .context = c->context,
+                                        .layers = c->layers,
+                                        .hidden = c->hidden,
+                                        .heads = c->heads,
+                                        .kv_heads = c->kv_heads,
+                                        .head_dim = c->head_dim,
+                                        .parameters = m->model->parameters,
+                                        .weight_bytes = m->model->weight_bytes,
+                                        .has_tokenizer = m->tokenizer != NULL,
+                                        .has_template = m->chat.count > 0};
+}
+
+enum ingot_status ingot_find_model(const char *name, bool offline, char *path, size_t size, struct ingot_error *err)
+{
+    struct arena arena = {0};
+    struct ingot_model_options o = {.offline = offline};
+    char *found;
+    enum status status = fetch_find(&arena, name, &o, &found, inner(err));
+    if (!status && strlen(found) >= size)
+        status = error_set(inner(err), STATUS_USAGE, "the path of %s is too long", QUOTE(name, strlen(name)));
+    if (!status)
+        memcpy(path, found, strlen(found) + 1);
+    arena_free(&arena);
+    return (enum ingot_status)status;
+}
+
+static enum status open_all(struct ingot_model *m, const char *name, const struct ingot_model_options *o, struct error *err)
+{
+    struct arena arena = {0};
+    char *path;
+    enum status status = fetch_find(&arena, name, o, &path, err);
+    if (!status)
+        status = model_open(&m->model, path, o->no_mmap ? MAPPING_COPY : MAPPING_FILE, err);
+    arena_free(&arena);
+    for (int i = 0; !status && o->mlock && i < m->model->tensors->file_count; i++)
+        status = mapping_lock(m->model->tensors->files[i], err);
+    if (!status)
+        status = open_text(m, err);
+    if (!status && !identify(m->model->tensors, m->identity))
+        status = error_memory(err, "the model's identity");
+    if (status)
+        return status;
+    if (m->tokenizer && tokenizer_size(m->tokenizer) > m->model->config.vocab)
+        log_line(LOG_VERBOSE, "%s: the tokenizer knows %d ids, the model %lld: those beyond are refused", m->model->path,
+                 tokenizer_size(m->tokenizer), (long long)m->model->config.vocab);
+    collect_end_ids(m);
+    fill_info(m);
+    return STATUS_OK;
+}
+
+enum ingot_status ingot_model_open(struct ingot_model **out, const char *name, const struct ingot_model_options *options, struct ingot_error *err)
+{
+    *out = NULL;
+    struct ingot_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return (enum ingot_status)error_memory(inner(err), "a model");
+    atomic_store(&m->references, 1);
+    pthread_mutex_init(&m->lock, NULL);
+    enum status status = open_all(m, name, options ? options : &(struct ingot_model_options){0}, inner(err));
+    if (status) {
+        ingot_model_close(m);
+        return (enum ingot_status)status;
+    }
+    *out = m;
+    return INGOT_OK;
+}
+
+struct ingot_model *ingot_model_share(struct ingot_model *m)
+{
+    atomic_fetch_add(&m->references, 1);
+    return m;
+}
+
+void ingot_model_close(struct ingot_model *m)
+{
+    if (!m || atomic_fetch_sub(&m->references, 1) > 1)
+        return;
+    for (int i = 0; m->templates && i < m->chat.count; i++)
+        chat_free(m->templates[i]);
+    free(m->templates);
+    chat_source_close(&m->chat);
+    tokenizer_close(m->tokenizer);
+    model_close(m->model);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+void ingot_model_info(const struct ingot_model *m, struct ingot_model_info *out) { *out = m->info; }
+
+enum ingot_status ingot_tokenize(const struct ingot_model *m, const char *text, size_t size, bool add_special, bool parse_special,
+                                 int32_t **ids, size_t *count, struct ingot_error *err)
+{
+    if (!m->tokenizer)
+        return (enum ingot_status)error_set(inner(err), STATUS_USAGE, "%s has no tokenizer; give token ids (--tokens)", m->info.path);
+    struct ids list = {*ids, *count, *count, false};
+    struct encode_options options = {add_special, parse_special};
+    enum status status = tokenizer_encode(m->tokenizer, text, size, options, &list, inner(err));
+    *ids = list.data;
+    *count = list.count;
+    return (enum ingot_status)status;
+}
+
+enum status model_template(struct ingot_model *m, const char *template_name, bool has_tools, const struct chat_template **out, struct error *err)
+{
+    if (!m->chat.count)
+        return error_set(err, STATUS_USAGE, "%s has no chat template; name one with --template FILE, or use --raw", m->info.path);
+    const struct chat_named *named = chat_choose(&m->chat, template_name, has_tools, err);
+    if (!named)
+        return STATUS_NOT_FOUND;
+    struct chat_template **slot = &m->templates[named - m->chat.templates];
+    pthread_mutex_lock(&m->lock);
+    enum status status = *slot ? STATUS_OK : chat_compile(slot, named->name, named->text, named->size, err);
+    pthread_mutex_unlock(&m->lock);
+    *out = *slot;
+    return status;
+}
+
+enum ingot_status ingot_model_use_template(struct ingot_model *m, const char *path, struct ingot_error *err)
+{
+    struct chat_source *c = &m->chat;
+    struct chat_named *one = arena_alloc(&c->arena, sizeof *one);
+    struct chat_template **slots = calloc(1, sizeof *slots);
+    char *text;
+    enum status status = one && slots ? file_read(&c->arena, path, 16 << 20, &text, &one->size, inner(err)) : error_memory(inner(err), "a template");
+    if (!status) {
+        one->name = arena_copy(&c->arena, path, strlen(path));
+        one->text = text;
+        status = one->name ? chat_compile(&slots[0], one->name, text, one->size, inner(err)) : error_memory(inner(err), "a template");
+    }
+    if (status) {
+        free(slots);
+        return (enum ingot_status)status;
+    }
+    for (int i = 0; i < c->count; i++)
+        chat_free(m->templates[i]);
+    free(m->templates);
+    m->templates = slots;
+    c->templates = one;
+    c->count = 1;
+    m->info.has_template = true;
+    return INGOT_OK;
+}
+
+static enum status chat_prompt(struct ingot_model *m, struct arena *arena, const char *request, size_t size, struct chat_text *out, struct error *err)
+{
+    struct json root, context;
+    enum status status = json_parse(arena, request, size, NULL, &root, err);
+    if (status)
+        return status;
+    const struct json *name = json_get(&root, "template_name"), *tools = json_get(&root, "tools");
+    const struct chat_template *template;
+    status = model_template(m, json_is(name, JSON_STRING) ? json_copy(arena, name) : NULL, json_is(tools, JSON_ARRAY), &template, err);
+    if (!status)
+        status = chat_context(arena, &root, &m->chat, &context, err);
+    return status ? status : chat_render(template, &context, NULL, NULL, out, err);
+}
+
+enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
+                                    char **text, struct ingot_error *err)
+{
+    struct ingot_model *m = (struct ingot_model *)(uintptr_t)model; /* only the cache of compiled templates changes */
+    struct arena arena = {0};
+    struct chat_text prompt = {0};
+    enum status status = chat_prompt(m, &arena, request, size, &prompt, inner(err));
+    if (!status && !m->tokenizer)
+        status = error_set(inner(err), STATUS_USAGE, "%s has no tokenizer; give token ids (--tokens)", m->info.path);
+    if (!status) {
+        struct ids list = {*ids, *count, *count, false};
+        status = tokenizer_encode_marked(m->tokenizer, str_text(&prompt.text), prompt.text.size, prompt.marks, false, &list, inner(err));
+        *ids = list.data;
+        *count = list.count;
+    }
+    if (!status && text && !(*text = strdup(str_text(&prompt.text))))
+        status = error_memory(inner(err), "a prompt");
+    chat_text_free(&prompt);
+    arena_free(&arena);
+    return (enum ingot_status)status;
+}

@@ -1,0 +1,171 @@
+/* Device, context, KV type, threads and what fits, decided before anything large is allocated. `ingot plan` prints the
+ * numbers that opening an engine goes by. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/team.h"
+#include "runtime/engine/engine.h"
+
+static uint64_t read_number(const char *path)
+{
+    unsigned long long v = 0;
+    FILE *f = fopen(path, "re");
+    if (f) {
+        if (fscanf(f, "%llu", &v) != 1)
+            v = 0;
+        fclose(f);
+    }
+    return v;
+}
+
+/* What the system can give without swapping, within the cgroup's limit. */
+static uint64_t available_memory(void)
+{
+    uint64_t available = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
+    unsigned long long kib;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+            available = (uint64_t)kib * 1024;
+    if (f)
+        fclose(f);
+    if (!available)
+        available = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max"), used = read_number("/sys/fs/cgroup/memory.current");
+    if (limit && limit > used && limit - used < available)
+        available = limit - used;
+    return available;
+}
+
+static enum status kv_type(const char *text, size_t size, enum storage *out, struct error *err)
+{
+    static const struct {
+        const char *name;
+        enum storage type;
+    } known[] = {{"f16", STORAGE_F16}, {"bf16", STORAGE_BF16}, {"f32", STORAGE_F32}, {"float16", STORAGE_F16}, {"bfloat16", STORAGE_BF16}, {"float32", STORAGE_F32}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i].name) == size && !memcmp(known[i].name, text, size)) {
+            *out = known[i].type;
+            return STATUS_OK;
+        }
+    return error_set(err, STATUS_USAGE, "--kv: %s is not supported (f16, bf16, f32 are)", QUOTE(text, size));
+}
+
+static enum status choose_kv(const char *kv, struct compile_options *c, bool reference, struct error *err)
+{
+    c->k_type = c->v_type = reference ? STORAGE_F32 : STORAGE_F16;
+    if (!kv)
+        return STATUS_OK;
+    const char *comma = strchr(kv, ',');
+    enum status status = kv_type(kv, comma ? (size_t)(comma - kv) : strlen(kv), &c->k_type, err);
+    c->v_type = c->k_type;
+    return status || !comma ? status : kv_type(comma + 1, strlen(comma + 1), &c->v_type, err);
+}
+
+static enum status choose_backend(const struct ingot_engine_options *o, const struct backend **out, struct error *err)
+{
+    const char *device = o->device ? o->device : "auto";
+    if (!strcmp(device, "mps"))
+        return error_set(err, STATUS_DEVICE, "--device mps: Apple's GPUs are not supported; use --device cpu");
+    if (!strncmp(device, "cuda", 4))
+        return error_set(err, STATUS_DEVICE, "--device %s: this build has no CUDA backend yet; use --device cpu", device);
+    if (strcmp(device, "auto") && strcmp(device, "cpu"))
+        return error_set(err, STATUS_USAGE, "--device: %s is none of auto, cpu, cuda", QUOTE(device, strlen(device)));
+    *out = o->reference ? &backend_reference : backend_cpu(err);
+    return *out ? STATUS_OK : STATUS_DEVICE;
+}
+
+static void advise(struct ingot_plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void advise(struct ingot_plan *p, const char *format, ...)
+{
+    if (p->advice_count == (int)(sizeof p->advice / sizeof *p->advice))
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->advice[p->advice_count++], sizeof p->advice[0], format, args);
+    va_end(args);
+}
+
+static void total(struct ingot_plan *p)
+{
+    int64_t blocks = (p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1;
+    p->kv_bytes = (uint64_t)(blocks * BLOCK_TOKENS * p->parallel) * p->kv_bytes_per_token;
+    p->total_bytes = p->weights_bytes + p->kv_bytes + p->scratch_bytes;
+    p->fits = p->total_bytes <= p->available_bytes;
+}
+
+/* The context: what was asked for, else the model's own if it fits, else the largest that does. */
+static void choose_context(struct ingot_plan *p, int64_t asked, int64_t own)
+{
+    p->context = asked ? asked : own;
+    total(p);
+    if (p->fits)
+        return;
+    uint64_t fixed = p->weights_bytes + p->scratch_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
+    int64_t most = p->available_bytes > fixed && per_token ? (int64_t)((p->available_bytes - fixed) / per_token) - 2 * BLOCK_TOKENS : 0;
+    most -= most % BLOCK_TOKENS;
+    if (most >= 512 && !asked) {
+        advise(p, "the model's own context of %" PRId64 " does not fit: it was cut to %" PRId64, own, most);
+        p->context = most;
+        total(p);
+        return;
+    }
+    if (most > 0 && most < p->context)
+        advise(p, "--context %" PRId64 " would fit", most);
+    if (p->available_bytes < fixed)
+        advise(p, "the weights alone take %.1f GiB of %.1f GiB: take a smaller model, or one quantised to fewer bits",
+               (double)fixed / 0x1p30, (double)p->available_bytes / 0x1p30);
+    else
+        advise(p, "a model quantised to fewer bits leaves more room");
+    if (p->parallel > 1)
+        advise(p, "--parallel %d multiplies the KV cache", p->parallel);
+}
+
+enum status engine_prepare(const struct ingot_model *model, const struct ingot_engine_options *o, const struct backend **backend,
+                           struct compile_options *c, struct compile_sizes *sizes, struct ingot_plan *p, struct error *err)
+{
+    *p = (struct ingot_plan){.parallel = o->parallel > 0 ? o->parallel : 1, .threads = o->threads > 0 ? o->threads : team_cores()};
+    *c = (struct compile_options){.threads = p->threads, .deterministic = o->deterministic};
+    const struct config *config = &model->model->config;
+    if (o->context < 0 || o->context > (int64_t)1 << 32)
+        return error_set(err, STATUS_USAGE, "--context %" PRId64 " is out of range", o->context);
+    if (p->parallel > MAX_ROWS)
+        return error_set(err, STATUS_USAGE, "--parallel %d is over the limit of %d", p->parallel, MAX_ROWS);
+    if (p->threads > 256)
+        return error_set(err, STATUS_USAGE, "--threads %d is over the limit of 256", p->threads);
+    enum status status = choose_backend(o, backend, err);
+    if (status || (status = choose_kv(o->kv, c, o->reference, err)))
+        return status;
+    if (o->context > config->context)
+        log_line(LOG_WARN, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for; answers may get worse", o->context,
+                 config->context);
+    c->max_rows = MAX_ROWS;
+    c->max_sequences = p->parallel;
+    c->max_wanted = p->parallel > 64 ? p->parallel : 64;
+    c->max_context = o->context ? o->context : config->context;
+    if ((status = (*backend)->sizes(&model->model->program, c, sizes, err)))
+        return status;
+    p->device = "cpu";
+    p->k_type = storage_types[c->k_type].name;
+    p->v_type = storage_types[c->v_type].name;
+    p->weights_bytes = model->model->weight_bytes;
+    p->scratch_bytes = sizes->scratch_bytes;
+    for (int g = 0; g < model->model->program.group_count; g++)
+        p->kv_bytes_per_token += sizes->block_bytes[g] / BLOCK_TOKENS;
+    p->available_bytes = o->memory ? o->memory : available_memory();
+    choose_context(p, o->context, config->context);
+    c->max_context = p->context;
+    return STATUS_OK;
+}
+
+enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *o, struct ingot_plan *out, struct ingot_error *err)
+{
+    const struct backend *backend;
+    struct compile_options c;
+    struct compile_sizes sizes;
+    return (enum ingot_status)engine_prepare(model, o ? o : &(struct ingot_engine_options){0}, &backend, &c, &sizes, out, inner(err));
+}

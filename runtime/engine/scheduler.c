@@ -1,0 +1,250 @@
+/* The scheduler: one thread per engine. Each step takes single tokens of all answers first, then pieces of prompts, up to
+ * MAX_ROWS rows, as one ragged batch. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "runtime/engine/engine.h"
+
+/* The scheduler lets go of a request that ended. Lock held. */
+static void let_go(struct ingot_request *r)
+{
+    r->state = REQUEST_GONE;
+    pthread_cond_broadcast(&r->wake);
+}
+
+/* Moves requests from the queue to the running list while there is room for the tokens they may come to. */
+static void admit(struct ingot_engine *e)
+{
+    while (e->queue && e->running_count < e->plan.parallel) {
+        struct ingot_request *r = e->queue;
+        int32_t want = session_blocks_wanted(r->session, r->limit);
+        if (want > e->pool.free_count[0] - e->pool.reserved && e->pool.group_count) {
+            if (e->running)
+                return; /* somebody will give blocks back */
+            struct error err;
+            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by sessions at rest; close some, or start with more --parallel");
+            e->queue = r->next;
+            pthread_mutex_unlock(&e->lock);
+            request_fail(r, &err);
+            pthread_mutex_lock(&e->lock);
+            let_go(r);
+            continue;
+        }
+        e->pool.reserved += r->reserved = want;
+        e->queue = r->next;
+        r->next = NULL;
+        r->state = REQUEST_RUNNING;
+        struct ingot_request **at = &e->running; /* first come, first served */
+        while (*at)
+            at = &(*at)->next;
+        *at = r;
+        e->running_count++;
+    }
+}
+
+/* Drops what ended (or was cancelled while queued). Lock held. */
+static void sweep(struct ingot_engine *e)
+{
+    for (struct ingot_request **at = &e->queue; *at;) {
+        struct ingot_request *r = *at;
+        if (!atomic_load(&r->cancel)) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        pthread_mutex_unlock(&e->lock);
+        request_finish(r, INGOT_FINISH_CANCELLED);
+        pthread_mutex_lock(&e->lock);
+        let_go(r);
+        at = &e->queue; /* the list may have changed meanwhile */
+    }
+    for (struct ingot_request **at = &e->running; *at;) {
+        struct ingot_request *r = *at;
+        if (r->state == REQUEST_ENDED) {
+            *at = r->next;
+            e->running_count--;
+            let_go(r);
+        } else {
+            at = &r->next;
+        }
+    }
+}
+
+static void fail_list(struct ingot_engine *e, struct ingot_request *list, const struct error *err)
+{
+    for (struct ingot_request *r = list, *next; r; r = next) {
+        next = r->next;
+        if (r->state < REQUEST_ENDED)
+            request_fail(r, err);
+        pthread_mutex_lock(&e->lock);
+        let_go(r);
+        pthread_mutex_unlock(&e->lock);
+    }
+}
+
+/* ---- one step ------------------------------------------------------------------------------------------------------- */
+
+struct step {
+    struct batch batch;
+    struct ingot_request *request[MAX_ROWS]; /* of each sequence */
+    bool sampled[MAX_ROWS];                  /* its last row is wanted for sampling */
+};
+
+/* Adds up to `rows` next tokens of a session to the batch. Lock held. */
+static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
+{
+    struct ingot_session *s = r->session;
+    struct batch *b = &step->batch;
+    int32_t before = s->table[0].count;
+    enum status status = session_reserve(s, s->cached + rows, err);
+    if (status)
+        return status;
+    int32_t taken = s->table[0].count - before;
+    r->reserved -= taken < r->reserved ? taken : r->reserved;
+    e->pool.reserved -= taken < e->pool.reserved ? taken : e->pool.reserved;
+    int32_t sequence = b->sequences;
+    const int32_t **tables = &e->tables[sequence * MAX_GROUPS];
+    for (int g = 0; g < e->pool.group_count; g++)
+        tables[g] = s->table[g].blocks;
+    e->sequences[sequence] = (struct batch_sequence){b->rows, (int32_t)rows, s->cached, tables, -1};
+    bool last = s->cached + rows == (int64_t)s->tokens.count, all = request_wants_rows(r) && s->cached < r->prompt_end;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = s->cached + i;
+        e->rows[b->rows] = (struct batch_row){.token = s->tokens.data[at], .position = at, .sequence = sequence};
+        if (all || (last && i == rows - 1))
+            e->wanted[b->wanted++] = b->rows;
+        b->rows++;
+    }
+    step->request[sequence] = r;
+    step->sampled[sequence] = last;
+    b->sequences++;
+    return STATUS_OK;
+}
+
+/* Answers first: they are one row each and somebody waits for them. Lock held. */
+static void build(struct ingot_engine *e, struct step *step)
+{
+    struct error err;
+    step->batch = (struct batch){.row = e->rows, .sequence = e->sequences, .wanted_rows = e->wanted};
+    for (int prompts = 0; prompts < 2; prompts++)
+        for (struct ingot_request *r = e->running; r; r = r->next) {
+            struct ingot_session *s = r->session;
+            int64_t rows = (int64_t)s->tokens.count - s->cached, room = e->compile.max_rows - step->batch.rows;
+            if (r->state != REQUEST_RUNNING || (rows == 1) != (prompts == 0))
+                continue;
+            if (r->options.chunk > 0 && rows > r->options.chunk && s->cached < r->prompt_end)
+                rows = r->options.chunk;
+            int64_t wanted = e->compile.max_wanted - step->batch.wanted;
+            if (request_wants_rows(r) && room > wanted)
+                room = wanted;
+            if (rows > room)
+                rows = room;
+            if (rows < 1 || !wanted || step->batch.sequences >= e->compile.max_sequences)
+                continue;
+            if (add_rows(e, step, r, rows, &err)) {
+                pthread_mutex_unlock(&e->lock);
+                request_fail(r, &err);
+                pthread_mutex_lock(&e->lock);
+            }
+        }
+}
+
+/* What the step computed becomes rows, tokens and events. */
+static void deliver(struct ingot_engine *e, struct step *step, const float *logits)
+{
+    int32_t at = 0; /* in wanted rows */
+    int64_t vocab = e->model->info.vocab;
+    for (int32_t i = 0; i < step->batch.sequences; i++) {
+        struct ingot_request *r = step->request[i];
+        struct ingot_session *s = r->session;
+        const struct batch_sequence *q = &e->sequences[i];
+        const float *last = NULL;
+        for (; at < step->batch.wanted && e->wanted[at] < q->first_row + q->rows; at++) {
+            last = logits + (int64_t)at * vocab;
+            int64_t position = q->cached + e->wanted[at] - q->first_row;
+            if (position < r->prompt_end && (request_wants_rows(r) || (r->options.row && position == r->prompt_end - 1)))
+                request_row(r, position, last);
+        }
+        s->cached = q->cached + q->rows;
+        if (!step->sampled[i] || r->state != REQUEST_RUNNING)
+            continue;
+        if (!r->first)
+            r->first = clock_seconds();
+        if (r->options.max_tokens == 0 || (int64_t)s->tokens.count >= r->limit) {
+            request_finish(r, INGOT_FINISH_LENGTH);
+            continue;
+        }
+        struct error err;
+        int32_t token = sampler_choose(&r->sampler, last, (uint64_t)r->generated);
+        if (token < 0) {
+            error_set(&err, STATUS_FAILED, "the logits behind token %zu are not numbers; the weights may be damaged", s->tokens.count);
+            request_fail(r, &err);
+            continue;
+        }
+        ids_add(&s->tokens, token);
+        if (s->tokens.failed || sampler_see(&r->sampler, token, false, &err)) {
+            error_memory(&err, "tokens");
+            request_fail(r, &err);
+            continue;
+        }
+        request_emit(r, token, last);
+    }
+}
+
+static void finish_cancelled(struct ingot_engine *e)
+{
+    for (struct ingot_request *r = e->running; r; r = r->next)
+        if (r->state == REQUEST_RUNNING && atomic_load(&r->cancel))
+            request_finish(r, INGOT_FINISH_CANCELLED);
+}
+
+static void run_step(struct ingot_engine *e, struct step *step)
+{
+    const float *logits = NULL;
+    struct error err = {0};
+    enum status status = e->backend->step(e->compiled, &step->batch, &e->pool.memory, e->logits, &logits, &err);
+    const char *lost = tensor_set_lost(e->model->model->tensors);
+    if (lost)
+        status = error_set(&err, STATUS_FAILED, "%s: the file was cut short while in use; put it back and load the model again", lost);
+    if (!status) {
+        deliver(e, step, logits);
+        return;
+    }
+    for (int32_t i = 0; i < step->batch.sequences; i++) /* the batch is lost, sessions keep their last state */
+        request_fail(step->request[i], &err);
+}
+
+void *scheduler_main(void *argument)
+{
+    struct ingot_engine *e = argument;
+    struct step step;
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        pthread_mutex_unlock(&e->lock);
+        finish_cancelled(e);
+        pthread_mutex_lock(&e->lock);
+        sweep(e);
+        if (e->closing)
+            break;
+        admit(e);
+        build(e, &step);
+        if (!step.batch.rows) {
+            sweep(e);
+            if (!e->running && !e->queue)
+                pthread_cond_wait(&e->work, &e->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&e->lock);
+        run_step(e, &step);
+        pthread_mutex_lock(&e->lock);
+    }
+    struct error err;
+    error_set(&err, STATUS_INTERRUPTED, "the engine is shutting down");
+    struct ingot_request *queue = e->queue;
+    e->queue = NULL;
+    pthread_mutex_unlock(&e->lock);
+    fail_list(e, e->running, &err);
+    fail_list(e, queue, &err);
+    e->running = NULL;
+    return NULL;
+}

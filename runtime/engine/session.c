@@ -1,0 +1,172 @@
+/* Sessions: tokens, block tables, fork by copy on write. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine/engine.h"
+
+enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err)
+{
+    struct ingot_session *s = calloc(1, sizeof *s);
+    *out = s;
+    if (!s)
+        return (enum ingot_status)error_memory(inner(err), "a session");
+    s->engine = engine;
+    return INGOT_OK;
+}
+
+void session_cut(struct ingot_session *s, int64_t cached)
+{
+    int32_t keep = (int32_t)((cached + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
+    for (int g = 0; g < s->engine->pool.group_count; g++)
+        while (s->table[g].count > keep)
+            pool_drop(&s->engine->pool, g, s->table[g].blocks[--s->table[g].count]);
+    if (s->cached > cached)
+        s->cached = cached;
+}
+
+void ingot_session_close(struct ingot_session *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->engine->lock);
+    session_cut(s, 0);
+    pthread_mutex_unlock(&s->engine->lock);
+    for (int g = 0; g < MAX_GROUPS; g++)
+        free(s->table[g].blocks);
+    ids_free(&s->tokens);
+    free(s);
+}
+
+int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens)
+{
+    int32_t want = (int32_t)((tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS) - s->table[0].count;
+    /* a shared block that is not full will be copied */
+    return (want > 0 ? want : 0) + (s->cached % BLOCK_TOKENS != 0);
+}
+
+/* The block that the next token goes into must not be somebody else's too. */
+static enum status own_last(struct ingot_session *s, int group, struct error *err)
+{
+    struct pool *p = &s->engine->pool;
+    struct block_table *t = &s->table[group];
+    int32_t at = (int32_t)(s->cached / BLOCK_TOKENS);
+    if (s->cached % BLOCK_TOKENS == 0 || at >= t->count || p->references[group][t->blocks[at]] == 1)
+        return STATUS_OK;
+    int32_t block = pool_take(p, group);
+    if (block < 0)
+        return error_set(err, STATUS_NO_ROOM, "the KV cache is full");
+    memcpy(p->memory.pool[group] + (uint64_t)block * p->block_bytes[group],
+           p->memory.pool[group] + (uint64_t)t->blocks[at] * p->block_bytes[group], p->block_bytes[group]);
+    pool_drop(p, group, t->blocks[at]);
+    t->blocks[at] = block;
+    return STATUS_OK;
+}
+
+enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err)
+{
+    int32_t want = (int32_t)((tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
+    for (int g = 0; g < s->engine->pool.group_count; g++) {
+        struct block_table *t = &s->table[g];
+        enum status status = own_last(s, g, err);
+        if (status)
+            return status;
+        if (want > t->capacity) {
+            int32_t capacity = want + want / 2 + 16;
+            int32_t *blocks = realloc(t->blocks, (size_t)capacity * sizeof *blocks);
+            if (!blocks)
+                return error_memory(err, "a block table");
+            t->blocks = blocks;
+            t->capacity = capacity;
+        }
+        while (t->count < want) {
+            int32_t block = pool_take(&s->engine->pool, g);
+            if (block < 0)
+                return error_set(err, STATUS_NO_ROOM, "the KV cache is full");
+            t->blocks[t->count++] = block;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_ids(const struct ingot_session *s, const int32_t *ids, size_t count, size_t before, struct error *err)
+{
+    int64_t vocab = s->engine->model->info.vocab, context = s->engine->plan.context;
+    if (s->active)
+        return error_set(err, STATUS_USAGE, "a request still runs on this session");
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return error_set(err, STATUS_USAGE, "token id %d lies outside the vocabulary of %lld", ids[i], (long long)vocab);
+    if (before + count > (size_t)context)
+        return error_set(err, STATUS_NO_ROOM, "%zu tokens do not fit into the context of %lld; shorten the prompt or raise --context",
+                         before + count, (long long)context);
+    return STATUS_OK;
+}
+
+enum ingot_status ingot_session_append(struct ingot_session *s, const int32_t *ids, size_t count, struct ingot_error *err)
+{
+    enum status status = check_ids(s, ids, count, s->tokens.count, inner(err));
+    for (size_t i = 0; i < count && !status; i++)
+        ids_add(&s->tokens, ids[i]);
+    return (enum ingot_status)(s->tokens.failed ? error_memory(inner(err), "tokens") : status);
+}
+
+size_t ingot_session_rewind(struct ingot_session *s, size_t position)
+{
+    if (s->active || position >= s->tokens.count)
+        return s->tokens.count;
+    s->tokens.count = position;
+    pthread_mutex_lock(&s->engine->lock);
+    if (s->cached > (int64_t)position)
+        session_cut(s, (int64_t)position);
+    pthread_mutex_unlock(&s->engine->lock);
+    return position;
+}
+
+enum ingot_status ingot_session_sync(struct ingot_session *s, const int32_t *ids, size_t count, size_t *kept, struct ingot_error *err)
+{
+    enum status status = check_ids(s, ids, count, 0, inner(err));
+    if (status)
+        return (enum ingot_status)status;
+    size_t same = 0;
+    while (same < count && same < s->tokens.count && s->tokens.data[same] == ids[same])
+        same++;
+    same = ingot_session_rewind(s, same);
+    if (kept)
+        *kept = same;
+    return ingot_session_append(s, ids + same, count - same, err);
+}
+
+enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *s, struct ingot_error *err)
+{
+    enum ingot_status status = ingot_session_open(out, s->engine, err);
+    if (status)
+        return status;
+    struct ingot_session *copy = *out;
+    for (size_t i = 0; i < s->tokens.count; i++)
+        ids_add(&copy->tokens, s->tokens.data[i]);
+    bool failed = copy->tokens.failed;
+    pthread_mutex_lock(&s->engine->lock);
+    for (int g = 0; g < s->engine->pool.group_count && !failed; g++) {
+        struct block_table *from = &s->table[g], *to = &copy->table[g];
+        to->blocks = malloc(((size_t)from->count + 16) * sizeof *to->blocks);
+        failed = !to->blocks;
+        for (to->capacity = from->count + 16; !failed && to->count < from->count; to->count++) {
+            to->blocks[to->count] = from->blocks[to->count];
+            pool_share(&s->engine->pool, g, to->blocks[to->count]);
+        }
+    }
+    copy->cached = failed ? 0 : s->cached;
+    pthread_mutex_unlock(&s->engine->lock);
+    if (failed) {
+        ingot_session_close(copy);
+        *out = NULL;
+        return (enum ingot_status)error_memory(inner(err), "a session");
+    }
+    return INGOT_OK;
+}
+
+const int32_t *ingot_session_tokens(const struct ingot_session *s, size_t *count)
+{
+    *count = s->tokens.count;
+    return s->tokens.data;
+}

@@ -1,0 +1,238 @@
+/* libingot: opens published transformer checkpoints and runs them. The public API; stands alone.
+ *
+ *     struct ingot_error err;
+ *     struct ingot_model *model;      the checkpoint: weights (mapped), tokenizer, template; shared by counted references
+ *     struct ingot_engine *engine;    runs it: compiled program, KV pool, one scheduler thread
+ *     struct ingot_session *session;  one timeline of tokens; use from one thread at a time
+ *     struct ingot_request *request;  a session waiting for tokens; yields events
+ *
+ * Every function that can fail returns an ingot_status and, where err is not NULL, words for a person in err->text.
+ * Nothing prints, exits or aborts on input. Text is UTF-8; sizes are bytes; counts are tokens. */
+#ifndef INGOT_H
+#define INGOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+enum ingot_status {
+    INGOT_OK, INGOT_FAILED, INGOT_DEVICE, INGOT_USAGE, INGOT_DENIED, INGOT_BAD_INPUT, INGOT_NOT_FOUND, INGOT_NO_ROOM, INGOT_NETWORK,
+    INGOT_INTERRUPTED
+};
+
+struct ingot_error {
+    int status;      /* enum ingot_status */
+    char text[1200]; /* one paragraph: what, where, what to do */
+};
+
+struct ingot_model;
+struct ingot_engine;
+struct ingot_session;
+struct ingot_request;
+
+/* ---- models --------------------------------------------------------------------------------------------------------- */
+
+struct ingot_model_options {
+    bool offline;  /* never use the network (also HF_HUB_OFFLINE=1) */
+    bool no_mmap;  /* copy weights into huge pages: faster decode, slower start */
+    bool mlock;    /* keep weights in memory */
+    /* Called while something is downloaded, at most 10 times a second; total 0: not known. May be NULL. */
+    void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
+    void *progress_context;
+};
+
+/* The path of a MODEL on this disk: an existing path, "default", or a name in the Hugging Face cache; fetched if that is needed
+ * and possible. INGOT_NOT_FOUND, INGOT_NETWORK, INGOT_USAGE (the path does not fit). */
+enum ingot_status ingot_find_model(const char *name, bool offline, char *path, size_t size, struct ingot_error *err);
+
+/* Opens a MODEL: a folder in Hugging Face layout, a .gguf, a .safetensors beside its config.json, "default", or a name on the
+ * Hub that is cached or can be fetched. options may be NULL. The caller owns one reference. */
+enum ingot_status ingot_model_open(struct ingot_model **out, const char *name, const struct ingot_model_options *options, struct ingot_error *err);
+struct ingot_model *ingot_model_share(struct ingot_model *model); /* one reference more */
+void ingot_model_close(struct ingot_model *model);                /* one less; the last frees. NULL is fine */
+
+/* Uses the Jinja text in a file instead of the model's own chat templates. Before the model is shared with an engine. */
+enum ingot_status ingot_model_use_template(struct ingot_model *model, const char *path, struct ingot_error *err);
+
+struct ingot_model_info {
+    const char *path, *family, *dtype; /* live as long as the model; dtype: the most common weight type, "Q4_1" */
+    int64_t vocab, context, layers, hidden, heads, kv_heads, head_dim;
+    uint64_t parameters, weight_bytes;
+    bool has_tokenizer, has_template;
+};
+void ingot_model_info(const struct ingot_model *model, struct ingot_model_info *out);
+
+/* Appends ids of text to a malloc'ed list (*ids, *count; start with NULL and 0; free() it). add_special: BOS and the like.
+ * parse_special: control tokens in the text count as such. INGOT_USAGE if the model has no tokenizer. */
+enum ingot_status ingot_tokenize(const struct ingot_model *model, const char *text, size_t size, bool add_special, bool parse_special,
+                                 int32_t **ids, size_t *count, struct ingot_error *err);
+
+/* The prompt of a chat request, as ids: request is JSON text {"messages": [...], "add_generation_prompt": true, ...}; text that
+ * came from the request never becomes a control token. *text (may be NULL) gets the prompt, malloc'ed.
+ * INGOT_BAD_INPUT: not JSON, or the template refuses it; INGOT_USAGE: the model has no template. */
+enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
+                                    char **text, struct ingot_error *err);
+
+/* ---- engines -------------------------------------------------------------------------------------------------------- */
+
+struct ingot_engine_options {
+    const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; NULL: auto */
+    const char *kv;       /* "f16", "bf16", "f32" or "K,V"; NULL: f16 (reference: f32) */
+    int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
+    int parallel;         /* sequences that run together; 0: 1 */
+    int threads;          /* 0: all cores this process may use */
+    bool reference;       /* the naive path that judges all others */
+    bool deterministic;   /* the same bits whatever else is in the batch */
+    uint64_t memory;      /* bytes that may be used; 0: what the system has available */
+};
+
+/* What an engine would take; the same numbers that opening goes by. */
+struct ingot_plan {
+    const char *device, *k_type, *v_type;
+    int64_t context;
+    int parallel, threads;
+    uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
+    bool fits;
+    char advice[4][200];
+    int advice_count;
+    double read_bandwidth; /* bytes per second, measured; 0 if not */
+};
+enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
+                                  struct ingot_error *err);
+
+/* Bytes per second that `threads` threads (0: all cores) read from memory now; takes about 0.2 s. 0: no memory for it. */
+double ingot_read_bandwidth(int threads);
+
+/* Holds a reference to the model. INGOT_NO_ROOM (with the plan's advice) before anything large is allocated; INGOT_DEVICE
+ * says what is missing. options may be NULL. */
+enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_model *model, const struct ingot_engine_options *options,
+                                    struct ingot_error *err);
+/* All sessions must be closed first. Ends running requests with an error. NULL is fine. */
+void ingot_engine_close(struct ingot_engine *engine);
+const struct ingot_plan *ingot_engine_plan(const struct ingot_engine *engine);
+struct ingot_model *ingot_engine_model(const struct ingot_engine *engine);
+void ingot_engine_describe(const struct ingot_engine *engine, char *out, size_t size); /* backend, kernels; one line */
+
+/* ---- sessions ------------------------------------------------------------------------------------------------------- */
+
+enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err);
+void ingot_session_close(struct ingot_session *session); /* NULL is fine; not while a request runs on it */
+
+/* Adds ids at the end; nothing is computed yet. INGOT_USAGE: an id outside the vocabulary; INGOT_NO_ROOM: both counts. */
+enum ingot_status ingot_session_append(struct ingot_session *session, const int32_t *ids, size_t count, struct ingot_error *err);
+/* Makes the session hold exactly these ids, keeping what it has in common with them. *kept (may be NULL): tokens kept. */
+enum ingot_status ingot_session_sync(struct ingot_session *session, const int32_t *ids, size_t count, size_t *kept, struct ingot_error *err);
+/* Cuts back to at most `position` tokens; returns the position reached. */
+size_t ingot_session_rewind(struct ingot_session *session, size_t position);
+/* A second session with the same past; state is shared until either goes on. */
+enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *session, struct ingot_error *err);
+const int32_t *ingot_session_tokens(const struct ingot_session *session, size_t *count); /* until the next change */
+/* Tokens always, state as it is in the cache; version, model and checksum are written and checked. Loading into an engine
+ * with another KV type recomputes. INGOT_BAD_INPUT: damaged, or of another model. */
+enum ingot_status ingot_session_save(const struct ingot_session *session, const char *path, struct ingot_error *err);
+enum ingot_status ingot_session_load(struct ingot_session **out, struct ingot_engine *engine, const char *path, struct ingot_error *err);
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+struct ingot_bias { int32_t id; float value; };
+
+/* Order: penalties, bias, temperature, top_k, top_p, min_p. Temperature 0 takes the best token, the lowest id on ties. */
+struct ingot_sampling {
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t top_k; /* 0: all */
+    uint64_t seed;
+    bool seeded;   /* false: a random seed */
+    const struct ingot_bias *bias;
+    int bias_count;
+};
+/* The model's own defaults (generation_config.json), else temperature 0.7, top_p 0.9, top_k 50. */
+void ingot_sampling_defaults(const struct ingot_model *model, struct ingot_sampling *out);
+
+struct ingot_request_options {
+    struct ingot_sampling sampling;
+    int64_t max_tokens;       /* -1: until the turn's end or the context's */
+    const char *const *stop;  /* texts that end the answer; they are not part of it */
+    int stop_count;
+    bool ignore_end;          /* go on behind the model's end of turn */
+    bool keep_special;        /* special tokens appear in the text */
+    int top_logprobs;         /* -1: none; 0..20: logprob of each token and of so many best */
+    bool prompt_logprobs;     /* the same for the prompt's tokens, as INGOT_EVENT_PROMPT_TOKEN */
+    int chunk;                /* compute the prompt so many tokens at a time; 0: as it suits */
+    /* Called on the engine's thread with the logits of every prompt row (or, with last_row, of the last one): [vocab]. */
+    void (*row)(void *context, size_t position, const float *logits);
+    void *row_context;
+    bool last_row;
+};
+void ingot_request_defaults(const struct ingot_model *model, struct ingot_request_options *out);
+
+enum ingot_event_kind {
+    INGOT_EVENT_PROMPT_TOKEN, /* with prompt_logprobs: one per prompt token */
+    INGOT_EVENT_TOKEN,        /* one per generated token; text may be empty (half a character, a held-back stop text) */
+    INGOT_EVENT_DONE,         /* the last event: finish_reason, counts and times */
+    INGOT_EVENT_ERROR,        /* the last event instead */
+};
+enum ingot_finish { INGOT_FINISH_STOP, INGOT_FINISH_LENGTH, INGOT_FINISH_CANCELLED };
+
+struct ingot_logprob { int32_t id; float logprob; };
+
+struct ingot_event {
+    enum ingot_event_kind kind;
+    int32_t token;
+    const char *text;     /* what may be printed now; DONE: what was held back. Lives until the next event */
+    size_t size;
+    float logprob;
+    const struct ingot_logprob *top;
+    int top_count;
+    enum ingot_finish finish;
+    size_t prompt_tokens, reused_tokens, generated_tokens;
+    double prompt_seconds, generate_seconds; /* to the first token, and from then on */
+    const struct ingot_error *error;
+};
+
+/* Starts computing the session's new tokens, then generates. options are copied. */
+enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_session *session, const struct ingot_request_options *options,
+                                      struct ingot_error *err);
+/* Waits for the next event, at most timeout_ms (-1: for ever). False when the time ran out. After DONE or ERROR: false. */
+bool ingot_request_next(struct ingot_request *request, int timeout_ms, struct ingot_event *out);
+void ingot_request_cancel(struct ingot_request *request); /* any thread; ends with DONE, cancelled, within one token */
+void ingot_request_free(struct ingot_request *request);   /* cancels and waits if it still runs. NULL is fine */
+
+/* ---- serving -------------------------------------------------------------------------------------------------------- */
+
+struct ingot_serve_options {
+    const char *const *models; /* MODEL names; a model's id for clients is the name as given, or the alias */
+    int model_count;
+    const char *alias;         /* of the first model; NULL: none */
+    struct ingot_model_options model;
+    struct ingot_engine_options engine; /* context is per sequence; parallel: sequences that run together */
+    const char *template_file; /* NULL: the models' own */
+    const char *host;          /* NULL: 127.0.0.1 */
+    int port;                  /* 0: 8080 */
+    const char *api_key_file;  /* NULL: no key is asked for, which only loopback addresses may do unless no_auth */
+    bool no_auth;
+    const char *const *allow_origins, *const *allow_hosts;
+    int allow_origin_count, allow_host_count;
+    size_t body_limit;         /* bytes; 0: 16 MiB */
+    int idle_unload;           /* seconds; 0: load at start and keep; else load at the first request, unload after this long */
+    const char *scripted;      /* file of answers, for tests; NULL: the models answer */
+    void (*ready)(void *context, const char *address); /* called when requests are accepted; may be NULL */
+    void *ready_context;
+};
+/* Serves the OpenAI protocol until ingot_serve_stop(): then new connections are refused, running answers get 10 seconds to
+ * end. INGOT_FAILED: the port is in use; INGOT_USAGE: a foreign address without a key. */
+enum ingot_status ingot_serve(const struct ingot_serve_options *options, struct ingot_error *err);
+void ingot_serve_stop(void); /* may be called from a signal handler */
+
+const char *ingot_version(void);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,388 @@
+#include "tokenizers/bpe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizers/unicode.h"
+
+/* ---- the table of merges ---------------------------------------------------------------------------------------------- */
+
+/* The joined text is mostly the token found last or the one behind it, because files list both in the same order: a
+ * comparison instead of a look-up. */
+static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
+{
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : INT32_MAX - 1;
+    for (int32_t guess = last; guess <= last + 1; guess++) {
+        size_t n;
+        const char *t = vocabulary_text(b->vocabulary, guess, &n);
+        if (t && n == size && same_text(t, text, n))
+            return guess;
+    }
+    return vocabulary_find(b->vocabulary, text, size);
+}
+
+static enum status unknown(const char *text, size_t size, struct error *err)
+{
+    return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
+}
+
+static enum status add_merge(struct bpe *b, const struct merge_text *text, int32_t left, int32_t right, struct error *err)
+{
+    size_t drop = b->prefix.size; /* the right half loses its mark as a continuation */
+    if (left < 0 || right < 0)
+        return left < 0 ? unknown(text->left, text->left_size, err) : unknown(text->right, text->right_size, err);
+    if (text->right_size < drop)
+        return error_set(err, STATUS_BAD_INPUT, "merges: \"%s\" is shorter than continuing_subword_prefix", QUOTE(text->right, text->right_size));
+    char small[256], *joined = small;
+    size_t size = text->left_size + text->right_size - drop;
+    if (size > sizeof small && !(joined = malloc(size)))
+        return error_memory(err, "the merges");
+    memcpy(joined, text->left, text->left_size);
+    memcpy(joined + text->left_size, text->right + drop, text->right_size - drop);
+    int32_t result = find_joined(b, joined, size);
+    enum status status = result < 0 ? unknown(joined, size, err) : STATUS_OK;
+    if (joined != small)
+        free(joined);
+    if (!status)
+        b->merges[b->merge_count++] = (struct merge){left, right, result};
+    return status;
+}
+
+enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
+{
+    if (b->merge_capacity - b->merge_count < count) {
+        uint32_t capacity = b->merge_capacity ? b->merge_capacity * 2 : 1024;
+        struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
+        if (!list)
+            return error_memory(err, "the merges");
+        b->merges = list;
+        b->merge_capacity = capacity;
+    }
+    const struct vocabulary *v = b->vocabulary;
+    uint64_t hashes[MERGE_BATCH][2];
+    for (size_t i = 0; i < count; i++) {
+        hashes[i][0] = vocabulary_hash(v, merges[i].left, merges[i].left_size);
+        hashes[i][1] = vocabulary_hash(v, merges[i].right, merges[i].right_size);
+    }
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = add_merge(b, &merges[i], vocabulary_find_hashed(v, merges[i].left, merges[i].left_size, hashes[i][0]),
+                           vocabulary_find_hashed(v, merges[i].right, merges[i].right_size, hashes[i][1]), err);
+    return status;
+}
+
+static enum status index_merges(struct bpe *b, struct error *err)
+{
+    size_t n = hash_slots(b->merge_count);
+    b->slots = n ? calloc(n, sizeof *b->slots) : NULL;
+    if (!b->slots)
+        return error_memory(err, "the merges");
+    b->mask = n - 1;
+    b->seed = hash_seed();
+    enum { AHEAD = 16 };
+    for (uint32_t rank = 0; rank < b->merge_count; rank++) {
+        const struct merge *m = &b->merges[rank], *later = rank + AHEAD < b->merge_count ? m + AHEAD : m;
+        __builtin_prefetch(&b->slots[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
+        uint64_t h = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed);
+        size_t i = (size_t)h & b->mask;
+        for (; b->slots[i].entry; i = (i + 1) & b->mask) {
+            const struct merge *other = &b->merges[b->slots[i].entry - 1];
+            if (other->left == m->left && other->right == m->right)
+                break; /* twice: the last rank counts, as in the package */
+        }
+        b->slots[i] = (struct hash_slot){(uint32_t)(h >> 32), rank + 1};
+    }
+    return STATUS_OK;
+}
+
+enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err)
+{
+    const struct vocabulary *v = b->vocabulary;
+    b->unk = -1;
+    if (unk && unk->size) {
+        b->unk = vocabulary_find(v, unk->data, unk->size);
+        if (b->unk < 0)
+            return error_set(err, STATUS_BAD_INPUT, "unk_token \"%s\" is not in the vocabulary", QUOTE(unk->data, unk->size));
+    }
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", i);
+        b->bytes[i] = vocabulary_find(v, name, 6);
+    }
+    for (uint32_t c = 0; c < 512; c++) {
+        char text[4];
+        b->characters[c] = vocabulary_find(v, text, text_put(c, text));
+    }
+    return b->ranks ? STATUS_OK : index_merges(b, err);
+}
+
+void bpe_free(struct bpe *b)
+{
+    free(b->merges);
+    free(b->slots);
+    free(b->ranks);
+    str_free(&b->prefix);
+    str_free(&b->suffix);
+    *b = (struct bpe){0};
+}
+
+void bpe_work_free(struct bpe_work *w)
+{
+    free(w->symbols);
+    free(w->heap);
+    *w = (struct bpe_work){0};
+}
+
+/* ---- from characters to symbols ----------------------------------------------------------------------------------------- */
+
+static bool add_symbol(struct bpe_work *w, int32_t id, size_t start, size_t end)
+{
+    if (w->count == w->capacity) {
+        size_t capacity = w->capacity ? w->capacity * 2 : 256;
+        struct bpe_symbol *symbols = realloc(w->symbols, capacity * sizeof *symbols);
+        if (!symbols)
+            return false;
+        w->symbols = symbols;
+        w->capacity = capacity;
+    }
+    w->symbols[w->count++] = (struct bpe_symbol){.id = id, .start = (uint32_t)start, .end = (uint32_t)end};
+    return true;
+}
+
+/* The id of the character piece[start, end), with the marks that its place in the word asks for. */
+static int32_t character_id(const struct bpe *b, const char *piece, size_t start, size_t end, bool last)
+{
+    bool prefix = start > 0 && b->prefix.size, suffix = last && b->suffix.size;
+    if (!prefix && !suffix)
+        return vocabulary_find(b->vocabulary, piece + start, end - start);
+    struct str s = {0};
+    if (prefix)
+        str_add(&s, b->prefix.data, b->prefix.size);
+    str_add(&s, piece + start, end - start);
+    if (suffix)
+        str_add(&s, b->suffix.data, b->suffix.size);
+    int32_t id = s.failed ? -1 : vocabulary_find(b->vocabulary, s.data, s.size);
+    str_free(&s);
+    return id;
+}
+
+/* Byte tokens for a character that is no token itself; false if one of them is missing. */
+static bool add_bytes(const struct bpe *b, struct bpe_work *w, const char *piece, size_t start, size_t end, uint32_t c, bool *failed)
+{
+    if (text_is_stray(c)) {
+        int32_t id = b->bytes[c & 0xFF];
+        *failed |= id >= 0 && !add_symbol(w, id, start, end);
+        return id >= 0;
+    }
+    for (size_t i = start; i < end; i++)
+        if (b->bytes[(unsigned char)piece[i]] < 0)
+            return false;
+    for (size_t i = start; i < end; i++)
+        *failed |= !add_symbol(w, b->bytes[(unsigned char)piece[i]], i, i + 1);
+    return true;
+}
+
+static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size)
+{
+    bool marks = b->prefix.size || b->suffix.size, failed = false;
+    bool waiting = false; /* unknown characters not yet added, from unknown_start */
+    size_t unknown_start = 0, unknown_end = 0;
+    for (size_t at = 0, next; at < size && !failed; at = next) {
+        uint32_t c;
+        next = at + text_next(piece + at, size - at, &c);
+        int32_t id = c < 512 && !marks ? b->characters[c] : character_id(b, piece, at, next, next == size);
+        if (id >= 0) {
+            failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
+            waiting = false;
+            failed |= !add_symbol(w, id, at, next);
+            continue;
+        }
+        if (b->byte_fallback && add_bytes(b, w, piece, at, next, c, &failed))
+            continue;
+        if (b->unk < 0)
+            continue; /* nothing stands for it: it vanishes, as in the package */
+        if (waiting && !b->fuse_unk)
+            failed |= !add_symbol(w, b->unk, unknown_start, unknown_end);
+        if (!waiting || !b->fuse_unk)
+            unknown_start = at;
+        unknown_end = next;
+        waiting = true;
+    }
+    failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
+    return !failed;
+}
+
+/* ---- merging ------------------------------------------------------------------------------------------------------------- */
+
+static void join_by_merges(const struct bpe *b, struct bpe_symbol *left, const struct bpe_symbol *right)
+{
+    uint64_t h = hash_pair((uint32_t)left->id, (uint32_t)right->id, b->seed);
+    left->rank = NO_RANK;
+    for (size_t i = (size_t)h & b->mask; b->slots[i].entry; i = (i + 1) & b->mask) {
+        if (b->slots[i].tag != (uint32_t)(h >> 32))
+            continue;
+        const struct merge *m = &b->merges[b->slots[i].entry - 1];
+        if (m->left == left->id && m->right == right->id) {
+            left->rank = (int32_t)(b->slots[i].entry - 1);
+            left->result = m->result;
+            return;
+        }
+    }
+}
+
+static void join_by_score(const struct bpe *b, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
+{
+    left->rank = NO_RANK;
+    left->result = vocabulary_find(b->vocabulary, piece + left->start, right->end - left->start);
+    if (left->result >= 0)
+        left->rank = b->ranks[b->vocabulary->by_id[left->result] - 1];
+}
+
+static inline void join(const struct bpe *b, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
+{
+    if (b->ranks)
+        join_by_score(b, piece, left, right);
+    else
+        join_by_merges(b, left, right);
+}
+
+/* Few symbols: the lowest rank is searched anew each time, the rest moves up. */
+static size_t merge_short(const struct bpe *b, const char *piece, struct bpe_symbol *s, size_t n)
+{
+    for (size_t i = 0; i + 1 < n; i++)
+        join(b, piece, &s[i], &s[i + 1]);
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            if (s[i].rank < s[best].rank)
+                best = i;
+        if (s[best].rank == NO_RANK)
+            break;
+        s[best].id = s[best].result;
+        s[best].end = s[best + 1].end;
+        n--;
+        memmove(&s[best + 1], &s[best + 2], (n - best - 1) * sizeof *s);
+        if (best + 1 < n)
+            join(b, piece, &s[best], &s[best + 1]);
+        if (best)
+            join(b, piece, &s[best - 1], &s[best]);
+    }
+    return n;
+}
+
+static void sift_down(uint64_t *heap, size_t count, size_t at)
+{
+    uint64_t v = heap[at];
+    for (size_t c; (c = 2 * at + 1) < count; at = c) {
+        if (c + 1 < count && heap[c + 1] < heap[c])
+            c++;
+        if (heap[c] >= v)
+            break;
+        heap[at] = heap[c];
+    }
+    heap[at] = v;
+}
+
+static void sift_up(uint64_t *heap, size_t at)
+{
+    uint64_t v = heap[at];
+    for (; at && heap[(at - 1) / 2] > v; at = (at - 1) / 2)
+        heap[at] = heap[(at - 1) / 2];
+    heap[at] = v;
+}
+
+/* Each merge takes one symbol away and offers at most two new pairs: three entries per symbol are enough. */
+static bool reserve_heap(struct bpe_work *w, size_t count)
+{
+    if (count <= w->heap_capacity)
+        return true;
+    uint64_t *heap = realloc(w->heap, count * sizeof *heap);
+    if (!heap)
+        return false;
+    w->heap = heap;
+    w->heap_capacity = count;
+    return true;
+}
+
+static void offer(struct bpe_work *w, uint32_t symbol)
+{
+    int32_t rank = w->symbols[symbol].rank;
+    if (rank == NO_RANK)
+        return;
+    w->heap[w->heap_count] = (uint64_t)(uint32_t)rank << 32 | symbol;
+    sift_up(w->heap, w->heap_count++);
+}
+
+/* Many symbols: a linked list, and a heap of pairs by rank and place. An entry is stale when its symbol's rank is not
+ * the entry's any more; symbols that were joined away have NO_RANK. */
+static bool merge_long(const struct bpe *b, struct bpe_work *w, const char *piece)
+{
+    const uint32_t END = UINT32_MAX;
+    struct bpe_symbol *s = w->symbols;
+    uint32_t n = (uint32_t)w->count;
+    if (!reserve_heap(w, w->count * 3))
+        return false;
+    w->heap_count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        s[i].previous = i ? i - 1 : END;
+        s[i].next = i + 1 < n ? i + 1 : END;
+        s[i].rank = NO_RANK;
+        if (i + 1 < n)
+            join(b, piece, &s[i], &s[i + 1]);
+        if (s[i].rank != NO_RANK)
+            w->heap[w->heap_count++] = (uint64_t)(uint32_t)s[i].rank << 32 | i;
+    }
+    for (size_t i = w->heap_count / 2; i-- > 0;)
+        sift_down(w->heap, w->heap_count, i);
+    while (w->heap_count) {
+        uint64_t top = w->heap[0];
+        w->heap[0] = w->heap[--w->heap_count];
+        if (w->heap_count)
+            sift_down(w->heap, w->heap_count, 0);
+        uint32_t i = (uint32_t)top;
+        if (s[i].rank != (int32_t)(top >> 32))
+            continue;
+        uint32_t right = s[i].next, after = s[right].next, before = s[i].previous;
+        s[i].id = s[i].result;
+        s[i].end = s[right].end;
+        s[i].next = after;
+        s[i].rank = s[right].rank = NO_RANK;
+        if (after != END) {
+            s[after].previous = i;
+            join(b, piece, &s[i], &s[after]);
+            offer(w, i);
+        }
+        if (before != END) {
+            join(b, piece, &s[before], &s[i]);
+            offer(w, before);
+        }
+    }
+    size_t kept = 0;
+    for (uint32_t i = 0; i != END && i < n; i = s[i].next)
+        s[kept++] = s[i];
+    w->count = kept;
+    return true;
+}
+
+enum status bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err)
+{
+    enum { SHORT = 24 };
+    if (b->ignore_merges) {
+        int32_t id = vocabulary_find(b->vocabulary, piece, size);
+        if (id >= 0) {
+            ids_add(out, id);
+            return STATUS_OK;
+        }
+    }
+    w->count = 0;
+    if (!add_characters(b, w, piece, size))
+        return error_memory(err, "a long piece of text");
+    if (w->count <= SHORT)
+        w->count = merge_short(b, piece, w->symbols, w->count);
+    else if (!merge_long(b, w, piece))
+        return error_memory(err, "a long piece of text");
+    for (size_t i = 0; i < w->count; i++)
+        ids_add(out, w->symbols[i].id);
+    return STATUS_OK;
+}

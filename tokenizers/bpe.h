@@ -1,0 +1,72 @@
+/* Byte-pair merging: the pair of the lowest rank first, the leftmost of equals.
+ *
+ * Ranks come from one of two places: a list of merges (tokenizer.json, GGUF "gpt2"), where the rank is the position in
+ * the list, or the scores of the joined pieces (SentencePiece, GGUF "llama"), the highest score having rank 0. */
+#ifndef TOKENIZERS_BPE_H
+#define TOKENIZERS_BPE_H
+
+#include "base/status.h"
+#include "base/str.h"
+#include "tokenizers/tokenizers.h"
+#include "tokenizers/vocabulary.h"
+
+enum { NO_RANK = 0x7FFFFFFF }; /* does not join; also one more than the largest rank */
+
+struct merge {
+    int32_t left, right, result; /* ids */
+};
+
+/* Merges as a file spells them, for files that have them in front of the vocabulary. */
+struct merge_texts {
+    struct str texts;
+    uint32_t *sizes; /* left, right, left, right ... */
+    size_t count, capacity;
+};
+
+struct bpe {
+    const struct vocabulary *vocabulary;
+    struct merge *merges; /* the position is the rank */
+    uint32_t merge_count, merge_capacity;
+    struct hash_slot *slots;
+    size_t mask;
+    uint64_t seed;
+    int32_t *ranks; /* SentencePiece: rank of each vocabulary entry, NO_RANK: never joined; NULL: merges */
+    struct str prefix, suffix; /* continuing_subword_prefix, end_of_word_suffix */
+    int32_t unk;               /* -1: none */
+    bool ignore_merges, fuse_unk, byte_fallback;
+    int32_t bytes[256];      /* of <0xNN>, -1: none */
+    int32_t characters[512]; /* ids of the first characters, byte-level stand-ins among them, -1: none */
+};
+
+/* One symbol of a piece that is being merged; `next` skips what was joined. */
+struct bpe_symbol {
+    int32_t id;
+    int32_t rank;      /* of this one with the next, NO_RANK: they do not join */
+    int32_t result;    /* id of the two joined */
+    uint32_t next, previous;
+    uint32_t start, end; /* bytes of the piece */
+};
+struct bpe_work {
+    struct bpe_symbol *symbols;
+    size_t count, capacity;
+    uint64_t *heap; /* rank << 32 | symbol */
+    size_t heap_count, heap_capacity;
+};
+void bpe_work_free(struct bpe_work *w);
+
+/* Merges of the file, in rank order. The vocabulary must be indexed. STATUS_BAD_INPUT names an unknown token. Faster
+ * with many at once (up to MERGE_BATCH): their look-ups wait for memory together. */
+struct merge_text {
+    const char *left, *right;
+    size_t left_size, right_size;
+};
+enum { MERGE_BATCH = 32 };
+enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err);
+/* Builds the tables; unk: the unknown token's text or NULL. */
+enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err);
+void bpe_free(struct bpe *b);
+
+/* Appends the ids of one piece of inside text. */
+enum status bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err);
+
+#endif

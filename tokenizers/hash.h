@@ -1,0 +1,73 @@
+/* Hashing of short texts and id pairs. Seeded, because the keys come from files: a file made of colliding keys would
+ * otherwise load in quadratic time. */
+#ifndef TOKENIZERS_HASH_H
+#define TOKENIZERS_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline uint64_t hash_mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+static inline uint64_t hash_text(const char *text, size_t size, uint64_t seed)
+{
+    uint64_t h = seed ^ size * 0x9E3779B97F4A7C15u, word;
+    for (; size > 8; text += 8, size -= 8) {
+        memcpy(&word, text, 8);
+        h = hash_mix(h ^ word, 0xA0761D6478BD642Fu);
+    }
+    word = 0;
+    if (size >= 4) {
+        uint32_t low, high;
+        memcpy(&low, text, 4);
+        memcpy(&high, text + size - 4, 4);
+        word = (uint64_t)high << 32 | low;
+    } else if (size) {
+        word = (uint64_t)(unsigned char)text[0] << 16 | (uint64_t)(unsigned char)text[size / 2] << 8 | (unsigned char)text[size - 1];
+    }
+    return hash_mix(h ^ word, 0xE7037ED1A0B428DBu ^ seed);
+}
+
+/* memcmp() == 0 without the call: nearly all texts have at most 16 bytes. */
+static inline int same_text(const char *a, const char *b, size_t size)
+{
+    uint64_t x, y, z, w;
+    if (size > 16)
+        return memcmp(a, b, size) == 0;
+    if (size >= 8) {
+        memcpy(&x, a, 8), memcpy(&y, b, 8), memcpy(&z, a + size - 8, 8), memcpy(&w, b + size - 8, 8);
+        return ((x ^ y) | (z ^ w)) == 0;
+    }
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i])
+            return 0;
+    return 1;
+}
+
+static inline uint64_t hash_pair(uint32_t a, uint32_t b, uint64_t seed)
+{
+    return hash_mix(((uint64_t)a << 32 | b) ^ seed, 0xA0761D6478BD642Fu);
+}
+
+/* A slot of an open-addressed table: the hash's upper half beside the entry's number + 1 (0: empty), so that a miss
+ * costs one cache line. */
+struct hash_slot {
+    uint32_t tag, entry;
+};
+
+/* Slots for count entries: a power of two, at most half full. 0 if that is too many. */
+static inline size_t hash_slots(size_t count)
+{
+    size_t n = 16;
+    while (n < count * 2)
+        n *= 2;
+    return count > UINT32_MAX / 4 ? 0 : n;
+}
+
+uint64_t hash_seed(void); /* one for the process */
+
+#endif

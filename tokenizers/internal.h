@@ -1,0 +1,170 @@
+/* The parts of a tokenizer, shared by the files of this folder.
+ *
+ *   bytes -> added tokens cut out -> normalizers -> added tokens cut out -> pre-tokenizers -> model -> post-processor
+ *
+ * Every part is a list of small steps in the order in which they run (a Sequence of the file is laid flat). A new kind
+ * of step is a function in one of the files and a line in components.def. */
+#ifndef TOKENIZERS_INTERNAL_H
+#define TOKENIZERS_INTERNAL_H
+
+#include "tokenizers/tokenizers.h"
+#include "tokenizers/added.h"
+#include "tokenizers/bpe.h"
+#include "tokenizers/pattern.h"
+#include "tokenizers/unicode.h"
+#include "tokenizers/vocabulary.h"
+
+enum { MOST_STEPS = 64 }; /* of one part */
+
+/* Normalizers may make this much of a text (NFKD: 11, blanks to U+2581: 3); a chain that multiplies is refused. */
+enum { MOST_GROWTH = 48 };
+
+/* Text on its way through the pre-tokenizers: pieces are byte ranges of text, in order. */
+struct piece {
+    uint32_t start, end;
+};
+struct pieces {
+    struct piece *list;
+    size_t count, capacity;
+    bool failed;
+};
+void pieces_add(struct pieces *p, size_t start, size_t end); /* empty ones are dropped */
+
+struct cut {
+    struct str text;
+    struct pieces pieces;
+    bool first; /* text begins where the whole input begins */
+};
+
+/* What one call of encode works with. */
+struct scratch {
+    struct pattern_run run;
+    struct cut cut;
+    struct pieces pieces; /* the next list of pieces */
+    struct str text;      /* the next text */
+    size_t room;          /* bytes that normalizers may make of the present text */
+    struct bpe_work bpe;
+};
+void scratch_free(struct scratch *s);
+
+struct normalizer {
+    enum status (*run)(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err);
+    struct pattern pattern;
+    struct str content;
+    int form; /* utf8proc's options of a normal form */
+    bool left, right;
+};
+
+enum behavior { REMOVED, ISOLATED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
+enum scheme { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
+
+struct pretokenizer {
+    enum status (*run)(const struct pretokenizer *p, struct scratch *s, struct cut *cut, struct error *err);
+    struct pattern pattern;
+    bool (*class)(uint32_t); /* what a splitter by character class looks for */
+    enum behavior behavior;
+    enum scheme scheme;
+    struct str replacement;
+    bool invert, prefix;
+};
+
+/* Decoders see one token after the other; `text` is the token so far, changed in place. */
+struct decoder {
+    void (*run)(const struct decoder *d, struct detokenizer *state, struct str *text);
+    struct pattern pattern;
+    struct str content;
+    uint32_t character;
+    int64_t start, stop;
+    bool never;
+};
+
+struct tokenizer {
+    struct vocabulary vocabulary; /* the model's own */
+    struct added added;
+    struct normalizer normalizers[MOST_STEPS];
+    struct pretokenizer pretokenizers[MOST_STEPS];
+    struct decoder decoders[MOST_STEPS];
+    int normalizer_count, pretokenizer_count, decoder_count;
+
+    /* the model: ids of one piece */
+    enum status (*model)(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
+    struct bpe bpe;
+    bool keeps_bytes; /* some part gives every stray byte a token */
+
+    struct ids prefix, suffix; /* what the post-processor puts around a text */
+
+    /* decoding: what follows the token-wise decoders */
+    bool has_decoder;        /* none: tokens are joined by blanks */
+    bool fallback_bytes;     /* <0xNN> is a byte */
+    bool fused;              /* later decoders see the whole text */
+    int64_t strip_start;     /* characters `strip` that are cut from the start of the whole text */
+    uint32_t strip;
+
+    int32_t bos, eos;
+    struct ids named_ends; /* that a file names beside eos */
+    struct ids ends;
+    int32_t size;
+    char byte_texts[256]; /* what tokenizer_piece gives for byte tokens */
+};
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, ROLE_DECODER };
+
+struct opening {
+    struct tokenizer *t;
+    struct merge_texts *merges; /* as read, until vocabulary and merges are complete */
+    struct error *err;
+};
+
+/* A component of tokenizer.json by its "type"; v null or absent is fine except for the model. */
+enum status component_open(struct opening *o, enum role role, const struct json *v);
+
+/* Each reads its own keys and appends its steps. The names follow components.def. */
+#define COMPONENT(role, name, open) enum status open(struct opening *o, const struct json *v);
+#define PENDING(role, name)
+#include "tokenizers/components.def"
+#undef COMPONENT
+#undef PENDING
+
+/* A new step at the end of its list; NULL with a message when the list is full. */
+struct normalizer *add_normalizer(struct opening *o);
+struct pretokenizer *add_pretokenizer(struct opening *o);
+struct decoder *add_decoder(struct opening *o);
+
+/* Typed keys of components: false in case of a wrong type, with a message that names component and key. An absent or
+ * null key leaves *out as it is. */
+bool take_bool(struct opening *o, const struct json *v, const char *component, const char *key, bool *out);
+bool take_int(struct opening *o, const struct json *v, const char *component, const char *key, int64_t low, int64_t high, int64_t *out);
+bool take_text(struct opening *o, const struct json *v, const char *component, const char *key, struct str *out);
+
+/* Steps that GGUF names without a JSON text. */
+bool take_scheme(struct opening *o, const struct json *v, enum scheme *out);
+enum status add_split_regex(struct opening *o, const char *regex);
+enum status add_class_split(struct opening *o, bool (*class)(uint32_t), enum behavior behavior);
+enum status add_byte_level(struct opening *o, bool gpt2_regex);
+enum status add_prepend(struct opening *o, const char *text);
+enum status add_replace(struct opening *o, const char *from, const char *to);
+enum status add_byte_level_decoder(struct opening *o);
+enum status add_piece_decoders(struct opening *o, bool strip_first_blank);
+
+/* tokenizer.json held in memory; name is what errors call it. The text may be freed afterwards. */
+enum status tokenizer_open_memory(struct tokenizer **out, const char *name, const char *text, size_t size, struct error *err);
+
+/* Called when all parts are there: automata, sizes, ids that end a turn. */
+enum status tokenizer_finish(struct tokenizer *t, struct error *err);
+void tokenizer_collect_ends(struct tokenizer *t); /* anew, when eos became known later */
+
+/* ---- running -------------------------------------------------------------------------------------------------------- */
+
+/* Runs all normalizers over in; the result is in out (in and out differ). */
+enum status normalize(const struct tokenizer *t, struct scratch *s, const char *text, size_t size, struct str *out, struct error *err);
+enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err);
+
+/* A token's text: added tokens first. NULL for a hole. */
+const char *token_text(const struct tokenizer *t, int32_t id, size_t *size);
+
+/* The byte of a token spelled <0xNN>, exactly; -1 for all others. */
+int byte_token(const char *text, size_t size);
+
+#endif

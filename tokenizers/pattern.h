@@ -1,0 +1,43 @@
+/* Patterns of tokenizer files: a literal string or a regex. Regexes are written for Oniguruma (Ruby's syntax, what the
+ * `tokenizers` package runs); they are translated to PCRE2 where the two differ, and run with a step limit (R11). */
+#ifndef TOKENIZERS_PATTERN_H
+#define TOKENIZERS_PATTERN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "base/str.h"
+
+struct pattern {
+    struct str source;           /* as the file writes it */
+    struct pcre2_real_code_8 *code; /* NULL: source is a literal string */
+};
+
+/* {"String": "..."} or {"Regex": "..."}. what: the component's name for messages. */
+enum status pattern_open(struct pattern *p, const struct json *v, const char *what, struct error *err);
+enum status pattern_literal(struct pattern *p, const char *text, size_t size, struct error *err);
+enum status pattern_regex(struct pattern *p, const char *regex, size_t size, struct error *err);
+void pattern_free(struct pattern *p);
+
+/* What one thread needs to run patterns; made at the first use. */
+struct pattern_run {
+    struct pcre2_real_match_data_8 *data;
+    struct pcre2_real_match_context_8 *context;
+    struct pcre2_real_jit_stack_8 *stack;
+    int64_t started; /* clock_ns() of the first call */
+    uint32_t calls;
+};
+void pattern_run_free(struct pattern_run *run);
+
+/* The first match at or behind `from` in inside text (unicode.h). *found false: there is none. A regex that runs into
+ * its limit is STATUS_FAILED and named. */
+enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
+                         size_t *start, size_t *end, struct error *err);
+
+/* Oniguruma's syntax as PCRE2's (exposed for tests). */
+enum status pattern_translate(const char *regex, size_t size, struct str *out, struct error *err);
+
+#endif

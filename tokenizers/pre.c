@@ -1,0 +1,122 @@
+/* Pre-tokenizers by name: normalizer, then splits, one after the other, then bytes to their stand-ins. */
+#include "tokenizers/pre.h"
+
+#include <string.h>
+
+/* ---- regexes ------------------------------------------------------------------------------------------------------------ */
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define LETTERS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+#define LLAMA3 CONTRACTIONS LETTERS "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
+#define QWEN2 CONTRACTIONS LETTERS "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
+#define SEED_CODER CONTRACTIONS LETTERS "|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" TAIL
+#define BAILING "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+
+/* words of o200k: an optional sign, capitals, small letters */
+#define CAPITALS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SIGN "[^\\r\\n\\p{L}\\p{N}]?"
+#define GPT4O                                                                                                                         \
+    SIGN CAPITALS "*" SMALL "+" CONTRACTIONS "?|" SIGN CAPITALS "+" SMALL "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
+#define TEKKEN SIGN CAPITALS "*" SMALL "+|" SIGN CAPITALS "+" SMALL "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
+
+/* the same with Chinese characters apart: moonshotai's tokenization_kimi.py */
+#define NO_HAN "(?!\\p{Han})"
+#define KIMI_CAPITALS "(?:" NO_HAN CAPITALS ")"
+#define KIMI_SMALL "(?:" NO_HAN SMALL ")"
+#define KIMI                                                                                                                          \
+    "\\p{Han}+|" SIGN KIMI_CAPITALS "*" KIMI_SMALL "+" CONTRACTIONS "?|" SIGN KIMI_CAPITALS "+" KIMI_SMALL "*" CONTRACTIONS               \
+    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
+
+#define CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
+#define DEEPSEEK_LATIN \
+    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}" \
+    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}" \
+    "\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}" \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}" \
+    "\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
+    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}" \
+    "\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}" \
+    "\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}" \
+    "\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
+    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}" \
+    "\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}" \
+    "\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
+    "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
+#define DEEPSEEK_PUNCTUATION \
+    "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+"
+#define DEEPSEEK3_CJK "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
+#define DEEPSEEK3                                                                                                                     \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" TAIL
+
+/* bloom: everything but white space and these signs of punctuation, the ideographic ones among them */
+#define BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------------- */
+
+enum step_kind { STEP_END, STEP_NFC, STEP_SPLIT, STEP_DIGITS, STEP_DIGIT_RUNS, STEP_PUNCTUATION, STEP_GPT2, STEP_BYTES };
+
+struct pre_step {
+    enum step_kind kind;
+    const char *regex; /* STEP_SPLIT */
+};
+
+#define NFC {STEP_NFC, NULL}
+#define SPLIT(regex) {STEP_SPLIT, regex}
+#define DIGITS {STEP_DIGITS, NULL}
+#define DIGIT_RUNS {STEP_DIGIT_RUNS, NULL}
+#define PUNCTUATION {STEP_PUNCTUATION, NULL}
+#define GPT2 {STEP_GPT2, NULL}   /* GPT-2's regex, then bytes */
+#define BYTES {STEP_BYTES, NULL}
+#define WHOLE PRE_WHOLE
+#define BOS PRE_BOS
+
+static const struct {
+    const char *name;
+    unsigned flags;
+    struct pre_step steps[8];
+} pre_names[] = {
+#define PRE(name, flags, ...) {name, flags, {__VA_ARGS__}},
+#include "tokenizers/pre.def"
+#undef PRE
+};
+
+static enum status add_step(struct opening *o, const struct pre_step *step)
+{
+    switch (step->kind) {
+    case STEP_NFC:
+        return open_nfc(o, NULL);
+    case STEP_SPLIT:
+        return add_split_regex(o, step->regex);
+    case STEP_DIGITS:
+        return add_class_split(o, is_numeric, ISOLATED);
+    case STEP_DIGIT_RUNS:
+        return add_class_split(o, is_numeric, CONTIGUOUS);
+    case STEP_PUNCTUATION:
+        return add_class_split(o, is_punctuation, CONTIGUOUS);
+    case STEP_GPT2:
+        return add_byte_level(o, true);
+    case STEP_BYTES:
+        return add_byte_level(o, false);
+    case STEP_END:
+        break;
+    }
+    return STATUS_OK;
+}
+
+enum status pre_open(struct opening *o, const char *name, size_t size, unsigned *flags)
+{
+    for (size_t i = 0; i < sizeof pre_names / sizeof *pre_names; i++) {
+        if (strlen(pre_names[i].name) != size || memcmp(pre_names[i].name, name, size) != 0)
+            continue;
+        enum status status = STATUS_OK;
+        *flags = pre_names[i].flags;
+        for (const struct pre_step *s = pre_names[i].steps; s->kind != STEP_END && !status; s++)
+            status = add_step(o, s);
+        return status;
+    }
+    return error_set(o->err, STATUS_BAD_INPUT,
+                     "tokenizer.ggml.pre is \"%s\", which is unknown: with a guess in its place the model would read wrong tokens", QUOTE(name, size));
+}

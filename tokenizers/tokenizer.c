@@ -1,0 +1,314 @@
+/* The whole tokenizer: encoding, look-ups, lifetime. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "tokenizers/internal.h"
+
+/* ---- small things ------------------------------------------------------------------------------------------------------- */
+
+void ids_add(struct ids *ids, int32_t id)
+{
+    if (ids->failed)
+        return;
+    if (ids->count == ids->capacity) {
+        size_t capacity = ids->capacity ? ids->capacity * 2 : 64;
+        int32_t *data = realloc(ids->data, capacity * sizeof *data);
+        if (!data) {
+            ids->failed = true;
+            return;
+        }
+        ids->data = data;
+        ids->capacity = capacity;
+    }
+    ids->data[ids->count++] = id;
+}
+
+void ids_free(struct ids *ids)
+{
+    free(ids->data);
+    *ids = (struct ids){0};
+}
+
+void scratch_free(struct scratch *s)
+{
+    pattern_run_free(&s->run);
+    str_free(&s->cut.text);
+    str_free(&s->text);
+    free(s->cut.pieces.list);
+    free(s->pieces.list);
+    bpe_work_free(&s->bpe);
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    vocabulary_free(&t->vocabulary);
+    added_free(&t->added);
+    bpe_free(&t->bpe);
+    for (int i = 0; i < t->normalizer_count; i++) {
+        pattern_free(&t->normalizers[i].pattern);
+        str_free(&t->normalizers[i].content);
+    }
+    for (int i = 0; i < t->pretokenizer_count; i++) {
+        pattern_free(&t->pretokenizers[i].pattern);
+        str_free(&t->pretokenizers[i].replacement);
+    }
+    for (int i = 0; i < t->decoder_count; i++) {
+        pattern_free(&t->decoders[i].pattern);
+        str_free(&t->decoders[i].content);
+    }
+    ids_free(&t->prefix);
+    ids_free(&t->suffix);
+    ids_free(&t->named_ends);
+    ids_free(&t->ends);
+    free(t);
+}
+
+/* ---- look-ups ------------------------------------------------------------------------------------------------------------ */
+
+int32_t tokenizer_size(const struct tokenizer *t) { return t->size; }
+int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
+int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
+
+const char *token_text(const struct tokenizer *t, int32_t id, size_t *size)
+{
+    const struct added_token *a = added_by_id(&t->added, id);
+    return a ? vocabulary_entry(&t->added.texts, (uint32_t)(a - t->added.tokens), size) : vocabulary_text(&t->vocabulary, id, size);
+}
+
+int byte_token(const char *text, size_t size)
+{
+    int value = 0;
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    for (int i = 3; i < 5; i++) {
+        char c = text[i];
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0)
+            return -1;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *size)
+{
+    const char *text = token_text(t, id, size);
+    int byte = text && t->fallback_bytes ? byte_token(text, *size) : -1;
+    if (byte < 0)
+        return text;
+    *size = 1;
+    return t->byte_texts + byte;
+}
+
+int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t size)
+{
+    int32_t id = vocabulary_find(&t->added.texts, text, size);
+    return id >= 0 ? id : vocabulary_find(&t->vocabulary, text, size);
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    const struct added_token *a = added_by_id(&t->added, id);
+    return a && a->special;
+}
+
+size_t tokenizer_end_ids(const struct tokenizer *t, int32_t *ids, size_t capacity)
+{
+    for (size_t i = 0; i < t->ends.count && i < capacity; i++)
+        ids[i] = t->ends.data[i];
+    return t->ends.count;
+}
+
+/* ---- encoding ------------------------------------------------------------------------------------------------------------- */
+
+struct encoding {
+    const struct tokenizer *t;
+    struct scratch scratch;
+    bool parse_special;
+    const char *marks; /* NULL: none */
+    struct ids *out;
+    struct error *err;
+};
+
+/* Text without added tokens, normalised. first: it begins where the input begins. */
+static enum status encode_text(struct encoding *e, const char *text, size_t size, bool first)
+{
+    const struct tokenizer *t = e->t;
+    struct cut *cut = &e->scratch.cut;
+    str_clear(&cut->text);
+    str_add(&cut->text, text, size);
+    cut->first = first;
+    if (cut->text.failed)
+        return error_memory(e->err, "the text");
+    enum status status = pretokenize(t, &e->scratch, cut, e->err);
+    for (size_t i = 0; i < cut->pieces.count && !status; i++) {
+        const struct piece *p = &cut->pieces.list[i];
+        status = t->model(t, &e->scratch, cut->text.data + p->start, p->end - p->start, e->out, e->err);
+    }
+    return status;
+}
+
+static enum status too_slow(struct encoding *e)
+{
+    return error_set(e->err, STATUS_FAILED, "the added tokens of the tokenizer take too many steps on this text");
+}
+
+/* A stretch between the added tokens of the raw text. */
+static enum status encode_stretch(struct encoding *e, const char *text, size_t size, bool first, const char *marks)
+{
+    const struct tokenizer *t = e->t;
+    struct str normalized = {0};
+    enum status status = STATUS_OK;
+    if (t->normalizer_count) {
+        status = normalize(t, &e->scratch, text, size, &normalized, e->err);
+        text = str_text(&normalized);
+        size = normalized.size;
+    }
+    if (!status && !t->added.normalized.count) {
+        status = size ? encode_text(e, text, size, first) : STATUS_OK;
+        str_free(&normalized);
+        return status;
+    }
+    /* behind a normalizer marks do not fit any more: the raw pass has taken the special tokens already */
+    bool lost = marks && t->normalizer_count;
+    struct added_cutter cutter = {.added = &t->added, .automaton = &t->added.normalized, .text = text, .size = size,
+                                  .parse_special = lost ? false : e->parse_special, .marks = lost ? NULL : marks};
+    struct added_match m = {0};
+    while (!status && added_next(&cutter, &m)) {
+        if (m.token)
+            ids_add(e->out, m.token->id);
+        else
+            status = encode_text(e, text + m.start, m.end - m.start, first && m.start == 0);
+    }
+    str_free(&normalized);
+    return !status && added_too_slow(&cutter) ? too_slow(e) : status;
+}
+
+static enum status encode_inside(struct encoding *e, const char *text, size_t size)
+{
+    const struct tokenizer *t = e->t;
+    struct added_cutter cutter = {.added = &t->added, .text = text, .size = size, .parse_special = e->parse_special, .marks = e->marks,
+                                  .automaton = e->marks && t->added.trusted.count ? &t->added.trusted : &t->added.raw};
+    struct added_match m = {0};
+    enum status status = STATUS_OK;
+    while (!status && added_next(&cutter, &m)) {
+        if (m.token)
+            ids_add(e->out, m.token->id);
+        else
+            status = encode_stretch(e, text + m.start, m.end - m.start, m.start == 0, e->marks ? e->marks + m.start : NULL);
+    }
+    return !status && added_too_slow(&cutter) ? too_slow(e) : status;
+}
+
+static enum status encode(const struct tokenizer *t, const char *text, size_t size, struct encode_options options, const bool *trusted,
+                          struct ids *out, struct error *err)
+{
+    enum { LONGEST = 1 << 28 }; /* offsets inside have 32 bits, and normalizers may make 48 times as much */
+    if (size > LONGEST)
+        return error_set(err, STATUS_NO_ROOM, "a text of %zu bytes is over the tokenizer's limit of %d; encode it in parts", size, LONGEST);
+    struct encoding e = {.t = t, .parse_special = options.parse_special, .out = out, .err = err};
+    struct str inside = {0}, marks = {0};
+    size_t before = out->count;
+    if (!utf8_is_valid(text, size)) {
+        text_enter(text, size, t->keeps_bytes, trusted, &inside, &marks);
+        text = str_text(&inside);
+        size = inside.size;
+        e.marks = trusted ? str_text(&marks) : NULL;
+    } else if (trusted) {
+        e.marks = (const char *)trusted;
+    }
+    enum status status = inside.failed || marks.failed ? error_memory(err, "the text") : STATUS_OK;
+    for (size_t i = 0; options.add_special && i < t->prefix.count; i++)
+        ids_add(out, t->prefix.data[i]);
+    if (!status)
+        status = encode_inside(&e, text, size);
+    for (size_t i = 0; options.add_special && i < t->suffix.count; i++)
+        ids_add(out, t->suffix.data[i]);
+    if (!status && out->failed)
+        status = error_memory(err, "the ids of a text");
+    if (status)
+        out->count = before;
+    str_free(&inside);
+    str_free(&marks);
+    scratch_free(&e.scratch);
+    return status;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, struct encode_options options, struct ids *out,
+                             struct error *err)
+{
+    return encode(t, text, size, options, NULL, out, err);
+}
+
+enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t size, const bool *trusted, bool add_special,
+                                    struct ids *out, struct error *err)
+{
+    struct encode_options options = {.add_special = add_special};
+    return encode(t, text, size, options, trusted, out, err);
+}
+
+/* ---- the end of opening -------------------------------------------------------------------------------------------------------- */
+
+static int compare_ids(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Texts that end a turn in the chat formats of published models. */
+static const char *const end_marks[] = {
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>",
+    "<|endoftext|>", "<|end_of_text|>", "<|eot|>", "<|eom|>", "<|return|>", "<|call|>", "<EOT>", "_<EOT>", "<end_of_utterance>",
+    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "</s>",
+};
+
+static int32_t special_of(const struct tokenizer *t, const char *text)
+{
+    int32_t id = vocabulary_find(&t->added.texts, text, strlen(text));
+    return id >= 0 && tokenizer_is_special(t, id) ? id : -1;
+}
+
+void tokenizer_collect_ends(struct tokenizer *t)
+{
+    t->ends.count = 0;
+    /* in gpt-oss's format <|end|> ends a message inside a turn, <|return|> and <|call|> end the turn */
+    bool harmony = special_of(t, "<|return|>") >= 0 && special_of(t, "<|call|>") >= 0;
+    for (size_t i = 0; i < sizeof end_marks / sizeof *end_marks; i++) {
+        int32_t id = special_of(t, end_marks[i]);
+        if (id >= 0 && !(harmony && strcmp(end_marks[i], "<|end|>") == 0))
+            ids_add(&t->ends, id);
+    }
+    if (t->eos >= 0)
+        ids_add(&t->ends, t->eos);
+    for (size_t i = 0; i < t->named_ends.count; i++)
+        ids_add(&t->ends, t->named_ends.data[i]);
+    t->ends.failed |= t->named_ends.failed;
+    size_t kept = 0;
+    if (t->ends.count)
+        qsort(t->ends.data, t->ends.count, sizeof *t->ends.data, compare_ids);
+    for (size_t i = 0; i < t->ends.count; i++)
+        if (!kept || t->ends.data[kept - 1] != t->ends.data[i])
+            t->ends.data[kept++] = t->ends.data[i];
+    t->ends.count = kept;
+}
+
+enum status tokenizer_finish(struct tokenizer *t, struct error *err)
+{
+    enum status status = added_finish(t, err);
+    if (status)
+        return status;
+    t->size = t->vocabulary.size > t->added.texts.size ? t->vocabulary.size : t->added.texts.size;
+    for (int i = 0; i < 256; i++)
+        t->byte_texts[i] = (char)i;
+    for (size_t i = 0; i < t->prefix.count + t->suffix.count; i++) {
+        int32_t id = i < t->prefix.count ? t->prefix.data[i] : t->suffix.data[i - t->prefix.count];
+        size_t size;
+        if (!token_text(t, id, &size))
+            return error_set(err, STATUS_BAD_INPUT, "post_processor adds the id %d, which the vocabulary does not have", id);
+    }
+    tokenizer_collect_ends(t);
+    return t->ends.failed ? error_memory(err, "a tokenizer") : STATUS_OK;
+}

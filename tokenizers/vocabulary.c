@@ -1,0 +1,176 @@
+#include "tokenizers/vocabulary.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+#include <stdatomic.h>
+
+uint64_t hash_seed(void)
+{
+    static _Atomic uint64_t seed;
+    uint64_t s = atomic_load(&seed);
+    if (!s) {
+        uint64_t none = 0;
+        if (getrandom(&s, sizeof s, GRND_NONBLOCK) != (ssize_t)sizeof s)
+            s = (uintptr_t)&s;
+        s |= 1;
+        if (!atomic_compare_exchange_strong(&seed, &none, s))
+            s = none;
+    }
+    return s;
+}
+
+static bool grow(struct vocabulary *v)
+{
+    uint32_t capacity = v->capacity ? v->capacity * 2 : 1024;
+    uint32_t *start = realloc(v->start, (capacity + 1u) * sizeof *start);
+    if (start)
+        v->start = start;
+    int32_t *ids = realloc(v->ids, capacity * sizeof *ids);
+    if (ids)
+        v->ids = ids;
+    if (!start || !ids)
+        return false;
+    v->capacity = capacity;
+    return true;
+}
+
+enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, int32_t id, struct error *err)
+{
+    if (v->count >= UINT32_MAX / 8 || v->texts.size + size > UINT32_MAX / 2)
+        return error_set(err, STATUS_NO_ROOM, "the vocabulary is over the limit of 2 GiB of text");
+    if (v->count == v->capacity && !grow(v))
+        return error_memory(err, "the vocabulary");
+    str_add(&v->texts, text, size);
+    if (v->texts.failed)
+        return error_memory(err, "the vocabulary");
+    v->ids[v->count] = id;
+    v->start[v->count++] = (uint32_t)(v->texts.size - size);
+    v->start[v->count] = (uint32_t)v->texts.size;
+    if (id >= v->size)
+        v->size = id + 1;
+    if (size > v->longest)
+        v->longest = (uint32_t)size;
+    return STATUS_OK;
+}
+
+/* The slot that holds the text, or the empty one where it belongs. */
+static struct hash_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, uint64_t h)
+{
+    uint32_t tag = (uint32_t)(h >> 32);
+    for (size_t i = (size_t)h & v->mask;; i = (i + 1) & v->mask) {
+        struct hash_slot *s = &v->slots[i];
+        if (!s->entry)
+            return s;
+        uint32_t e = s->entry - 1;
+        if (s->tag == tag && v->start[e + 1] - v->start[e] == size && same_text(v->texts.data + v->start[e], text, size))
+            return s;
+    }
+}
+
+static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice, struct error *err)
+{
+    size_t n = hash_slots(v->count);
+    v->seed = hash_seed();
+    v->slots = n ? calloc(n, sizeof *v->slots) : NULL;
+    if (!v->slots)
+        return error_memory(err, "the vocabulary");
+    v->mask = n - 1;
+    for (uint32_t e = 0; e < v->count; e++) {
+        size_t size;
+        const char *text = vocabulary_entry(v, e, &size);
+        uint64_t h = hash_text(text, size, v->seed);
+        struct hash_slot *s = slot_of(v, text, size, h);
+        if (!s->entry)
+            *s = (struct hash_slot){(uint32_t)(h >> 32), e + 1};
+        else if (twice == TWICE_REFUSED)
+            return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" occurs twice", QUOTE(text, size));
+    }
+    return STATUS_OK;
+}
+
+static int compare_ids(const void *a, const void *b, void *ids)
+{
+    const int32_t *id = ids;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return id[x] != id[y] ? (id[x] < id[y] ? -1 : 1) : x < y ? -1 : x > y;
+}
+
+static enum status id_twice(const struct vocabulary *v, uint32_t a, uint32_t b, struct error *err)
+{
+    size_t na, nb;
+    const char *x = vocabulary_entry(v, a, &na), *y = vocabulary_entry(v, b, &nb);
+    return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" and \"%s\" have the same id %d", QUOTE(x, na), QUOTE(y, nb), v->ids[a]);
+}
+
+static enum status index_ids(struct vocabulary *v, enum vocabulary_twice twice, struct error *err)
+{
+    v->dense = (uint64_t)v->size <= (uint64_t)v->count * 4 + 1024;
+    v->by_id = calloc(v->dense ? (size_t)v->size + 1 : v->count, sizeof *v->by_id);
+    if (!v->by_id)
+        return error_memory(err, "the vocabulary");
+    for (uint32_t e = 0; e < v->count && v->dense; e++) {
+        if (v->by_id[v->ids[e]] && twice == TWICE_REFUSED)
+            return id_twice(v, v->by_id[v->ids[e]] - 1, e, err);
+        if (!v->by_id[v->ids[e]])
+            v->by_id[v->ids[e]] = e + 1;
+    }
+    if (v->dense)
+        return STATUS_OK;
+    for (uint32_t e = 0; e < v->count; e++)
+        v->by_id[e] = e;
+    qsort_r(v->by_id, v->count, sizeof *v->by_id, compare_ids, v->ids);
+    for (uint32_t i = 1; i < v->count && twice == TWICE_REFUSED; i++)
+        if (v->ids[v->by_id[i]] == v->ids[v->by_id[i - 1]])
+            return id_twice(v, v->by_id[i - 1], v->by_id[i], err);
+    return STATUS_OK;
+}
+
+enum status vocabulary_index(struct vocabulary *v, enum vocabulary_twice twice, struct error *err)
+{
+    if (!v->capacity && !grow(v)) /* an empty vocabulary is one too */
+        return error_memory(err, "the vocabulary");
+    if (!v->count)
+        v->start[0] = 0;
+    enum status status = index_texts(v, twice, err);
+    return status ? status : index_ids(v, twice, err);
+}
+
+void vocabulary_free(struct vocabulary *v)
+{
+    str_free(&v->texts);
+    free(v->start);
+    free(v->ids);
+    free(v->slots);
+    free(v->by_id);
+    *v = (struct vocabulary){0};
+}
+
+int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size)
+{
+    return vocabulary_find_hashed(v, text, size, hash_text(text, size, v->seed));
+}
+
+int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash)
+{
+    if (size > v->longest)
+        return -1;
+    const struct hash_slot *s = slot_of(v, text, size, hash);
+    return s->entry ? v->ids[s->entry - 1] : -1;
+}
+
+const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size)
+{
+    if (id < 0 || id >= v->size)
+        return NULL;
+    if (v->dense)
+        return v->by_id[id] ? vocabulary_entry(v, v->by_id[id] - 1, size) : NULL;
+    uint32_t low = 0, high = v->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (v->ids[v->by_id[middle]] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < v->count && v->ids[v->by_id[low]] == id ? vocabulary_entry(v, v->by_id[low], size) : NULL;
+}

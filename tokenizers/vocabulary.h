@@ -1,0 +1,57 @@
+/* Text <-> id. Filled once (add ..., index), then read by any thread.
+ *
+ * The texts lie one after another in one block; entry e is bytes start[e] .. start[e + 1]. Entries are in the order of
+ * the file, ids are the file's own and may have gaps of any size: nothing is allocated by id unless ids are dense. */
+#ifndef TOKENIZERS_VOCABULARY_H
+#define TOKENIZERS_VOCABULARY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/str.h"
+#include "tokenizers/hash.h"
+
+struct vocabulary {
+    struct str texts;
+    uint32_t *start; /* count + 1 */
+    int32_t *ids;
+    uint32_t count, capacity;
+    struct hash_slot *slots;
+    size_t mask;
+    uint64_t seed;
+    uint32_t *by_id; /* dense: entry + 1 at [id]; sparse: entries in the order of their ids */
+    bool dense;
+    int32_t size;     /* largest id + 1 */
+    uint32_t longest; /* bytes of the longest text */
+};
+
+enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, int32_t id, struct error *err);
+
+/* Builds both directions. twice: what a repeated text or id means: an error that names it, or (GGUF) the first one
+ * counts for the text. */
+enum vocabulary_twice { TWICE_REFUSED, TWICE_FIRST };
+enum status vocabulary_index(struct vocabulary *v, enum vocabulary_twice twice, struct error *err);
+void vocabulary_free(struct vocabulary *v);
+
+/* -1 if there is none. */
+int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size);
+/* The same in two steps, for who looks up many: the hash, which also fetches the slot's cache line, then the text. */
+int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash);
+static inline uint64_t vocabulary_hash(const struct vocabulary *v, const char *text, size_t size)
+{
+    uint64_t h = hash_text(text, size, v->seed);
+    __builtin_prefetch(&v->slots[(size_t)h & v->mask]);
+    return h;
+}
+/* NULL for a hole. */
+const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size);
+
+static inline const char *vocabulary_entry(const struct vocabulary *v, uint32_t entry, size_t *size)
+{
+    *size = v->start[entry + 1] - v->start[entry];
+    return v->texts.data + v->start[entry];
+}
+
+#endif
