@@ -78,6 +78,17 @@ enum ingot_status ingot_tokenize(const struct ingot_model *model, const char *te
 enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
                                     char **text, struct ingot_error *err);
 
+/* One model of the shared Hugging Face cache. */
+struct ingot_cached {
+    const char *name, *path; /* "org/name"; its folder */
+    uint64_t bytes;
+    int files;
+};
+/* Calls each for every cached model; what it is given lives until it returns. */
+enum ingot_status ingot_cache_list(void (*each)(void *context, const struct ingot_cached *model), void *context, struct ingot_error *err);
+/* Removes a model by its name "org/name" for all tools that share the cache. INGOT_NOT_FOUND, INGOT_FAILED. */
+enum ingot_status ingot_cache_remove(const char *name, struct ingot_error *err);
+
 /* ---- engines -------------------------------------------------------------------------------------------------------- */
 
 struct ingot_engine_options {

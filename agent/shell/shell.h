@@ -73,6 +73,9 @@ enum status settings_set(struct settings *s, const struct option *o, const char 
 
 void help_program(FILE *out);
 void help_command(FILE *out, const struct command *c);
+/* The same tables as a man page, and as completions for bash, zsh or fish (false: another shell). */
+void man_page(FILE *out);
+bool completion(FILE *out, const char *shell);
 
 /* The first argument, or --model: what the command works on. STATUS_USAGE if there is none. */
 enum status settings_model(const struct settings *s, const char **model, struct error *err);
