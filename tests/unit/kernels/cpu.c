@@ -194,6 +194,7 @@ Test(cpu, long_context_is_split_and_merged, .timeout = 60)
         free(state.pool[0]);
     }
     cr_assert_lt(tiny_error(result[1], result[0], 30), 1e-4);
+    arena_free(&t.arena);
 }
 
 Test(cpu, state_there_and_back_and_like_the_reference)
@@ -220,6 +221,7 @@ Test(cpu, state_there_and_back_and_like_the_reference)
         }
         cr_assert_lt(tiny_error(state[1], state[0], 2 * 2 * 2 * 24), kvs[k] == STORAGE_BF16 ? 1e-3 : 1e-4);
     }
+    arena_free(&t.arena);
 }
 
 Test(cpu, isa_names)
