@@ -12,12 +12,12 @@
  * comparison instead of a look-up. */
 static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
 {
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : INT32_MAX - 1;
-    for (int32_t guess = last; guess <= last + 1; guess++) {
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
+    for (int32_t step = 0; step < 2; step++) {
         size_t n;
-        const char *t = vocabulary_text(b->vocabulary, guess, &n);
+        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
         if (t && n == size && same_text(t, text, n))
-            return guess;
+            return last + step;
     }
     return vocabulary_find(b->vocabulary, text, size);
 }
