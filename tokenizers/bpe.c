@@ -12,12 +12,12 @@
  * comparison instead of a look-up. */
 static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
 {
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : INT32_MAX - 1;
-    for (int32_t guess = last; guess <= last + 1; guess++) {
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
+    for (int32_t step = 0; step < 2; step++) {
         size_t n;
-        const char *t = vocabulary_text(b->vocabulary, guess, &n);
+        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
         if (t && n == size && same_text(t, text, n))
-            return guess;
+            return last + step;
     }
     return vocabulary_find(b->vocabulary, text, size);
 }
@@ -150,36 +150,38 @@ static bool add_symbol(struct bpe_work *w, int32_t id, size_t start, size_t end)
     return true;
 }
 
-/* The id of the character piece[start, end), with the marks that its place in the word asks for. */
-static int32_t character_id(const struct bpe *b, const char *piece, size_t start, size_t end, bool last)
+/* The character piece[start, end) with the marks that its place in the word asks for. */
+static const char *marked_character(const struct bpe *b, const char *piece, size_t start, size_t end, bool last, struct str *room, size_t *size)
 {
     bool prefix = start > 0 && b->prefix.size, suffix = last && b->suffix.size;
+    *size = end - start;
     if (!prefix && !suffix)
-        return vocabulary_find(b->vocabulary, piece + start, end - start);
-    struct str s = {0};
+        return piece + start;
+    str_clear(room);
     if (prefix)
-        str_add(&s, b->prefix.data, b->prefix.size);
-    str_add(&s, piece + start, end - start);
+        str_add(room, b->prefix.data, b->prefix.size);
+    str_add(room, piece + start, end - start);
     if (suffix)
-        str_add(&s, b->suffix.data, b->suffix.size);
-    int32_t id = s.failed ? -1 : vocabulary_find(b->vocabulary, s.data, s.size);
-    str_free(&s);
-    return id;
+        str_add(room, b->suffix.data, b->suffix.size);
+    *size = room->size;
+    return str_text(room);
 }
 
-/* Byte tokens for a character that is no token itself; false if one of them is missing. */
-static bool add_bytes(const struct bpe *b, struct bpe_work *w, const char *piece, size_t start, size_t end, uint32_t c, bool *failed)
+/* Byte tokens for a character that is no token itself (its marks included, as in the package); false if one of them is
+ * missing. start and end are its place in the piece. */
+static bool add_bytes(const struct bpe *b, struct bpe_work *w, const char *text, size_t size, size_t start, size_t end, uint32_t c, bool *failed)
 {
     if (text_is_stray(c)) {
         int32_t id = b->bytes[c & 0xFF];
         *failed |= id >= 0 && !add_symbol(w, id, start, end);
         return id >= 0;
     }
-    for (size_t i = start; i < end; i++)
-        if (b->bytes[(unsigned char)piece[i]] < 0)
+    for (size_t i = 0; i < size; i++)
+        if (b->bytes[(unsigned char)text[i]] < 0)
             return false;
-    for (size_t i = start; i < end; i++)
-        *failed |= !add_symbol(w, b->bytes[(unsigned char)piece[i]], i, i + 1);
+    bool exact = size == end - start; /* each byte token has its own byte, so that joined texts are never looked up in halves */
+    for (size_t i = 0; i < size; i++)
+        *failed |= !add_symbol(w, b->bytes[(unsigned char)text[i]], exact ? start + i : start, exact ? start + i + 1 : end);
     return true;
 }
 
@@ -188,17 +190,20 @@ static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *
     bool marks = b->prefix.size || b->suffix.size, failed = false;
     bool waiting = false; /* unknown characters not yet added, from unknown_start */
     size_t unknown_start = 0, unknown_end = 0;
+    struct str room = {0};
     for (size_t at = 0, next; at < size && !failed; at = next) {
         uint32_t c;
         next = at + text_next(piece + at, size - at, &c);
-        int32_t id = c < 512 && !marks ? b->characters[c] : character_id(b, piece, at, next, next == size);
+        size_t length = next - at;
+        const char *text = marks ? marked_character(b, piece, at, next, next == size, &room, &length) : piece + at;
+        int32_t id = c < 512 && !marks ? b->characters[c] : vocabulary_find(b->vocabulary, text, length);
         if (id >= 0) {
             failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
             waiting = false;
             failed |= !add_symbol(w, id, at, next);
             continue;
         }
-        if (b->byte_fallback && add_bytes(b, w, piece, at, next, c, &failed))
+        if (b->byte_fallback && add_bytes(b, w, text, length, at, next, c, &failed))
             continue;
         if (b->unk < 0)
             continue; /* nothing stands for it: it vanishes, as in the package */
@@ -209,7 +214,8 @@ static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *
         unknown_end = next;
         waiting = true;
     }
-    failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
+    failed |= (waiting && !add_symbol(w, b->unk, unknown_start, unknown_end)) || room.failed;
+    str_free(&room);
     return !failed;
 }
 

@@ -75,7 +75,7 @@ int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
 const char *token_text(const struct tokenizer *t, int32_t id, size_t *size)
 {
     const struct added_token *a = added_by_id(&t->added, id);
-    return a ? vocabulary_entry(&t->added.texts, (uint32_t)(a - t->added.tokens), size) : vocabulary_text(&t->vocabulary, id, size);
+    return a ? added_form(&t->added, a, size) : vocabulary_text(&t->vocabulary, id, size);
 }
 
 int byte_token(const char *text, size_t size)
