@@ -20,15 +20,17 @@ struct tiny {
     bool tied, bias, mlp_bias;
 };
 
-#define TINY(name_, extra_, ...) {.name = name_, .extra = extra_, .hidden = 48, .inter = 80, .layers = 2, .heads = 4, .kv = 2, .head_dim = 12, .vocab = 300, .positions = 64, .tied = true, __VA_ARGS__}
+#define TINY(name, kv, head_dim, positions, tied, biases, extra) {name, extra, 48, 80, 2, 4, kv, head_dim, 300, positions, tied, biases, biases}
 static const struct tiny tiny_models[] = {
-    TINY("plain", "", .kv = 2),
-    TINY("llama3", ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 32}", .kv = 2),
-    TINY("bias", ", \"attention_bias\": true, \"mlp_bias\": true, \"hidden_act\": \"gelu\"", .tied = false, .bias = true, .mlp_bias = true, .kv = 4, .head_dim = 16),
-    TINY("linear", ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}", .kv = 2),
-    TINY("dynamic", ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}", .positions = 16),
-    TINY("yarn", ", \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0, \"original_max_position_embeddings\": 64}", .kv = 1),
-    TINY("window", ", \"model_type\": \"mistral\", \"sliding_window\": 7", .kv = 2),
+    TINY("plain", 2, 12, 64, true, false, ""),
+    TINY("llama3", 2, 12, 64, true, false, ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+                                           "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 32}"),
+    TINY("bias", 4, 16, 64, false, true, ", \"attention_bias\": true, \"mlp_bias\": true, \"hidden_act\": \"gelu\""),
+    TINY("linear", 2, 12, 64, true, false, ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}"),
+    TINY("dynamic", 2, 12, 16, true, false, ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}"),
+    TINY("yarn", 1, 12, 64, true, false, ", \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0, "
+                                         "\"original_max_position_embeddings\": 64}"),
+    TINY("window", 2, 12, 64, true, false, ", \"model_type\": \"mistral\", \"sliding_window\": 7"),
 };
 enum { TINY_MODELS = sizeof tiny_models / sizeof *tiny_models };
 static const char tiny_template[] = "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
