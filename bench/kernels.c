@@ -182,7 +182,7 @@ static double step(int64_t cached, int rows, int output)
     for (int i = 0; i < rows; i++)
         row[i] = (struct batch_row){(int32_t)(next_random() % 1000), NULL, cached + i, 0};
     const int32_t *blocks[1] = {table};
-    struct batch_sequence s = {0, rows, cached, blocks, -1};
+    struct batch_sequence s = {.rows = rows, .cached = cached, .blocks = blocks, .adapter = -1};
     int32_t wanted[1] = {rows - 1};
     struct batch b = {rows, 1, output >= 0 ? 1 : 0, row, &s, wanted};
     const float *result;

@@ -24,8 +24,13 @@ static const struct linear_kernel kernels[STORAGE_COUNT] = {
     KERNEL(IQ4_XS, iq4_xs, FORM_INT8),
 };
 
+/* defined below: its dot over few rows is the template's */
+static const struct linear_kernel *own_bf16(void);
+
 static const struct linear_kernel *own_linear(enum storage format)
 {
+    if (format == STORAGE_BF16 && __builtin_cpu_supports("avx512bf16"))
+        return own_bf16();
     return (unsigned)format < STORAGE_COUNT && kernels[format].few ? &kernels[format] : NULL;
 }
 
@@ -33,3 +38,15 @@ static const struct linear_kernel *own_linear(enum storage format)
 #define TABLE_NAME "avx512-vnni"
 #define TABLE_LINEAR own_linear
 #include "kernels/cpu/wide/table.h"
+
+static const struct linear_kernel *own_bf16(void)
+{
+    static const struct linear_kernel kernel = {.name = "float dot, bfloat16 panel",
+                                                .few_forms = FORM_FLOATS,
+                                                .few = few_bf16,
+                                                .many_forms = FORM_PACKED16,
+                                                .many_from = 6,
+                                                .many = avx512_many_bf16,
+                                                .scratch_bytes = avx512_bf16_panel_bytes};
+    return &kernel;
+}
