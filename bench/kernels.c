@@ -271,7 +271,7 @@ int main(int argc, char **argv)
             decode[r] = (clock_seconds() - from) / tokens;
         }
         rate[r] = roof_int8(team);
-        prefill[r] = prompt ? step(0, prompt, -1) : 0;
+        prefill[r] = prompt ? step(0, prompt, logits) : 0;
     }
     double bandwidth = median(read, repeats), ops = median(rate, repeats), d = median(decode, repeats), f = median(prefill, repeats);
     printf("roofs: read %.1f GB/s, int8 %.0f GOP/s\n", bandwidth, ops);

@@ -87,6 +87,20 @@ static void fill_info(struct ingot_model *m)
                                         .has_template = m->chat.count > 0};
 }
 
+enum ingot_status ingot_find_model(const char *name, bool offline, char *path, size_t size, struct ingot_error *err)
+{
+    struct arena arena = {0};
+    struct ingot_model_options o = {.offline = offline};
+    char *found;
+    enum status status = fetch_find(&arena, name, &o, &found, inner(err));
+    if (!status && strlen(found) >= size)
+        status = error_set(inner(err), STATUS_USAGE, "the path of %s is too long", QUOTE(name, strlen(name)));
+    if (!status)
+        memcpy(path, found, strlen(found) + 1);
+    arena_free(&arena);
+    return (enum ingot_status)status;
+}
+
 static enum status open_all(struct ingot_model *m, const char *name, const struct ingot_model_options *o, struct error *err)
 {
     struct arena arena = {0};

@@ -151,6 +151,7 @@ typedef bool jinja_function(struct vm *vm, struct value self, const struct args 
 struct function {
     const char *name;
     jinja_function *call; /* self is the function */
+    const char *printed;  /* classes: how Python shows them */
 };
 
 struct method {

@@ -371,7 +371,7 @@ static bool static_text(struct resolver *r, const char *word, const struct text 
 
 static bool declare_word(struct resolver *r, struct symbols *s, const char *word, int *slot)
 {
-    const struct text *name;
+    const struct text *name = NULL;
     if (!static_text(r, word, &name) || !declare(r, s, name))
         return false;
     *slot = (int)(own(s, name) - s->items);

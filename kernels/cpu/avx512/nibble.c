@@ -18,36 +18,28 @@ struct layout {
     float offset;     /* of codes, without minimums */
 };
 
-struct tables {
-    __m512i nibbles, halves;
-};
+/* Index of byte `at` of the four blocks in the concatenation of their first 64 bytes and their last 64. */
+#define INDEX(at, step) ((at) < 64 ? (at) : 128 + (at) - 4 * (step))
+#define NIBBLE(i, step, header) (char)INDEX((i) / 16 * (step) + (header) + (i) % 16, step)
+#define NIBBLES_8(i, s, h) NIBBLE(i, s, h), NIBBLE(i + 1, s, h), NIBBLE(i + 2, s, h), NIBBLE(i + 3, s, h), NIBBLE(i + 4, s, h), NIBBLE(i + 5, s, h), \
+                           NIBBLE(i + 6, s, h), NIBBLE(i + 7, s, h)
+#define NIBBLES_64(s, h) NIBBLES_8(0, s, h), NIBBLES_8(8, s, h), NIBBLES_8(16, s, h), NIBBLES_8(24, s, h), NIBBLES_8(32, s, h), NIBBLES_8(40, s, h), \
+                         NIBBLES_8(48, s, h), NIBBLES_8(56, s, h)
+#define HALF(i, step, min) (short)(INDEX((i) % 4 * (step) + ((min) && (i) >= 4 ? 2 : 0), step) / 2)
+#define HALVES_8(s, m) HALF(0, s, m), HALF(1, s, m), HALF(2, s, m), HALF(3, s, m), HALF(4, s, m), HALF(5, s, m), HALF(6, s, m), HALF(7, s, m)
 
-/* Index into the concatenation of 64 bytes at p and 64 bytes that end with the fourth block. */
-static struct tables tables_of(struct layout l)
-{
-    uint8_t byte[64];
-    uint16_t word[32] = {0};
-    int second = 4 * l.step - 64;
-    for (int i = 0; i < 64; i++) {
-        int at = i / 16 * l.step + l.header + i % 16;
-        byte[i] = (uint8_t)(at < 64 ? at : 64 + at - second);
-    }
-    for (int i = 0; i < 8; i++) {
-        int at = i % 4 * l.step + (l.min && i >= 4 ? 2 : 0);
-        word[i] = (uint16_t)(at < 64 ? at / 2 : 32 + (at - second) / 2);
-    }
-    struct tables t;
-    t.nibbles = _mm512_loadu_si512(byte);
-    t.halves = _mm512_loadu_si512(word);
-    return t;
-}
+struct tables {
+    _Alignas(64) char nibbles[64];
+    _Alignas(64) short halves[32]; /* the first 8 matter */
+};
+#define TABLES(step, header, min) {{NIBBLES_64(step, header)}, {HALVES_8(step, min)}}
 
 struct four { /* blocks, decoded */
     __m512i low, high;
     __m256 scales; /* d0-d3, then m0-m3 or d0-d3 */
 };
 
-INLINE struct four decode_four(struct layout l, struct tables t, const unsigned char *p, int blocks)
+INLINE struct four decode_four(struct layout l, const struct tables *t, const unsigned char *p, int blocks, __mmask64 first, __mmask64 last)
 {
     struct four f;
     __m512i a, b;
@@ -56,11 +48,10 @@ INLINE struct four decode_four(struct layout l, struct tables t, const unsigned 
         a = _mm512_loadu_si512(p);
         b = _mm512_loadu_si512(p + second);
     } else { /* nothing behind the row is read; what is missing is zero */
-        int bytes_left = blocks * l.step;
-        a = _mm512_maskz_loadu_epi8(bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1, p);
-        b = _mm512_maskz_loadu_epi8(bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0, p + second);
+        a = _mm512_maskz_loadu_epi8(first, p);
+        b = _mm512_maskz_loadu_epi8(last, p + second);
     }
-    __m512i v = _mm512_permutex2var_epi8(a, t.nibbles, b);
+    __m512i v = _mm512_permutex2var_epi8(a, _mm512_load_si512(t->nibbles), b);
     f.low = _mm512_and_si512(v, bytes(15));
     f.high = _mm512_and_si512(_mm512_srli_epi16(v, 4), bytes(15));
     if (l.high) {
@@ -79,7 +70,7 @@ INLINE struct four decode_four(struct layout l, struct tables t, const unsigned 
         f.low = iq4_values(f.low);
         f.high = iq4_values(f.high);
     }
-    f.scales = _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutex2var_epi16(a, t.halves, b)));
+    f.scales = _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutex2var_epi16(a, _mm512_load_si512(t->halves), b)));
     return f;
 }
 
@@ -88,11 +79,10 @@ struct sums {
     __m256 rest; /* upper half: minimums or offsets */
 };
 
-INLINE void add_four(const struct four *f, const struct input *in, int32_t row, int64_t at, struct sums *s)
+INLINE void add_four(const struct four *f, const int8_t *q, const float *ds, struct sums *s)
 {
     const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const int8_t *q = in->nibble + row * in->padded + at;
-    __m256 factor = _mm256_mul_ps(f->scales, _mm256_loadu_ps(in->ds + (row * in->padded + at) / 16));
+    __m256 factor = _mm256_mul_ps(f->scales, _mm256_loadu_ps(ds));
     __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), f->low, _mm512_loadu_si512(q));
     dot = _mm512_dpbusd_epi32(dot, f->high, _mm512_loadu_si512(q + 64));
     s->products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(spread, _mm512_castps256_ps512(factor)), s->products);
@@ -108,61 +98,68 @@ INLINE float total(struct layout l, const struct sums *s)
     return l.min ? p + r : p - l.offset * r;
 }
 
-INLINE void few_rows(struct layout l, struct tables t, const struct weight *w, int64_t out, const struct input *in, int32_t row, int rows, float *y,
-                     int64_t y_stride)
+/* All weight rows for `rows` activation rows from `row` on. */
+INLINE void few_rows(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in,
+                     int32_t row, int rows, float *y, int64_t y_stride)
 {
-    struct sums s[4];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        s[r] = (struct sums){_mm512_setzero_ps(), _mm256_setzero_ps()};
-    const unsigned char *p = w->data + out * w->row_bytes;
-    int64_t at = 0;
-    for (; at + 128 <= w->in; at += 128, p += 4 * l.step) {
-        _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
-        if (l.step > 16)
-            _mm_prefetch((const char *)p + FEW_AHEAD + 64, _MM_HINT_T0);
-        struct four f = decode_four(l, t, p, 4);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
-            add_four(&f, in, row + r, at, s + r);
-    }
-    if (at < w->in) {
-        struct four f = decode_four(l, t, p, (int)(w->in - at) / 32);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
-            add_four(&f, in, row + r, at, s + r);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        y[(row + r) * y_stride + out] = total(l, s + r);
-}
-
-INLINE void few_nibbles(struct layout l, const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride)
-{
-    struct tables t = tables_of(l);
+    const int8_t *q = in->nibble + row * in->padded;
+    const float *ds = in->ds + row * (in->padded / 16);
+    int64_t q_stride = in->padded, ds_stride = in->padded / 16, steps = w->in / 128;
+    int blocks = (int)(w->in % 128) / 32, bytes_left = blocks * l.step, second = 4 * l.step - 64;
+    __mmask64 mask = bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1;
+    __mmask64 mask_second = bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0;
+    y += row * y_stride;
     for (int64_t out = first; out < end; out++) {
-        int32_t row = 0;
-        for (; row + 4 <= in->rows; row += 4)
-            few_rows(l, t, w, out, in, row, 4, y, y_stride);
-        int left = in->rows - row;
-        if (left == 1)
-            few_rows(l, t, w, out, in, row, 1, y, y_stride);
-        else if (left == 2)
-            few_rows(l, t, w, out, in, row, 2, y, y_stride);
-        else if (left == 3)
-            few_rows(l, t, w, out, in, row, 3, y, y_stride);
+        struct sums s[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            s[r] = (struct sums){_mm512_setzero_ps(), _mm256_setzero_ps()};
+        const unsigned char *p = w->data + out * w->row_bytes;
+        for (int64_t i = 0; i < steps; i++, p += 4 * l.step) {
+            _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)p + FEW_AHEAD + 64, _MM_HINT_T0);
+            struct four f = decode_four(l, t, p, 4, 0, 0);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                add_four(&f, q + r * q_stride + i * 128, ds + r * ds_stride + i * 8, s + r);
+        }
+        if (blocks) {
+            struct four f = decode_four(l, t, p, blocks, mask, mask_second);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                add_four(&f, q + r * q_stride + steps * 128, ds + r * ds_stride + steps * 8, s + r);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            y[r * y_stride + out] = total(l, s + r);
     }
 }
 
-#define NIBBLES(name, ...)                                                                                                   \
+INLINE void few_nibbles(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in,
+                        float *y, int64_t y_stride)
+{
+    int32_t row = 0;
+    for (; row + 4 <= in->rows; row += 4) /* runs of weight rows are short enough to stay in the cache */
+        few_rows(l, t, w, first, end, in, row, 4, y, y_stride);
+    int left = in->rows - row;
+    if (left == 1)
+        few_rows(l, t, w, first, end, in, row, 1, y, y_stride);
+    else if (left == 2)
+        few_rows(l, t, w, first, end, in, row, 2, y, y_stride);
+    else if (left == 3)
+        few_rows(l, t, w, first, end, in, row, 3, y, y_stride);
+}
+
+#define KERNEL(name, step_, header_, min_, ...)                                                                                     \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
                            void *scratch)                                                                                    \
     {                                                                                                                        \
+        static const struct tables t = TABLES(step_, header_, min_);                                                          \
         (void)scratch;                                                                                                       \
-        few_nibbles((struct layout){__VA_ARGS__}, w, first, end, in, y, y_stride);                                            \
+        few_nibbles((struct layout){.step = step_, .header = header_, .min = min_, __VA_ARGS__}, &t, w, first, end, in, y, y_stride); \
     }
-NIBBLES(q4_0, .step = 18, .header = 2, .offset = 8)
-NIBBLES(q4_1, .step = 20, .header = 4, .min = true)
-NIBBLES(q5_0, .step = 22, .header = 6, .high = 2, .offset = 16)
-NIBBLES(q5_1, .step = 24, .header = 8, .high = 4, .min = true)
-NIBBLES(iq4_nl, .step = 18, .header = 2, .iq4 = true, .offset = 128)
+KERNEL(q4_0, 18, 2, false, .offset = 8)
+KERNEL(q4_1, 20, 4, true, .offset = 0)
+KERNEL(q5_0, 22, 6, false, .high = 2, .offset = 16)
+KERNEL(q5_1, 24, 8, true, .high = 4)
+KERNEL(iq4_nl, 18, 2, false, .iq4 = true, .offset = 128)
