@@ -27,26 +27,50 @@ static enum status unknown(const char *text, size_t size, struct error *err)
     return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
 }
 
-static enum status add_merge(struct bpe *b, const struct merge_text *text, int32_t left, int32_t right, struct error *err)
+/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. */
+static int32_t joined_id(const struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size)
 {
-    size_t drop = b->prefix.size; /* the right half loses its mark as a continuation */
+    size_t drop = b->prefix.size, size = left_size + right_size - drop;
+    char joined[256];
+    if (right_size < drop || size > b->vocabulary->longest)
+        return -1;
+    if (size <= sizeof joined) {
+        memcpy(joined, left, left_size);
+        memcpy(joined + left_size, right + drop, right_size - drop);
+        return find_joined(b, joined, size);
+    }
+    struct str s = {0};
+    str_add(&s, left, left_size);
+    str_add(&s, right + drop, right_size - drop);
+    int32_t id = s.failed ? -1 : find_joined(b, s.data, s.size);
+    str_free(&s);
+    return id;
+}
+
+/* A result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file. */
+static enum status add_merge(struct bpe *b, const struct merge_text *m, int32_t left, int32_t right, struct error *err)
+{
     if (left < 0 || right < 0)
-        return left < 0 ? unknown(text->left, text->left_size, err) : unknown(text->right, text->right_size, err);
-    if (text->right_size < drop)
-        return error_set(err, STATUS_BAD_INPUT, "merges: \"%s\" is shorter than continuing_subword_prefix", QUOTE(text->right, text->right_size));
-    char small[256], *joined = small;
-    size_t size = text->left_size + text->right_size - drop;
-    if (size > sizeof small && !(joined = malloc(size)))
-        return error_memory(err, "the merges");
-    memcpy(joined, text->left, text->left_size);
-    memcpy(joined + text->left_size, text->right + drop, text->right_size - drop);
-    int32_t result = find_joined(b, joined, size);
-    enum status status = result < 0 ? unknown(joined, size, err) : STATUS_OK;
-    if (joined != small)
-        free(joined);
-    if (!status)
-        b->merges[b->merge_count++] = (struct merge){left, right, result};
-    return status;
+        return left < 0 ? unknown(m->left, m->left_size, err) : unknown(m->right, m->right_size, err);
+    b->merges[b->merge_count] = (struct merge){left, right, joined_id(b, m->left, m->left_size, m->right, m->right_size)};
+    b->merge_count++;
+    return STATUS_OK;
+}
+
+/* Results that were not found, or found before the prefix was known, anew from the parts. */
+static enum status complete_merges(struct bpe *b, struct error *err)
+{
+    for (uint32_t i = 0; i < b->merge_count; i++) {
+        struct merge *m = &b->merges[i];
+        size_t left_size = 0, right_size = 0;
+        if (m->result >= 0 && !b->prefix.size)
+            continue;
+        const char *left = vocabulary_text(b->vocabulary, m->left, &left_size), *right = vocabulary_text(b->vocabulary, m->right, &right_size);
+        m->result = joined_id(b, left, left_size, right, right_size);
+        if (m->result < 0)
+            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left, left_size), QUOTE(right, right_size));
+    }
+    return STATUS_OK;
 }
 
 enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
@@ -114,7 +138,10 @@ enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err)
         char text[4];
         b->characters[c] = vocabulary_find(v, text, text_put(c, text));
     }
-    return b->ranks ? STATUS_OK : index_merges(b, err);
+    if (b->ranks)
+        return STATUS_OK;
+    enum status status = complete_merges(b, err);
+    return status ? status : index_merges(b, err);
 }
 
 void bpe_free(struct bpe *b)
