@@ -61,6 +61,7 @@ static bool named_argument(struct percent *p, struct value *out)
     if (!found)
         return jinja_fail(p->vm, "the format's key '%s' is missing", QUOTE(key.text->data, key.text->size));
     *out = *found;
+    p->next = UINT32_MAX; /* the mapping is no positional argument any more */
     return true;
 }
 
