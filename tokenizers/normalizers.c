@@ -165,11 +165,12 @@ enum status add_prepend(struct opening *o, const char *text)
 
 static enum status run_replace(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err)
 {
-    size_t done = 0, from = 0, start, end;
+    size_t done = 0, start, end;
+    struct pattern_place place = {0};
     bool found;
     const char *text = str_text(in);
     for (;;) {
-        enum status status = pattern_find(&n->pattern, &s->run, text, in->size, from, &found, &start, &end, err);
+        enum status status = pattern_next(&n->pattern, &s->run, text, in->size, &place, &found, &start, &end, err);
         if (status)
             return status;
         if (!found)
@@ -179,8 +180,6 @@ static enum status run_replace(const struct normalizer *n, struct scratch *s, co
         done = end;
         if (out->failed)
             return error_memory(err, "normalised text");
-        uint32_t c; /* an empty match must not be found again */
-        from = end > start ? end : end < in->size ? end + text_next(text + end, in->size - end, &c) : end + 1;
         if (out->size > s->room)
             break; /* normalize() refuses it */
     }

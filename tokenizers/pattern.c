@@ -12,6 +12,7 @@
  * its \h is blanks where Ruby's is hexadecimal digits. */
 #define WHITE "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_OUTSIDE "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* \w takes these in too, but not in brackets */
 #define HEX "0-9A-Fa-f"
 
 struct translation {
@@ -85,7 +86,7 @@ static enum status translate_escape(struct translation *t, bool in_class)
     } else if (set) {
         str_add_text(t->out, c >= 'A' && c <= 'Z' ? "[^" : "[");
         add_set(t, c, set);
-        str_add_char(t->out, ']');
+        str_add_text(t->out, c == 'w' || c == 'W' ? WORD_OUTSIDE "]" : "]");
     } else if (c == 'u' && t->end - t->at >= 6) {
         str_add_text(t->out, "\\x{");
         str_add(t->out, t->at + 2, 4);
@@ -96,6 +97,26 @@ static enum status translate_escape(struct translation *t, bool in_class)
     }
     t->at += 2;
     return STATUS_OK;
+}
+
+/* [:name:] at t->at, inside brackets. */
+static enum status translate_posix(struct translation *t)
+{
+    static const struct {
+        const char *name, *members;
+    } known[] = {{"[:alpha:]", "\\p{Alphabetic}"}, {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"}, {"[:digit:]", "\\p{Nd}"},
+                 {"[:punct:]", "\\p{P}\\p{S}"},   {"[:space:]", WHITE},                       {"[:word:]", WORD},
+                 {"[:upper:]", "\\p{Uppercase}"},  {"[:lower:]", "\\p{Lowercase}"},          {"[:xdigit:]", HEX},
+                 {"[:cntrl:]", "\\p{Cc}"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(known[i].name);
+        if ((size_t)(t->end - t->at) < n || memcmp(t->at, known[i].name, n) != 0)
+            continue;
+        str_add_text(t->out, known[i].members);
+        t->at += n;
+        return STATUS_OK;
+    }
+    return refuse(t, "this [:name:]");
 }
 
 /* The members of a class, t->at behind its "[" or "[^", up to the "]" or "&&" that ends them (not consumed). A nested
@@ -112,11 +133,7 @@ static enum status translate_members(struct translation *t)
         if (*t->at == '\\') {
             status = translate_escape(t, true);
         } else if (*t->at == '[' && t->end - t->at >= 2 && t->at[1] == ':') {
-            str_add(t->out, t->at, 2); /* [:name:] reads alike; its "]" must not end the class */
-            for (t->at += 2; t->at < t->end && *t->at != ']'; t->at++)
-                str_add_char(t->out, *t->at);
-            if (t->at < t->end)
-                str_add_char(t->out, *t->at++);
+            status = translate_posix(t);
         } else if (*t->at == '[') {
             if (t->end - t->at >= 2 && t->at[1] == '^')
                 return refuse(t, "a negated class inside a class");
@@ -362,5 +379,21 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
     *end = bounds[1];
     if (*start > *end || *end > size) /* \K in a lookahead can swap them */
         return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer matched backwards", QUOTE(p->source.data, p->source.size));
+    return STATUS_OK;
+}
+
+enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,
+                         bool *found, size_t *start, size_t *end, struct error *err)
+{
+    for (;;) {
+        enum status status = pattern_find(p, run, text, size, place->from, found, start, end, err);
+        if (status || !*found)
+            return status;
+        if (*start < *end || !place->any || *end != place->last)
+            break;
+        uint32_t c;
+        place->from += place->from < size ? text_next(text + place->from, size - place->from, &c) : 1;
+    }
+    *place = (struct pattern_place){.from = *end, .last = *end, .any = true};
     return STATUS_OK;
 }

@@ -148,7 +148,9 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
     node->event.token = token;
     add_logprobs(r, node, logits, token);
     if (r->detokenize && !ends) {
-        if (detokenizer_add(&r->detokenizer, token, &r->held, &err)) {
+        /* embeddings may have more rows than the tokenizer has tokens: those stand for nothing */
+        bool known = token < tokenizer_size(r->engine->model->tokenizer);
+        if (known && detokenizer_add(&r->detokenizer, token, &r->held, &err)) {
             event_free(node);
             request_fail(r, &err);
             return;

@@ -151,6 +151,7 @@ typedef bool jinja_function(struct vm *vm, struct value self, const struct args 
 struct function {
     const char *name;
     jinja_function *call; /* self is the function */
+    const char *printed;  /* classes: how Python shows them */
 };
 
 struct method {
@@ -253,6 +254,7 @@ struct chat_template {
 /* Variables of one scope in one run. */
 struct env {
     struct env *parent;
+    struct dict *exported; /* what the template set at its top, as the blocks of this place see it; NULL: no blocks */
     struct value *slots;
 };
 
@@ -332,7 +334,7 @@ struct vm {
     const char *stack; /* the address where rendering began: bounds what recursion may take */
     uint32_t line;
     struct pile out, scratch;
-    struct dict *context, *exported;
+    struct dict *context, *exported; /* exported: see struct env */
     bool autoescape;
     struct tm now;
     uint64_t random;

@@ -29,6 +29,10 @@ bool jinja_hash(struct vm *vm, struct value v, uint32_t *out)
     case K_STRING:
         *out = hash_text(v.text);
         return jinja_work(vm, v.text->size);
+    case K_VIEW:
+        if (v.view->type == VIEW_VALUES)
+            return true;
+        return jinja_fail(vm, "unhashable type: '%s'", jinja_type(&v));
     case K_LIST:
     case K_DICT:
         return jinja_fail(vm, "unhashable type: '%s'", jinja_type(&v));
@@ -188,6 +192,8 @@ bool dict_from_pairs(struct vm *vm, struct dict *d, struct value source)
                 return false;
         return true;
     }
+    if (source.kind == K_UNDEFINED) /* Python looks for its keys first */
+        return jinja_fail_undefined(vm, source);
     struct iter it;
     struct value pair, *items;
     uint32_t count;

@@ -351,6 +351,11 @@ static bool eval_binary(struct vm *vm, struct env *env, const struct node *n, st
     if (!jinja_eval(vm, env, n->a, &a) || !jinja_eval(vm, env, n->b, &b))
         return false;
     vm->line = n->line;
+    if (n->op == OP_POW && n->flag && is_number(&a) && number_compare(a, INT_VALUE(0)) == -1) {
+        struct value positive, power;
+        return number_binary(vm, OP_SUB, INT_VALUE(0), a, &positive) && jinja_binary(vm, OP_POW, positive, b, &power) &&
+               number_binary(vm, OP_SUB, INT_VALUE(0), power, out);
+    }
     return jinja_binary(vm, n->op, a, b, out);
 }
 

@@ -5,18 +5,13 @@
 
 /* ---- scopes --------------------------------------------------------------------------------------------------------- */
 
-static bool resolve_name(struct vm *vm, const struct text *name, struct value *out)
+static void resolve_name(const struct vm *vm, const struct env *env, const struct text *name, struct value *out)
 {
-    const struct value *found = vm->exported ? dict_find(vm->exported, name) : NULL;
+    const struct value *found = env->exported ? dict_find(env->exported, name) : NULL;
     if (!found)
         found = dict_find(vm->context, name);
-    if (found) {
-        *out = *found;
-        return true;
-    }
-    const struct function *f = jinja_find_global(name);
-    *out = f ? (struct value){.kind = K_FUNCTION, .function = f} : MISSING_VALUE;
-    return true;
+    const struct function *f = found ? NULL : jinja_find_global(name);
+    *out = found ? *found : f ? (struct value){.kind = K_FUNCTION, .function = f} : MISSING_VALUE;
 }
 
 /* Variables as the scope has them at its beginning; reuse: those of the round before. NULL after failing. */
@@ -27,13 +22,14 @@ struct env *jinja_enter(struct vm *vm, struct env *parent, const struct scope *s
         if (!(env = jinja_alloc(vm, 1, sizeof *env + scope->count * sizeof *env->slots)))
             return NULL;
         env->parent = parent;
+        env->exported = parent ? parent->exported : vm->exported;
         env->slots = (struct value *)(env + 1);
     }
     for (uint32_t i = 0; i < scope->count; i++) {
         const struct slot *slot = &scope->slots[i];
         env->slots[i] = MISSING_VALUE;
-        if (slot->load == LOAD_RESOLVE && !resolve_name(vm, slot->name, &env->slots[i]))
-            return NULL;
+        if (slot->load == LOAD_RESOLVE)
+            resolve_name(vm, env, slot->name, &env->slots[i]);
         if (slot->load == LOAD_ALIAS) {
             struct env *from = parent;
             for (uint16_t up = slot->up; up; up--)
@@ -54,11 +50,7 @@ static struct value *slot_of(struct env *env, const struct node *n)
 /* Blocks see what the template set at its top. */
 static bool export_name(struct vm *vm, const struct text *name, struct value v)
 {
-    if (!vm->template->blocks.count)
-        return true;
-    if (!vm->exported && !(vm->exported = dict_new(vm, 0)))
-        return false;
-    return dict_set(vm, vm->exported, TEXT_VALUE(name), v);
+    return !vm->exported || dict_set(vm, vm->exported, TEXT_VALUE(name), v);
 }
 
 static bool export_target(struct vm *vm, struct env *env, const struct node *target)
@@ -266,29 +258,35 @@ static enum flow run_call_block(struct vm *vm, struct env *env, const struct nod
     return jinja_print(vm, &vm->out, result) ? FLOW_NEXT : FLOW_FAIL;
 }
 
+/* What a scoped block sees: what is set around it counts as set at the top. */
+static struct dict *scoped_exports(struct vm *vm, struct env *env, const struct node *n)
+{
+    const struct dict *outer = env->exported;
+    struct dict *d = dict_new(vm, 0);
+    for (uint32_t i = 0; d && outer && i < outer->count; i++)
+        if (!dict_set(vm, d, outer->entries[i].key, outer->entries[i].value))
+            return NULL;
+    for (uint32_t i = 0; d && i < n->items.count; i++) {
+        struct value v = *slot_of(env, n->items.items[i]);
+        if (v.kind != K_MISSING && !dict_set(vm, d, TEXT_VALUE(n->items.items[i]->text), v))
+            return NULL;
+    }
+    return d;
+}
+
 bool jinja_run_block(struct vm *vm, struct env *env, const struct node *n)
 {
-    struct dict *before = vm->exported;
+    struct dict *root = vm->exported;
     if (!jinja_deep(vm) || ++vm->depth > vm->limits.depth)
         return jinja_fail(vm, "blocks nested more than %d deep", vm->limits.depth);
-    if (n->flag && env) { /* scoped: what is set around it counts as set at the top */
-        if (!(vm->exported = dict_new(vm, 0)))
-            return false;
-        for (uint32_t i = 0; before && i < before->count; i++)
-            if (!dict_set(vm, vm->exported, before->entries[i].key, before->entries[i].value))
-                return false;
-        for (uint32_t i = 0; i < n->items.count; i++) {
-            struct value v = *slot_of(env, n->items.items[i]);
-            if (v.kind != K_MISSING && !dict_set(vm, vm->exported, TEXT_VALUE(n->items.items[i]->text), v))
-                return false;
-        }
-    }
+    if (env && !(vm->exported = n->flag ? scoped_exports(vm, env, n) : env->exported))
+        return false;
     struct env *inner = jinja_enter(vm, NULL, n->scope, NULL);
+    vm->exported = root;
     for (uint32_t i = 0; inner && i < n->scope->count; i++)
         if (n->scope->slots[i].load == LOAD_PARAMETER && text_is(n->scope->slots[i].name, "self"))
             inner->slots[i] = (struct value){.kind = K_SELF};
     bool ok = inner && jinja_execute(vm, inner, &n->body) != FLOW_FAIL;
-    vm->exported = before;
     vm->depth--;
     return ok;
 }

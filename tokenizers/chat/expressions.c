@@ -30,6 +30,15 @@ static struct node *over(struct compiler *c, enum node_kind kind, uint32_t line,
 
 /* ---- binary operators, loosest first -------------------------------------------------------------------------------- */
 
+/* Numbers that jinja2 computes when it compiles. */
+static bool is_constant(const struct node *n)
+{
+    if (n->kind == N_NEG || n->kind == N_POS)
+        return is_constant(n->a);
+    return n->kind == N_CONST || (n->kind == N_BINARY && is_constant(n->a) && is_constant(n->b));
+}
+
+/* jinja2 writes a computed -2 into Python text, where -2 ** n is -(2 ** n): flag. */
 static struct node *parse_pow(struct compiler *c)
 {
     uint32_t line = peek(c)->line;
@@ -38,6 +47,7 @@ static struct node *parse_pow(struct compiler *c)
         if (!(right = parse_unary(c, true)) || !(left = over(c, N_BINARY, line, left, right)))
             return NULL;
         left->op = OP_POW;
+        left->flag = is_constant(left->a) && !is_constant(right);
     }
     return left;
 }

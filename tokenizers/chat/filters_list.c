@@ -70,8 +70,8 @@ LIST(random)
     bool has;
     if (!none(vm, "random", args) || !jinja_length(vm, self, &length, &has))
         return false;
-    if (!has)
-        return jinja_fail(vm, "object of type '%s' has no len()", jinja_type(&self));
+    if (!has || self.kind == K_VIEW || self.kind == K_LOOP || (self.kind == K_DICT && length))
+        return jinja_fail(vm, "'%s' is no sequence to choose from", jinja_type(&self));
     if (!length)
         return jinja_undefined_hint(vm, "no random item, the sequence was empty", out);
     vm->random ^= vm->random << 13;

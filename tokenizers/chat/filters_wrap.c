@@ -45,9 +45,9 @@ static uint32_t chunk_end(const struct wrap *w, uint32_t at, uint32_t end)
     return i;
 }
 
-static bool put_line(struct wrap *w, uint32_t from, uint32_t to)
+static bool put_line(struct wrap *w, uint32_t from, uint32_t to, bool trim)
 {
-    while (to > from && blank(w->t->data[to - 1]))
+    while (trim && to > from && blank(w->t->data[to - 1]))
         to--;
     if (w->some && !pile_add_text(w->vm, &w->vm->scratch, w->newline))
         return false;
@@ -72,6 +72,7 @@ static bool wrap_line(struct wrap *w, uint32_t from, uint32_t end)
             at = next;
             continue;
         }
+        bool full = size > w->width && w->break_long && used == w->width; /* textwrap adds an empty piece: nothing is trimmed */
         if (size > w->width && w->break_long && w->width > used) {
             next = at;
             for (int64_t k = used; k < w->width && next < end; k++) {
@@ -82,13 +83,13 @@ static bool wrap_line(struct wrap *w, uint32_t from, uint32_t end)
         } else if (at == line) {
             at = next;
         }
-        if (!jinja_step(w->vm) || !put_line(w, line, at))
+        if (!jinja_step(w->vm) || !put_line(w, line, at, !full))
             return false;
         wrote = true;
         line = at;
         used = 0;
     }
-    return line == end || put_line(w, line, end);
+    return line == end || put_line(w, line, end, true);
 }
 
 bool filter_wordwrap(struct vm *vm, struct value self, const struct args *args, struct value *out)
@@ -108,7 +109,7 @@ bool filter_wordwrap(struct vm *vm, struct value self, const struct args *args, 
     size_t begin = build_begin(vm);
     for (uint32_t i = 0; i < lines.list->count; i++) {
         const struct text *t = w.t = lines.list->items[i].text;
-        bool ok = t->size ? wrap_line(&w, 0, t->size) : put_line(&w, 0, 0);
+        bool ok = t->size ? wrap_line(&w, 0, t->size) : put_line(&w, 0, 0, true);
         if (!ok)
             return false;
     }

@@ -61,6 +61,7 @@ static bool named_argument(struct percent *p, struct value *out)
     if (!found)
         return jinja_fail(p->vm, "the format's key '%s' is missing", QUOTE(key.text->data, key.text->size));
     *out = *found;
+    p->next = UINT32_MAX; /* the mapping is no positional argument any more */
     return true;
 }
 
@@ -164,6 +165,8 @@ static bool percent_integer(struct percent *p, struct conversion *c, struct valu
         digits.zero = true;
         digits.left = false;
         digits.width = c->precision + (negative || c->plus || c->space) + (c->alternate && !decimal ? 2 : 0);
+        if (c->zero && !c->left && digits.width < c->width)
+            digits.width = c->width;
         size_t begin = build_begin(p->vm);
         struct value text;
         if (!apply(p, &digits, v, decimal ? 'd' : type) || !build_end(p->vm, begin, &text))
@@ -202,7 +205,9 @@ static bool percent_char(struct percent *p, const struct conversion *c, struct v
     } else if (v.kind != K_STRING || text_count(v.text) != 1) {
         return jinja_fail(p->vm, "%%c requires int or char");
     }
-    return percent_text(p, c, text, 's');
+    struct conversion whole = *c;
+    whole.precision = -1;
+    return percent_text(p, &whole, text, 's');
 }
 
 static bool percent_one(struct percent *p)
@@ -212,11 +217,13 @@ static bool percent_one(struct percent *p)
     double d;
     if (p->at < p->format->size && p->format->data[p->at] == '(' && !named_argument(p, &v))
         return false;
+    if (p->at < p->format->size && p->format->data[p->at] == '%') {
+        p->at++;
+        return pile_add(p->vm, &p->vm->scratch, "%", 1, true);
+    }
     if (!read_conversion(p, &c))
         return false;
     char type = p->format->data[p->at++];
-    if (type == '%')
-        return pile_add(p->vm, &p->vm->scratch, "%", 1, true);
     if (!strchr("diuoxXeEfFgGcrsa", type))
         return jinja_fail(p->vm, "unsupported format character '%s' at index %u", QUOTE(&type, (unsigned char)type < 0x80), p->at - 1);
     if (v.kind == K_MISSING && !next_argument(p, &v))

@@ -13,7 +13,7 @@ enum { LONGEST_PRECISION = 20000, LONGEST_GROUPED = 20000 };
 struct spec {
     struct text fill;
     char align, sign, grouping, type; /* 0: not given */
-    bool alternate, zero;
+    bool alternate, zero, no_minus_zero;
     int64_t width, precision; /* -1: not given */
 };
 
@@ -36,24 +36,26 @@ static bool read_spec(struct vm *vm, const struct text *t, struct spec *s)
 {
     uint32_t at = 0, c;
     *s = (struct spec){.fill = {.data = " ", .size = 1, .count = 1, .own = true}, .width = -1, .precision = -1};
+    bool filled = false;
     uint32_t first = t->size ? (uint32_t)utf8_decode(t->data, t->size, &c) : 0;
     if (first && first < t->size && is_align(t->data[first])) {
         s->fill = (struct text){.data = t->data, .size = first, .count = 1, .own = t->marks ? t->marks[0] : t->own};
         s->align = t->data[first];
+        filled = true;
         at = first + 1;
     } else if (t->size && is_align(t->data[0])) {
         s->align = t->data[at++];
     }
     if (at < t->size && strchr("+- ", t->data[at]))
         s->sign = t->data[at++];
-    at += at < t->size && t->data[at] == 'z';
+    if (at < t->size && t->data[at] == 'z')
+        s->no_minus_zero = t->data[at++] != 0;
     if (at < t->size && t->data[at] == '#')
         s->alternate = t->data[at++] != 0;
     if (at < t->size && t->data[at] == '0') {
         s->zero = true;
-        if (!s->align) {
+        if (!filled)
             s->fill = (struct text){.data = "0", .size = 1, .count = 1, .own = true};
-        }
         at++;
     }
     if (!read_number(vm, t, &at, &s->width))
@@ -86,8 +88,8 @@ static bool format_text(struct vm *vm, struct pile *p, const struct text *t, con
     struct value cut = TEXT_VALUE(t);
     if (s->type && s->type != 's')
         return jinja_fail(vm, "unknown format code '%c' for object of type 'str'", s->type);
-    if (s->sign || s->align == '=' || s->grouping || s->alternate)
-        return jinja_fail(vm, "sign, '=', '#' and grouping are not allowed in a string's format");
+    if (s->sign || s->no_minus_zero || s->align == '=' || s->grouping || s->alternate)
+        return jinja_fail(vm, "sign, z, '=', '#' and grouping are not allowed in a string's format");
     if (s->precision >= 0 && s->precision < text_count(t) && !text_slice(vm, t, 0, text_offset(t, (uint32_t)s->precision), &cut))
         return false;
     return add_padded(vm, p, s, "", cut.text, s->align ? s->align : '<');
@@ -141,6 +143,8 @@ static bool format_integer(struct vm *vm, struct pile *p, struct value v, struct
     struct value digits;
     int base = s->type == 'b' ? 2 : s->type == 'o' ? 8 : s->type == 'x' || s->type == 'X' ? 16 : 10;
     const char *prefix = !s->alternate || base == 10 ? "" : base == 2 ? "0b" : base == 8 ? "0o" : s->type == 'x' ? "0x" : "0X";
+    if (s->no_minus_zero)
+        return jinja_fail(vm, "z is not allowed in an integer's format");
     if (s->precision >= 0)
         return jinja_fail(vm, "precision not allowed in integer format specifier");
     if (s->type == 'c') {
@@ -197,6 +201,8 @@ static bool format_float(struct vm *vm, struct pile *p, double d, struct spec *s
     }
     if (type == '%')
         strcat(text, "%");
+    if (s->no_minus_zero && !strpbrk(text, "123456789") && isfinite(d))
+        negative = false;
     return text_word(vm, text, &digits) && finish_number(vm, p, s, negative, "", digits);
 }
 

@@ -198,9 +198,14 @@ static bool global_strftime_now(struct vm *vm, struct value self, const struct a
 }
 
 static const struct function globals[] = {
-    {"range", global_range},   {"dict", global_dict},     {"namespace", global_namespace},
-    {"cycler", global_cycler}, {"joiner", global_joiner}, {"lipsum", global_lipsum},
-    {"raise_exception", global_raise_exception}, {"strftime_now", global_strftime_now},
+    {"range", global_range, NULL},
+    {"dict", global_dict, "<class 'dict'>"},
+    {"namespace", global_namespace, "<class 'jinja2.utils.Namespace'>"},
+    {"cycler", global_cycler, "<class 'jinja2.utils.Cycler'>"},
+    {"joiner", global_joiner, "<class 'jinja2.utils.Joiner'>"},
+    {"lipsum", global_lipsum, NULL},
+    {"raise_exception", global_raise_exception, NULL},
+    {"strftime_now", global_strftime_now, NULL},
 };
 
 const struct function *jinja_find_global(const struct text *name)

@@ -32,11 +32,11 @@ METHOD_OF(list_count)
 
 METHOD_OF(list_index)
 {
-    struct value v[3], *items;
+    struct value v[3] = {MISSING_VALUE, MISSING_VALUE, MISSING_VALUE}, *items;
     uint32_t count;
     int64_t from, to;
     bool equal;
-    if (!jinja_bind(vm, "index", "value start? stop? /", args, v) || !jinja_int_or(vm, v[1], 0, &from) ||
+    if (!jinja_bind(vm, "index", self.kind == K_RANGE ? "value /" : "value start? stop? /", args, v) || !jinja_int_or(vm, v[1], 0, &from) ||
         !jinja_int_or(vm, v[2], INT64_MAX, &to) || !iter_collect(vm, self, &items, &count))
         return false;
     from = from < 0 ? (from + count < 0 ? 0 : from + count) : from;

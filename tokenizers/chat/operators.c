@@ -51,10 +51,6 @@ static bool add(struct vm *vm, struct value a, struct value b, struct value *out
 static bool repeat(struct vm *vm, struct value v, struct value times, struct value *out)
 {
     int64_t n;
-    if (times.kind == K_BIG && !times.big->negative)
-        return jinja_memory(vm);
-    if (times.kind == K_BIG)
-        times = INT_VALUE(0);
     if (!jinja_as_int(vm, times, &n))
         return false;
     if (v.kind == K_STRING) {

@@ -100,6 +100,8 @@ static bool repr_object(struct vm *vm, struct pile *p, struct value v)
         snprintf(text, sizeof text, "<built-in method %s of %s object>", v.bound->method->name, jinja_type(&v.bound->self));
         break;
     case K_FUNCTION:
+        if (v.function->printed)
+            return pile_add_word(vm, p, v.function->printed);
         snprintf(text, sizeof text, "<function %s>", v.function->name);
         break;
     case K_MACRO:

@@ -87,6 +87,8 @@ static bool set_context(struct vm *vm, const struct json *context)
 static bool run(struct vm *vm)
 {
     const struct chat_template *t = vm->template;
+    if (t->blocks.count && !(vm->exported = dict_new(vm, 0)))
+        return false;
     struct env *env = jinja_enter(vm, NULL, t->scope, NULL);
     if (!env)
         return false;

@@ -371,7 +371,7 @@ static bool static_text(struct resolver *r, const char *word, const struct text 
 
 static bool declare_word(struct resolver *r, struct symbols *s, const char *word, int *slot)
 {
-    const struct text *name;
+    const struct text *name = NULL;
     if (!static_text(r, word, &name) || !declare(r, s, name))
         return false;
     *slot = (int)(own(s, name) - s->items);
@@ -416,6 +416,8 @@ static bool resolve_for(struct resolver *r, struct node *n, struct frame frame)
         if (!target || !resolve(r, target, test_frame) || !node_list_add(r->c, &n->items, target))
             return false;
     }
+    if (n->flag) /* a recursive loop is a function of its own, and else stands behind its loop */
+        else_frame.in_loop = false;
     if (n->orelse.count && (!visit_list(r, &otherwise, &n->orelse) || !finish(r, &otherwise, &n->else_scope) ||
                             !resolve_list(r, &n->orelse, else_frame)))
         return false;

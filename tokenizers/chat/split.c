@@ -48,12 +48,8 @@ static bool split_spaces(struct vm *vm, struct pieces *p, struct value self, int
         if (at == t->size)
             return true;
         uint32_t from = at;
-        if (limit == (int64_t)p->count) { /* the rest, without white space at its end */
-            uint32_t end = t->size, before;
-            while (end > from && (before = char_before(t, end, &c), unicode_is_space(c)))
-                end = before;
-            return add(vm, p, self, from, end);
-        }
+        if (limit == (int64_t)p->count) /* the rest, with the white space at its end */
+            return add(vm, p, self, from, t->size);
         while (at < t->size && (n = (uint32_t)utf8_decode(t->data + at, t->size - at, &c), !unicode_is_space(c)))
             at += n;
         if (!add(vm, p, self, from, at))
@@ -74,18 +70,15 @@ static bool split_text(struct vm *vm, struct pieces *p, struct value self, const
 static bool split_spaces_right(struct vm *vm, struct pieces *p, struct value self, int64_t limit)
 {
     const struct text *t = self.text;
-    uint32_t end = t->size, before, c, n;
+    uint32_t end = t->size, before, c;
     for (;;) {
         while (end && (before = char_before(t, end, &c), unicode_is_space(c)))
             end = before;
         if (!end)
             return true;
         uint32_t from = end;
-        if (limit == (int64_t)p->count) {
-            for (from = 0; from < end && (n = (uint32_t)utf8_decode(t->data + from, end - from, &c), unicode_is_space(c)); from += n)
-                ;
-            return add(vm, p, self, from, end);
-        }
+        if (limit == (int64_t)p->count)
+            return add(vm, p, self, 0, end);
         while (from && (before = char_before(t, from, &c), !unicode_is_space(c)))
             from = before;
         if (!add(vm, p, self, from, end))

@@ -69,8 +69,10 @@ bool pile_repeat(struct vm *vm, struct pile *p, const struct text *t, int64_t ti
     if (times <= 0 || !t->size)
         return true;
     size_t total;
-    if (__builtin_mul_overflow((size_t)times, (size_t)t->size, &total) || !jinja_work(vm, total) || !reserve(vm, p, total))
+    if (__builtin_mul_overflow((size_t)times, (size_t)t->size, &total))
         return jinja_memory(vm);
+    if (!reserve(vm, p, total) || !jinja_work(vm, total))
+        return false;
     for (int64_t i = 0; i < times; i++) {
         memcpy(p->data + p->size, t->data, t->size);
         if (t->marks)
