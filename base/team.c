@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 
-enum { MOST = 256, SPIN_NS = 50000 };
+enum { MOST = 256, SPIN_NS = 50000, YIELD_NS = 3000 };
 
 /* Two words that threads wait on, each on its own cache line: the run's number and the barrier's phase. */
 struct gate {
@@ -44,16 +44,19 @@ static void relax(void)
 /* Waits until gate's value differs from old: spin, then sleep. */
 static void gate_wait(struct gate *g, uint32_t old)
 {
-    int64_t limit = 0;
+    int64_t start = 0;
     for (int i = 0; atomic_load_explicit(&g->value, memory_order_acquire) == old; i++) {
         relax();
-        if (i % 256 != 255)
+        if (i % 64 != 63)
             continue;
         int64_t now = clock_ns();
-        if (!limit)
-            limit = now + SPIN_NS;
-        if (now < limit)
+        if (!start)
+            start = now;
+        if (now < start + SPIN_NS) {
+            if (now > start + YIELD_NS) /* whoever is waited for may be on this very core */
+                sched_yield();
             continue;
+        }
         atomic_fetch_add(&g->sleepers, 1);
         syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
         atomic_fetch_sub(&g->sleepers, 1);

@@ -54,14 +54,14 @@ struct rope {
     bool interleaved;                /* pairs are (2i, 2i+1) instead of (i, i + dims/2) */
     const float *inverse_frequency;  /* [dims/2], scaling (linear, llama3, yarn) applied */
     float magnitude;                 /* of cos and sin (yarn's attention factor), 1 otherwise */
-    /* dynamic NTK: beyond `original` positions the base grows with the row's own position; 0: not used */
+    /* dynamic NTK: for sequences longer than `original` the base grows with the sequence's planned length; 0: not used */
     int64_t original;
     double base, factor;
 };
 
-/* cos and sin (times magnitude) of every pair at a position; the one place that knows dynamic scaling.
- * cosine, sine: [dims/2]. Angles are computed in float32 as the checkpoints' own code does. */
-void rope_angles(const struct rope *rope, int64_t position, float *cosine, float *sine);
+/* cos and sin (times magnitude) of every pair at a position of a sequence planned for `length` tokens; the one place that knows
+ * dynamic scaling. cosine, sine: [dims/2]. Angles are computed in float32 as the checkpoints' own code does. */
+void rope_angles(const struct rope *rope, int64_t position, int64_t length, float *cosine, float *sine);
 
 /* Groups of layers whose state has one shape and one length. */
 enum state_kind { STATE_PAGED, STATE_RECURRENT };
@@ -152,6 +152,7 @@ struct batch_sequence {
     int64_t cached;                /* tokens in the cache before this step */
     const int32_t *const *blocks;  /* [group] -> block ids, covering cached + rows tokens (blocks left behind by a window: -1) */
     int32_t adapter;               /* -1: none */
+    int64_t length;                /* tokens it is planned for: what length-dependent rope goes by, the same for all its steps */
 };
 
 struct batch {

@@ -46,6 +46,10 @@ struct ingot_model_options {
     void *progress_context;
 };
 
+/* The path of a MODEL on this disk: an existing path, "default", or a name in the Hugging Face cache; fetched if that is needed
+ * and possible. INGOT_NOT_FOUND, INGOT_NETWORK, INGOT_USAGE (the path does not fit). */
+enum ingot_status ingot_find_model(const char *name, bool offline, char *path, size_t size, struct ingot_error *err);
+
 /* Opens a MODEL: a folder in Hugging Face layout, a .gguf, a .safetensors beside its config.json, "default", or a name on the
  * Hub that is cached or can be fetched. options may be NULL. The caller owns one reference. */
 enum ingot_status ingot_model_open(struct ingot_model **out, const char *name, const struct ingot_model_options *options, struct ingot_error *err);
@@ -74,6 +78,17 @@ enum ingot_status ingot_tokenize(const struct ingot_model *model, const char *te
 enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
                                     char **text, struct ingot_error *err);
 
+/* One model of the shared Hugging Face cache. */
+struct ingot_cached {
+    const char *name, *path; /* "org/name"; its folder */
+    uint64_t bytes;
+    int files;
+};
+/* Calls each for every cached model; what it is given lives until it returns. */
+enum ingot_status ingot_cache_list(void (*each)(void *context, const struct ingot_cached *model), void *context, struct ingot_error *err);
+/* Removes a model by its name "org/name" for all tools that share the cache. INGOT_NOT_FOUND, INGOT_FAILED. */
+enum ingot_status ingot_cache_remove(const char *name, struct ingot_error *err);
+
 /* ---- engines -------------------------------------------------------------------------------------------------------- */
 
 struct ingot_engine_options {
@@ -100,6 +115,9 @@ struct ingot_plan {
 };
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);
+
+/* Bytes per second that `threads` threads (0: all cores) read from memory now; takes about 0.2 s. 0: no memory for it. */
+double ingot_read_bandwidth(int threads);
 
 /* Holds a reference to the model. INGOT_NO_ROOM (with the plan's advice) before anything large is allocated; INGOT_DEVICE
  * says what is missing. options may be NULL. */

@@ -41,45 +41,62 @@ const struct added_token *added_by_id(const struct added *a, int32_t id)
     return low < a->count && a->tokens[a->order[low]].id == id ? &a->tokens[a->order[low]] : NULL;
 }
 
-enum pass { PASS_RAW, PASS_NORMALIZED, PASS_TRUSTED };
+const char *added_form(const struct added *a, const struct added_token *token, size_t *size)
+{
+    size_t i = (size_t)(token - a->tokens);
+    *size = a->form_starts[i + 1] - a->form_starts[i];
+    return str_text(&a->forms) + a->form_starts[i];
+}
 
-/* The automaton of one pass. Normalised patterns are made by the tokenizer's own normalizers. */
-static enum status build(struct tokenizer *t, enum pass pass, struct automaton *automaton, struct error *err)
+/* Tokens that are matched in normalised text are normalised themselves, by the tokenizer's own normalizers. */
+static enum status make_forms(struct tokenizer *t, struct error *err)
 {
     struct added *a = &t->added;
-    struct automaton_text *patterns = calloc(a->count + 1, sizeof *patterns);
-    struct str texts = {0}, one = {0};
-    size_t *starts = calloc(a->count + 1, sizeof *starts), n = 0;
     struct scratch scratch = {0};
-    enum status status = patterns && starts ? STATUS_OK : error_memory(err, "the added tokens");
+    struct str one = {0};
+    enum status status = STATUS_OK;
+    a->form_starts = calloc(a->count + 1, sizeof *a->form_starts);
+    if (!a->form_starts)
+        return error_memory(err, "the added tokens");
     for (size_t i = 0; i < a->count && !status; i++) {
-        const struct added_token *token = &a->tokens[i];
-        if (pass == PASS_TRUSTED ? token->normalized && !token->special : token->normalized != (pass == PASS_NORMALIZED))
-            continue;
         size_t size;
         const char *text = vocabulary_entry(&a->texts, (uint32_t)i, &size);
-        if (pass == PASS_NORMALIZED && t->normalizer_count) {
+        if (a->tokens[i].normalized && t->normalizer_count) {
             str_clear(&one);
             status = normalize(t, &scratch, text, size, &one, err);
-            text = one.data;
+            text = str_text(&one);
             size = one.size;
         }
-        starts[n] = texts.size;
-        if (!status)
-            str_add(&texts, text, size);
-        patterns[n++] = (struct automaton_text){.size = size, .pattern = (int32_t)i};
+        str_add(&a->forms, text, size);
+        a->form_starts[i + 1] = a->forms.size;
     }
-    if (!status && (texts.failed || one.failed))
+    if (!status && a->forms.failed)
         status = error_memory(err, "the added tokens");
-    for (size_t i = 0; i < n && !status; i++)
-        patterns[i].text = texts.data + starts[i];
-    if (!status)
-        status = automaton_build(automaton, patterns, n, err);
-    free(patterns);
-    free(starts);
-    str_free(&texts);
     str_free(&one);
     scratch_free(&scratch);
+    return status;
+}
+
+enum pass { PASS_RAW, PASS_NORMALIZED, PASS_TRUSTED };
+
+/* The automaton of one pass. */
+static enum status build(struct added *a, enum pass pass, struct automaton *automaton, struct error *err)
+{
+    struct automaton_text *patterns = calloc(a->count + 1, sizeof *patterns);
+    size_t n = 0;
+    if (!patterns)
+        return error_memory(err, "the added tokens");
+    for (size_t i = 0; i < a->count; i++) {
+        const struct added_token *token = &a->tokens[i];
+        struct automaton_text *p = &patterns[n];
+        if (pass == PASS_TRUSTED ? token->normalized && !token->special : token->normalized != (pass == PASS_NORMALIZED))
+            continue;
+        p->text = pass == PASS_NORMALIZED ? added_form(a, token, &p->size) : vocabulary_entry(&a->texts, (uint32_t)i, &p->size);
+        p->pattern = (int32_t)i;
+        n++;
+    }
+    enum status status = automaton_build(automaton, patterns, n, err);
+    free(patterns);
     return status;
 }
 
@@ -96,14 +113,16 @@ enum status added_finish(struct tokenizer *t, struct error *err)
         a->order[i] = (uint32_t)i;
     if (a->count)
         qsort_r(a->order, a->count, sizeof *a->order, compare_ids, a->tokens);
-    status = build(t, PASS_RAW, &a->raw, err);
+    status = make_forms(t, err);
     if (!status)
-        status = build(t, PASS_NORMALIZED, &a->normalized, err);
+        status = build(a, PASS_RAW, &a->raw, err);
+    if (!status)
+        status = build(a, PASS_NORMALIZED, &a->normalized, err);
     bool lost = false; /* special tokens that only the normalised pass would find */
     for (size_t i = 0; i < a->count; i++)
         lost |= t->normalizer_count && a->tokens[i].special && a->tokens[i].normalized;
     if (!status && lost)
-        status = build(t, PASS_TRUSTED, &a->trusted, err);
+        status = build(a, PASS_TRUSTED, &a->trusted, err);
     return status;
 }
 
@@ -111,6 +130,8 @@ void added_free(struct added *a)
 {
     free(a->tokens);
     free(a->order);
+    free(a->form_starts);
+    str_free(&a->forms);
     vocabulary_free(&a->texts);
     automaton_free(&a->raw);
     automaton_free(&a->normalized);
@@ -154,7 +175,7 @@ static size_t strip_left(const struct added_cutter *c, size_t start)
             break;
         start = before;
     }
-    return start;
+    return start > c->done ? start : c->done;
 }
 
 static size_t strip_right(const struct added_cutter *c, size_t end)
@@ -184,14 +205,18 @@ bool added_next(struct added_cutter *c, struct added_match *m)
         c->searched = end;
         if (!allowed(c, token, start, end))
             continue;
+        /* a match may lie in blanks that rstrip of the one before has swallowed; as in the package it stands, unless
+         * lstrip leaves nothing of it */
         if (token->lstrip)
             start = strip_left(c, start);
         if (token->rstrip)
             end = strip_right(c, end);
         struct added_match found = {start, end, token};
-        if (start <= c->done) { /* a match inside blanks that rstrip swallowed stands nevertheless, as in the package */
-            *m = found;
+        if (start <= c->done) {
             c->done = end;
+            if (start >= end)
+                continue;
+            *m = found;
             return true;
         }
         c->pending = found;

@@ -22,6 +22,8 @@ struct added {
     size_t count, capacity;
     struct vocabulary texts; /* entry i is the text of tokens[i] */
     uint32_t *order;         /* tokens by id */
+    struct str forms;        /* how they decode: in their normalised form where `normalized` says so */
+    size_t *form_starts;     /* count + 1 */
     struct automaton raw;        /* normalized: false */
     struct automaton normalized; /* normalized: true */
     struct automaton trusted;    /* raw and the special ones: for marked text whose normalizer would lose the marks */
@@ -34,6 +36,8 @@ void added_free(struct added *a);
 
 /* NULL if the id is no added token. */
 const struct added_token *added_by_id(const struct added *a, int32_t id);
+
+const char *added_form(const struct added *a, const struct added_token *token, size_t *size);
 
 /* A match, or the text in front of it. */
 struct added_match {

@@ -12,12 +12,12 @@
  * comparison instead of a look-up. */
 static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
 {
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : INT32_MAX - 1;
-    for (int32_t guess = last; guess <= last + 1; guess++) {
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
+    for (int32_t step = 0; step < 2; step++) {
         size_t n;
-        const char *t = vocabulary_text(b->vocabulary, guess, &n);
+        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
         if (t && n == size && same_text(t, text, n))
-            return guess;
+            return last + step;
     }
     return vocabulary_find(b->vocabulary, text, size);
 }
@@ -27,26 +27,50 @@ static enum status unknown(const char *text, size_t size, struct error *err)
     return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
 }
 
-static enum status add_merge(struct bpe *b, const struct merge_text *text, int32_t left, int32_t right, struct error *err)
+/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. */
+static int32_t joined_id(const struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size)
 {
-    size_t drop = b->prefix.size; /* the right half loses its mark as a continuation */
+    size_t drop = b->prefix.size, size = left_size + right_size - drop;
+    char joined[256];
+    if (right_size < drop || size > b->vocabulary->longest)
+        return -1;
+    if (size <= sizeof joined) {
+        memcpy(joined, left, left_size);
+        memcpy(joined + left_size, right + drop, right_size - drop);
+        return find_joined(b, joined, size);
+    }
+    struct str s = {0};
+    str_add(&s, left, left_size);
+    str_add(&s, right + drop, right_size - drop);
+    int32_t id = s.failed ? -1 : find_joined(b, s.data, s.size);
+    str_free(&s);
+    return id;
+}
+
+/* A result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file. */
+static enum status add_merge(struct bpe *b, const struct merge_text *m, int32_t left, int32_t right, struct error *err)
+{
     if (left < 0 || right < 0)
-        return left < 0 ? unknown(text->left, text->left_size, err) : unknown(text->right, text->right_size, err);
-    if (text->right_size < drop)
-        return error_set(err, STATUS_BAD_INPUT, "merges: \"%s\" is shorter than continuing_subword_prefix", QUOTE(text->right, text->right_size));
-    char small[256], *joined = small;
-    size_t size = text->left_size + text->right_size - drop;
-    if (size > sizeof small && !(joined = malloc(size)))
-        return error_memory(err, "the merges");
-    memcpy(joined, text->left, text->left_size);
-    memcpy(joined + text->left_size, text->right + drop, text->right_size - drop);
-    int32_t result = find_joined(b, joined, size);
-    enum status status = result < 0 ? unknown(joined, size, err) : STATUS_OK;
-    if (joined != small)
-        free(joined);
-    if (!status)
-        b->merges[b->merge_count++] = (struct merge){left, right, result};
-    return status;
+        return left < 0 ? unknown(m->left, m->left_size, err) : unknown(m->right, m->right_size, err);
+    b->merges[b->merge_count] = (struct merge){left, right, joined_id(b, m->left, m->left_size, m->right, m->right_size)};
+    b->merge_count++;
+    return STATUS_OK;
+}
+
+/* Results that were not found, or found before the prefix was known, anew from the parts. */
+static enum status complete_merges(struct bpe *b, struct error *err)
+{
+    for (uint32_t i = 0; i < b->merge_count; i++) {
+        struct merge *m = &b->merges[i];
+        size_t left_size = 0, right_size = 0;
+        if (m->result >= 0 && !b->prefix.size)
+            continue;
+        const char *left = vocabulary_text(b->vocabulary, m->left, &left_size), *right = vocabulary_text(b->vocabulary, m->right, &right_size);
+        m->result = joined_id(b, left, left_size, right, right_size);
+        if (m->result < 0)
+            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left, left_size), QUOTE(right, right_size));
+    }
+    return STATUS_OK;
 }
 
 enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
@@ -114,7 +138,10 @@ enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err)
         char text[4];
         b->characters[c] = vocabulary_find(v, text, text_put(c, text));
     }
-    return b->ranks ? STATUS_OK : index_merges(b, err);
+    if (b->ranks)
+        return STATUS_OK;
+    enum status status = complete_merges(b, err);
+    return status ? status : index_merges(b, err);
 }
 
 void bpe_free(struct bpe *b)
@@ -150,36 +177,38 @@ static bool add_symbol(struct bpe_work *w, int32_t id, size_t start, size_t end)
     return true;
 }
 
-/* The id of the character piece[start, end), with the marks that its place in the word asks for. */
-static int32_t character_id(const struct bpe *b, const char *piece, size_t start, size_t end, bool last)
+/* The character piece[start, end) with the marks that its place in the word asks for. */
+static const char *marked_character(const struct bpe *b, const char *piece, size_t start, size_t end, bool last, struct str *room, size_t *size)
 {
     bool prefix = start > 0 && b->prefix.size, suffix = last && b->suffix.size;
+    *size = end - start;
     if (!prefix && !suffix)
-        return vocabulary_find(b->vocabulary, piece + start, end - start);
-    struct str s = {0};
+        return piece + start;
+    str_clear(room);
     if (prefix)
-        str_add(&s, b->prefix.data, b->prefix.size);
-    str_add(&s, piece + start, end - start);
+        str_add(room, b->prefix.data, b->prefix.size);
+    str_add(room, piece + start, end - start);
     if (suffix)
-        str_add(&s, b->suffix.data, b->suffix.size);
-    int32_t id = s.failed ? -1 : vocabulary_find(b->vocabulary, s.data, s.size);
-    str_free(&s);
-    return id;
+        str_add(room, b->suffix.data, b->suffix.size);
+    *size = room->size;
+    return str_text(room);
 }
 
-/* Byte tokens for a character that is no token itself; false if one of them is missing. */
-static bool add_bytes(const struct bpe *b, struct bpe_work *w, const char *piece, size_t start, size_t end, uint32_t c, bool *failed)
+/* Byte tokens for a character that is no token itself (its marks included, as in the package); false if one of them is
+ * missing. start and end are its place in the piece. */
+static bool add_bytes(const struct bpe *b, struct bpe_work *w, const char *text, size_t size, size_t start, size_t end, uint32_t c, bool *failed)
 {
     if (text_is_stray(c)) {
         int32_t id = b->bytes[c & 0xFF];
         *failed |= id >= 0 && !add_symbol(w, id, start, end);
         return id >= 0;
     }
-    for (size_t i = start; i < end; i++)
-        if (b->bytes[(unsigned char)piece[i]] < 0)
+    for (size_t i = 0; i < size; i++)
+        if (b->bytes[(unsigned char)text[i]] < 0)
             return false;
-    for (size_t i = start; i < end; i++)
-        *failed |= !add_symbol(w, b->bytes[(unsigned char)piece[i]], i, i + 1);
+    bool exact = size == end - start; /* each byte token has its own byte, so that joined texts are never looked up in halves */
+    for (size_t i = 0; i < size; i++)
+        *failed |= !add_symbol(w, b->bytes[(unsigned char)text[i]], exact ? start + i : start, exact ? start + i + 1 : end);
     return true;
 }
 
@@ -188,17 +217,20 @@ static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *
     bool marks = b->prefix.size || b->suffix.size, failed = false;
     bool waiting = false; /* unknown characters not yet added, from unknown_start */
     size_t unknown_start = 0, unknown_end = 0;
+    struct str room = {0};
     for (size_t at = 0, next; at < size && !failed; at = next) {
         uint32_t c;
         next = at + text_next(piece + at, size - at, &c);
-        int32_t id = c < 512 && !marks ? b->characters[c] : character_id(b, piece, at, next, next == size);
+        size_t length = next - at;
+        const char *text = marks ? marked_character(b, piece, at, next, next == size, &room, &length) : piece + at;
+        int32_t id = c < 512 && !marks ? b->characters[c] : vocabulary_find(b->vocabulary, text, length);
         if (id >= 0) {
             failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
             waiting = false;
             failed |= !add_symbol(w, id, at, next);
             continue;
         }
-        if (b->byte_fallback && add_bytes(b, w, piece, at, next, c, &failed))
+        if (b->byte_fallback && add_bytes(b, w, text, length, at, next, c, &failed))
             continue;
         if (b->unk < 0)
             continue; /* nothing stands for it: it vanishes, as in the package */
@@ -209,7 +241,8 @@ static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *
         unknown_end = next;
         waiting = true;
     }
-    failed |= waiting && !add_symbol(w, b->unk, unknown_start, unknown_end);
+    failed |= (waiting && !add_symbol(w, b->unk, unknown_start, unknown_end)) || room.failed;
+    str_free(&room);
     return !failed;
 }
 

@@ -16,7 +16,8 @@ struct merge {
     int32_t left, right, result; /* ids */
 };
 
-/* Merges as a file spells them, for files that have them in front of the vocabulary. */
+/* Merges as a file spells them, on their way to bpe_add_merges: a batch, or all of them when the file has them in front
+ * of the vocabulary. */
 struct merge_texts {
     struct str texts;
     uint32_t *sizes; /* left, right, left, right ... */

@@ -46,14 +46,13 @@ static void run_replace(const struct decoder *d, struct detokenizer *state, stru
     (void)state;
     struct pattern_run run = {0};
     struct str made = {0};
-    size_t done = 0, from = 0, start, end;
+    struct pattern_place place = {0};
+    size_t done = 0, start, end;
     bool found;
-    uint32_t c;
-    while (!pattern_find(&d->pattern, &run, str_text(text), text->size, from, &found, &start, &end, NULL) && found) {
+    while (!pattern_next(&d->pattern, &run, str_text(text), text->size, &place, &found, &start, &end, NULL) && found) {
         str_add(&made, text->data + done, start - done);
         str_add(&made, str_text(&d->content), d->content.size);
         done = end;
-        from = end > start ? end : end < text->size ? end + text_next(text->data + end, text->size - end, &c) : end + 1;
     }
     pattern_run_free(&run);
     if (done || made.size) {

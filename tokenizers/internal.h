@@ -113,7 +113,7 @@ enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, 
 
 struct opening {
     struct tokenizer *t;
-    struct merge_texts *merges; /* as read, until vocabulary and merges are complete */
+    struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
     struct error *err;
 };
 

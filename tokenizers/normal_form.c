@@ -64,7 +64,11 @@ static bool order_marks(int32_t *list, size_t count)
     return true;
 }
 
-/* A stretch without stray bytes. */
+/* Characters that every form leaves as they are, and that nothing composes or is ordered across: stray bytes, and those
+ * that the package's version of Unicode does not have. */
+static bool is_border(uint32_t c) { return text_is_stray(c) || is_plain_form(c); }
+
+/* A stretch without borders. */
 static void form_stretch(int form, const char *text, size_t size, struct characters *c, struct str *out)
 {
     int options = UTF8PROC_STABLE | (form & FORM_COMPOSED ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (form & FORM_COMPATIBLE ? UTF8PROC_COMPAT : 0);
@@ -113,20 +117,21 @@ bool normal_form(int form, const char *text, size_t size, struct str *out)
         size_t start = plain < size && plain > at ? plain - 1 : plain;
         str_add(out, text + at, start - at);
         at = start;
-        while (at < size) { /* up to two ASCII characters in a row, or a stray byte */
+        while (at < size) { /* up to two ASCII characters in a row, or a border */
             uint32_t codepoint;
             size_t n = text_next(text + at, size - at, &codepoint);
-            if (text_is_stray(codepoint) || (at > start && codepoint < 0x80 && (at + 1 == size || (unsigned char)text[at + 1] < 0x80)))
+            if (is_border(codepoint) || (at > start && codepoint < 0x80 && (at + 1 == size || (unsigned char)text[at + 1] < 0x80)))
                 break;
             at += n;
         }
         if (at > start)
             form_stretch(form, text + start, at - start, &c, out);
-        for (uint32_t codepoint; at < size; at += 3) {
-            text_next(text + at, size - at, &codepoint);
-            if (!text_is_stray(codepoint))
+        uint32_t codepoint;
+        for (size_t n; at < size; at += n) {
+            n = text_next(text + at, size - at, &codepoint);
+            if (!is_border(codepoint))
                 break;
-            str_add(out, text + at, 3);
+            str_add(out, text + at, n);
         }
     }
     free(c.list);

@@ -1,6 +1,5 @@
 /* Normalizers: text to text. */
 #include <string.h>
-#include <utf8proc.h>
 
 #include "tokenizers/internal.h"
 #include "tokenizers/normal_form.h"
@@ -51,7 +50,7 @@ static enum status run_lowercase(const struct normalizer *n, struct scratch *s, 
             str_add_text(out, "i\xCC\x87");
             continue;
         }
-        text_add(out, text_is_stray(c) ? c : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+        text_add(out, to_lower(c));
     }
     return STATUS_OK;
 }
@@ -62,7 +61,7 @@ static enum status run_strip_accents(const struct normalizer *n, struct scratch 
     for (size_t at = 0, size; at < in->size; at += size) {
         uint32_t c;
         size = text_next(in->data + at, in->size - at, &c);
-        if (!is_nonspacing(c))
+        if (!is_accent(c))
             str_add(out, in->data + at, size);
     }
     return STATUS_OK;
@@ -166,11 +165,12 @@ enum status add_prepend(struct opening *o, const char *text)
 
 static enum status run_replace(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err)
 {
-    size_t done = 0, from = 0, start, end;
+    size_t done = 0, start, end;
+    struct pattern_place place = {0};
     bool found;
     const char *text = str_text(in);
     for (;;) {
-        enum status status = pattern_find(&n->pattern, &s->run, text, in->size, from, &found, &start, &end, err);
+        enum status status = pattern_next(&n->pattern, &s->run, text, in->size, &place, &found, &start, &end, err);
         if (status)
             return status;
         if (!found)
@@ -180,8 +180,6 @@ static enum status run_replace(const struct normalizer *n, struct scratch *s, co
         done = end;
         if (out->failed)
             return error_memory(err, "normalised text");
-        uint32_t c; /* an empty match must not be found again */
-        from = end > start ? end : end < in->size ? end + text_next(text + end, in->size - end, &c) : end + 1;
         if (out->size > s->room)
             break; /* normalize() refuses it */
     }

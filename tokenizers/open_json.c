@@ -13,6 +13,7 @@ enum { LARGE_VOCAB = 1, LARGE_MERGES };
 struct reading {
     struct tokenizer *t;
     bool in_model, vocab, merges; /* seen */
+    bool indexed;                 /* the vocabulary is complete: merges are looked up as they come */
     bool vocab_list;              /* an array: Unigram's form */
     struct merge_texts texts;
 };
@@ -61,6 +62,24 @@ static enum status keep_merge(struct merge_texts *m, const char *left, size_t le
     return m->texts.failed ? error_memory(err, "the merges") : STATUS_OK;
 }
 
+static enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err)
+{
+    const char *at = str_text(&m->texts);
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < m->count && !status;) {
+        struct merge_text batch[MERGE_BATCH];
+        size_t n = 0;
+        for (; n < MERGE_BATCH && i < m->count; n++, i += 2) {
+            batch[n] = (struct merge_text){at, at + m->sizes[i], m->sizes[i], m->sizes[i + 1]};
+            at += m->sizes[i] + m->sizes[i + 1];
+        }
+        status = bpe_add_merges(&t->bpe, batch, n, err);
+    }
+    m->count = 0;
+    str_clear(&m->texts);
+    return status;
+}
+
 static enum status merges_child(struct reading *r, const struct json_member *m, struct error *err)
 {
     const struct json *v = &m->value;
@@ -81,11 +100,23 @@ static enum status child(void *context, int which, const struct json_member *m, 
 {
     struct reading *r = context;
     if (which == LARGE_VOCAB) {
+        if (r->indexed)
+            return error_set(err, STATUS_BAD_INPUT, "model: \"vocab\" occurs twice");
         r->vocab = true;
         return vocab_child(r, m, err);
     }
+    enum status status = STATUS_OK;
+    if (!r->merges && r->vocab && !r->vocab_list) {
+        r->t->bpe.vocabulary = &r->t->vocabulary;
+        status = vocabulary_index(&r->t->vocabulary, TWICE_REFUSED, err);
+        r->indexed = !status;
+    }
     r->merges = true;
-    return merges_child(r, m, err);
+    if (!status)
+        status = merges_child(r, m, err);
+    if (!status && r->indexed && r->texts.count >= 2 * MERGE_BATCH)
+        status = look_up_merges(r->t, &r->texts, err);
+    return status;
 }
 
 /* ---- BPE ------------------------------------------------------------------------------------------------------------------ */
@@ -112,18 +143,11 @@ enum status open_bpe(struct opening *o, const struct json *v)
                 take_text(o, v, "BPE", "end_of_word_suffix", &b->suffix) && take_bool(o, v, "BPE", "fuse_unk", &b->fuse_unk) &&
                 take_bool(o, v, "BPE", "byte_fallback", &b->byte_fallback) && take_bool(o, v, "BPE", "ignore_merges", &b->ignore_merges);
     b->vocabulary = &t->vocabulary;
-    enum status status = good ? vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err) : STATUS_BAD_INPUT;
-    const char *at = str_text(&o->merges->texts);
-    const uint32_t *size = o->merges->sizes;
-    for (size_t i = 0; i < o->merges->count && !status;) {
-        struct merge_text batch[MERGE_BATCH];
-        size_t n = 0;
-        for (; n < MERGE_BATCH && i < o->merges->count; n++, i += 2) {
-            batch[n] = (struct merge_text){at, at + size[i], size[i], size[i + 1]};
-            at += size[i] + size[i + 1];
-        }
-        status = bpe_add_merges(b, batch, n, o->err);
-    }
+    enum status status = good ? STATUS_OK : STATUS_BAD_INPUT;
+    if (!status && !t->vocabulary.slots)
+        status = vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
+    if (!status)
+        status = look_up_merges(t, o->merges, o->err);
     if (!status)
         status = bpe_finish(b, &unk, o->err);
     str_free(&unk);

@@ -1,15 +1,18 @@
 #include "tokenizers/pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <limits.h>
 #include <pcre2.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "tokenizers/unicode.h"
 
 /* The classes as Oniguruma has them, to stand inside brackets. PCRE2's own \s takes U+180E in, its \w leaves marks out,
  * its \h is blanks where Ruby's is hexadecimal digits. */
 #define WHITE "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_OUTSIDE "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* \w takes these in too, but not in brackets */
 #define HEX "0-9A-Fa-f"
 
 struct translation {
@@ -24,21 +27,66 @@ static enum status refuse(struct translation *t, const char *what)
     return error_set(t->err, STATUS_BAD_INPUT, "%s is not supported in a pattern", what);
 }
 
+static void add_set(struct translation *t, char letter, const char *set)
+{
+    str_add_text(t->out, set);
+    if (letter == 'w' || letter == 'W') {
+        add_newer_members("Alphabetic", 10, t->out);
+        add_newer_members("M", 1, t->out);
+        add_newer_members("Nd", 2, t->out);
+    }
+}
+
+/* \p{X}, \pX, \p{^X}, \P{X} at t->at, with the characters that PCRE2 does not know yet. A negated one inside brackets
+ * stays as it is: its complement cannot be said there. */
+static enum status translate_property(struct translation *t, bool in_class)
+{
+    bool negated = t->at[1] == 'P';
+    const char *name = t->at + 2, *end;
+    if (name == t->end)
+        return refuse(t, "\\p at the end");
+    bool braces = *name == '{';
+    end = braces ? memchr(name, '}', (size_t)(t->end - name)) : name + 1;
+    if (!end)
+        return refuse(t, "\\p{ without its brace");
+    name += braces;
+    if (name < end && *name == '^') {
+        negated = !negated;
+        name++;
+    }
+    size_t size = (size_t)(end - name);
+    if (!in_class)
+        str_add_text(t->out, negated ? "[^" : "[");
+    str_add_text(t->out, in_class && negated ? "\\P{" : "\\p{");
+    str_add(t->out, name, size);
+    str_add_char(t->out, '}');
+    if (!in_class || !negated)
+        add_newer_members(name, size, t->out);
+    if (!in_class)
+        str_add_char(t->out, ']');
+    t->at = end + braces;
+    return STATUS_OK;
+}
+
 /* A backslash at t->at and what belongs to it. */
 static enum status translate_escape(struct translation *t, bool in_class)
 {
     if (t->end - t->at < 2)
         return refuse(t, "a backslash at the end");
     char c = t->at[1];
+    if (c == 'p' || c == 'P')
+        return translate_property(t, in_class);
     const char *set = c == 's' || c == 'S' ? WHITE : c == 'w' || c == 'W' ? WORD : c == 'h' || c == 'H' ? HEX : NULL;
     if (set && in_class && c == 'S') {
         str_add_text(t->out, "\\P{White_Space}");
     } else if (set && in_class && (c == 'W' || c == 'H')) {
         return refuse(t, c == 'W' ? "\\W in brackets" : "\\H in brackets");
     } else if (set && in_class) {
-        str_add_text(t->out, set);
+        add_set(t, c, set);
     } else if (set) {
-        str_format(t->out, "[%s%s]", c >= 'A' && c <= 'Z' ? "^" : "", set);
+        str_add_text(t->out, c >= 'A' && c <= 'Z' ? "[^" : "[");
+        add_set(t, c, set);
+        str_add_text(t->out, c == 'w' || c == 'W' ? WORD_OUTSIDE "]" : "]");
     } else if (c == 'u' && t->end - t->at >= 6) {
         str_add_text(t->out, "\\x{");
         str_add(t->out, t->at + 2, 4);
@@ -49,6 +97,26 @@ static enum status translate_escape(struct translation *t, bool in_class)
     }
     t->at += 2;
     return STATUS_OK;
+}
+
+/* [:name:] at t->at, inside brackets. */
+static enum status translate_posix(struct translation *t)
+{
+    static const struct {
+        const char *name, *members;
+    } known[] = {{"[:alpha:]", "\\p{Alphabetic}"}, {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"}, {"[:digit:]", "\\p{Nd}"},
+                 {"[:punct:]", "\\p{P}\\p{S}"},   {"[:space:]", WHITE},                       {"[:word:]", WORD},
+                 {"[:upper:]", "\\p{Uppercase}"},  {"[:lower:]", "\\p{Lowercase}"},          {"[:xdigit:]", HEX},
+                 {"[:cntrl:]", "\\p{Cc}"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(known[i].name);
+        if ((size_t)(t->end - t->at) < n || memcmp(t->at, known[i].name, n) != 0)
+            continue;
+        str_add_text(t->out, known[i].members);
+        t->at += n;
+        return STATUS_OK;
+    }
+    return refuse(t, "this [:name:]");
 }
 
 /* The members of a class, t->at behind its "[" or "[^", up to the "]" or "&&" that ends them (not consumed). A nested
@@ -65,11 +133,7 @@ static enum status translate_members(struct translation *t)
         if (*t->at == '\\') {
             status = translate_escape(t, true);
         } else if (*t->at == '[' && t->end - t->at >= 2 && t->at[1] == ':') {
-            str_add(t->out, t->at, 2); /* [:name:] reads alike; its "]" must not end the class */
-            for (t->at += 2; t->at < t->end && *t->at != ']'; t->at++)
-                str_add_char(t->out, *t->at);
-            if (t->at < t->end)
-                str_add_char(t->out, *t->at++);
+            status = translate_posix(t);
         } else if (*t->at == '[') {
             if (t->end - t->at >= 2 && t->at[1] == '^')
                 return refuse(t, "a negated class inside a class");
@@ -170,7 +234,7 @@ enum status pattern_regex(struct pattern *p, const char *regex, size_t size, str
         pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
         /* Ruby's ^ and $ hold at every line */
         p->code = pcre2_compile((PCRE2_SPTR)str_text(&translated), translated.size,
-                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &number, &offset, context);
+                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &number, &offset, context);
         if (!p->code) {
             char words[120];
             pcre2_get_error_message(number, (PCRE2_UCHAR *)words, sizeof words);
@@ -249,6 +313,43 @@ static enum status find_literal(const struct pattern *p, const char *text, size_
     return STATUS_OK;
 }
 
+static enum status too_slow(const struct pattern *p, const char *words, struct error *err)
+{
+    return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer takes too many steps on this text (%s)",
+                     QUOTE(p->source.data, p->source.size), words);
+}
+
+/* PCRE2 counts its own steps, but not characters that a repeated class runs over: a pattern that tries every start and
+ * reads to the end from each is quadratic without ever reaching a limit. So searches go in windows of starts, and the
+ * clock is looked at between them. The bound is far above what any published tokenizer takes. */
+static bool in_time(struct pattern_run *run, size_t size)
+{
+    if (!run->started)
+        run->started = clock_ns();
+    return ++run->calls % 16 || clock_ns() - run->started < 5000000000 + (int64_t)size * 5000;
+}
+
+/* One search over starts from `from` to the end, window by window. Returns PCRE2's result, or OUT_OF_TIME. */
+enum { OUT_OF_TIME = INT_MIN };
+
+static int search(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from)
+{
+    enum { STEPS = 1 << 26 }; /* starts x bytes to the end: at most about 0.1 s a window */
+    for (;;) {
+        size_t rest = size - from, window = STEPS / (rest + 1) + 16;
+        size_t last = rest > window ? from + window : size;
+        while (last < size && ((unsigned char)text[last] & 0xC0) == 0x80)
+            last++;
+        if (!in_time(run, size))
+            return OUT_OF_TIME;
+        pcre2_set_offset_limit(run->context, last);
+        int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->data, run->context);
+        if (n != PCRE2_ERROR_NOMATCH || last == size)
+            return n;
+        from = last;
+    }
+}
+
 enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
                          size_t *start, size_t *end, struct error *err)
 {
@@ -262,14 +363,15 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
         if (status)
             return status;
     }
-    int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->data, run->context);
+    int n = search(p, run, text, size, from);
     if (n == PCRE2_ERROR_NOMATCH)
         return STATUS_OK;
+    if (n == OUT_OF_TIME)
+        return too_slow(p, "out of time", err);
     if (n < 0) {
         char words[120];
         pcre2_get_error_message(n, (PCRE2_UCHAR *)words, sizeof words);
-        return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer takes too many steps on this text (%s)",
-                         QUOTE(p->source.data, p->source.size), words);
+        return too_slow(p, words, err);
     }
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(run->data);
     *found = true;
@@ -277,5 +379,21 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
     *end = bounds[1];
     if (*start > *end || *end > size) /* \K in a lookahead can swap them */
         return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer matched backwards", QUOTE(p->source.data, p->source.size));
+    return STATUS_OK;
+}
+
+enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,
+                         bool *found, size_t *start, size_t *end, struct error *err)
+{
+    for (;;) {
+        enum status status = pattern_find(p, run, text, size, place->from, found, start, end, err);
+        if (status || !*found)
+            return status;
+        if (*start < *end || !place->any || *end != place->last)
+            break;
+        uint32_t c;
+        place->from += place->from < size ? text_next(text + place->from, size - place->from, &c) : 1;
+    }
+    *place = (struct pattern_place){.from = *end, .last = *end, .any = true};
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/json.h"
 #include "base/status.h"
@@ -26,6 +27,8 @@ struct pattern_run {
     struct pcre2_real_match_data_8 *data;
     struct pcre2_real_match_context_8 *context;
     struct pcre2_real_jit_stack_8 *stack;
+    int64_t started; /* clock_ns() of the first call */
+    uint32_t calls;
 };
 void pattern_run_free(struct pattern_run *run);
 
@@ -33,6 +36,14 @@ void pattern_run_free(struct pattern_run *run);
  * its limit is STATUS_FAILED and named. */
 enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
                          size_t *start, size_t *end, struct error *err);
+
+/* One match after the other; place starts as {0}. An empty match right behind the match before is passed over. */
+struct pattern_place {
+    size_t from, last;
+    bool any; /* there was a match, and it ended at last */
+};
+enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,
+                         bool *found, size_t *start, size_t *end, struct error *err);
 
 /* Oniguruma's syntax as PCRE2's (exposed for tests). */
 enum status pattern_translate(const char *regex, size_t size, struct str *out, struct error *err);

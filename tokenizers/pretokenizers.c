@@ -76,11 +76,12 @@ static enum status split_by_pattern(const struct pretokenizer *p, struct scratch
                                     struct splitter *splitter, struct error *err)
 {
     const char *base = text + piece.start; /* lookaround and anchors see only this piece */
-    size_t size = piece.end - piece.start, done = 0, from = 0, start, end;
+    size_t size = piece.end - piece.start, done = 0, start, end;
+    struct pattern_place place = {0};
     begin_piece(splitter, piece.start);
     for (;;) {
         bool found;
-        enum status status = pattern_find(&p->pattern, &s->run, base, size, from, &found, &start, &end, err);
+        enum status status = pattern_next(&p->pattern, &s->run, base, size, &place, &found, &start, &end, err);
         if (status)
             return status;
         if (!found)
@@ -89,8 +90,6 @@ static enum status split_by_pattern(const struct pretokenizer *p, struct scratch
             add_part(splitter, piece.start + done, piece.start + start, false);
         add_part(splitter, piece.start + start, piece.start + end, true);
         done = end;
-        uint32_t c;
-        from = end > start ? end : end < size ? end + text_next(base + end, size - end, &c) : size + 1;
     }
     if (done < size)
         add_part(splitter, piece.start + done, piece.end, false);
@@ -117,6 +116,17 @@ static void split_by_class(const struct pretokenizer *p, const char *text, struc
     flush(splitter);
 }
 
+/* The pieces in scratch become the cut's. */
+static enum status take_pieces_over(struct scratch *s, struct cut *cut, struct error *err)
+{
+    if (s->pieces.failed)
+        return error_memory(err, "the pieces of a text");
+    struct pieces swap = cut->pieces;
+    cut->pieces = s->pieces;
+    s->pieces = swap;
+    return STATUS_OK;
+}
+
 static enum status run_split(const struct pretokenizer *p, struct scratch *s, struct cut *cut, struct error *err)
 {
     s->pieces.count = 0;
@@ -130,12 +140,7 @@ static enum status run_split(const struct pretokenizer *p, struct scratch *s, st
         if (status)
             return status;
     }
-    if (s->pieces.failed)
-        return error_memory(err, "the pieces of a text");
-    struct pieces swap = cut->pieces;
-    cut->pieces = s->pieces;
-    s->pieces = swap;
-    return STATUS_OK;
+    return take_pieces_over(s, cut, err);
 }
 
 /* ---- respelling ------------------------------------------------------------------------------------------------------------ */
@@ -143,15 +148,12 @@ static enum status run_split(const struct pretokenizer *p, struct scratch *s, st
 /* Replaces the text of the cut by what is in scratch. */
 static enum status take_text_over(struct scratch *s, struct cut *cut, struct error *err)
 {
-    if (s->text.failed || s->pieces.failed || s->text.size > UINT32_MAX / 4)
+    if (s->text.failed || s->text.size > UINT32_MAX / 4)
         return error_memory(err, "the pieces of a text");
     struct str text = cut->text;
     cut->text = s->text;
     s->text = text;
-    struct pieces pieces = cut->pieces;
-    cut->pieces = s->pieces;
-    s->pieces = pieces;
-    return STATUS_OK;
+    return take_pieces_over(s, cut, err);
 }
 
 /* Stand-ins take at most two bytes: room for all is made first, the loop only writes. */
@@ -337,15 +339,39 @@ enum status open_punctuation(struct opening *o, const struct json *v)
 
 enum status open_whitespace_split(struct opening *o, const struct json *v) { return (void)v, add_class_split(o, is_white, REMOVED); }
 
+/* Runs of word characters, and runs of all others; white space goes. */
+static enum status run_words(const struct pretokenizer *p, struct scratch *s, struct cut *cut, struct error *err)
+{
+    (void)p;
+    enum kind { WHITE, WORD, OTHER };
+    s->pieces.count = 0;
+    for (size_t i = 0; i < cut->pieces.count; i++) {
+        size_t start = cut->pieces.list[i].start, end = cut->pieces.list[i].end, at = start;
+        enum kind before = WHITE;
+        for (size_t size; at < end; at += size) {
+            uint32_t c;
+            size = text_next(cut->text.data + at, end - at, &c);
+            enum kind kind = is_white(c) ? WHITE : is_word(c) ? WORD : OTHER;
+            if (kind == before)
+                continue;
+            if (before != WHITE)
+                pieces_add(&s->pieces, start, at);
+            start = at;
+            before = kind;
+        }
+        if (before != WHITE)
+            pieces_add(&s->pieces, start, end);
+    }
+    return take_pieces_over(s, cut, err);
+}
+
 enum status open_whitespace(struct opening *o, const struct json *v)
 {
     (void)v;
-    enum status status = add_split_regex(o, "\\w+|[^\\w\\s]+");
-    if (status)
-        return status;
-    struct pretokenizer *p = &o->t->pretokenizers[o->t->pretokenizer_count - 1];
-    p->behavior = REMOVED;
-    p->invert = true;
+    struct pretokenizer *p = add_pretokenizer(o);
+    if (!p)
+        return STATUS_BAD_INPUT;
+    p->run = run_words;
     return STATUS_OK;
 }
 

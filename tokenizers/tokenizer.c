@@ -75,7 +75,7 @@ int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
 const char *token_text(const struct tokenizer *t, int32_t id, size_t *size)
 {
     const struct added_token *a = added_by_id(&t->added, id);
-    return a ? vocabulary_entry(&t->added.texts, (uint32_t)(a - t->added.tokens), size) : vocabulary_text(&t->vocabulary, id, size);
+    return a ? added_form(&t->added, a, size) : vocabulary_text(&t->vocabulary, id, size);
 }
 
 int byte_token(const char *text, size_t size)
@@ -262,7 +262,8 @@ static int compare_ids(const void *a, const void *b)
 static const char *const end_marks[] = {
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>",
     "<|endoftext|>", "<|end_of_text|>", "<|eot|>", "<|eom|>", "<|return|>", "<|call|>", "<EOT>", "_<EOT>", "<end_of_utterance>",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "</s>",
+    ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"), /* of DeepSeek; in two, or the e would be hexadecimal */
+    "</s>",
 };
 
 static int32_t special_of(const struct tokenizer *t, const char *text)

@@ -95,6 +95,40 @@ int stand_in_byte(uint32_t c)
     return c <= 32 ? (int)c : c <= 66 ? (int)c + 94 : 173;
 }
 
+/* ---- classes ------------------------------------------------------------------------------------------------------------ */
+
+enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms };
+
+static const struct range {
+    enum table table;
+    uint32_t low, high;
+} ranges[] = {
+#define RANGE(table, low, high) {table, low, high},
+#define NEWER(property, members)
+#define LOWER(upper, lower)
+#include "tokenizers/unicode_tables.def"
+#undef RANGE
+#undef LOWER
+#undef NEWER
+};
+
+/* The ranges of one table lie side by side, in order. */
+static bool in_table(enum table table, uint32_t c)
+{
+    size_t low = 0, high = sizeof ranges / sizeof *ranges;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct range *r = &ranges[middle];
+        if (r->table == table && c >= r->low && c <= r->high)
+            return true;
+        if (r->table < table || (r->table == table && r->high < c))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
 bool is_white(uint32_t c)
 {
     return (c >= 9 && c <= 13) || c == 32 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
@@ -106,7 +140,7 @@ bool is_numeric(uint32_t c)
     if (c < 0x80)
         return c >= '0' && c <= '9';
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
+    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO || in_table(newer_numeric, c);
 }
 
 bool is_punctuation(uint32_t c)
@@ -114,7 +148,9 @@ bool is_punctuation(uint32_t c)
     if (c < 0x80)
         return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
+    if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO)
+        return !in_table(newer_punctuation, c);
+    return in_table(former_punctuation, c);
 }
 
 bool is_word(uint32_t c)
@@ -123,11 +159,57 @@ bool is_word(uint32_t c)
         return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
     if (c == 0x200C || c == 0x200D)
         return true;
-    /* circled and squared Latin letters are symbols, yet alphabetic */
-    if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189))
-        return true;
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC;
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC || in_table(more_word, c);
 }
 
-bool is_nonspacing(uint32_t c) { return c >= 0x300 && utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN; }
+bool is_accent(uint32_t c)
+{
+    if (c < 0x300)
+        return false;
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME && !in_table(newer_marks, c);
+}
+
+bool is_plain_form(uint32_t c) { return c >= 0x300 && in_table(newer_forms, c); }
+
+uint32_t to_lower(uint32_t c)
+{
+    static const struct {
+        uint32_t upper, lower;
+    } newer[] = {
+#define RANGE(table, low, high)
+#define NEWER(property, members)
+#define LOWER(upper, lower) {upper, lower},
+#include "tokenizers/unicode_tables.def"
+#undef RANGE
+#undef LOWER
+#undef NEWER
+    };
+    if (c < 0x80)
+        return c >= 'A' && c <= 'Z' ? c + 32 : c;
+    for (size_t i = 0; c >= newer[0].upper && i < sizeof newer / sizeof *newer; i++)
+        if (newer[i].upper == c)
+            return newer[i].lower;
+    return text_is_stray(c) ? c : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
+void add_newer_members(const char *property, size_t size, struct str *out)
+{
+    static const struct {
+        const char *property, *members;
+    } newer[] = {
+#define RANGE(table, low, high)
+#define LOWER(upper, lower)
+#define NEWER(property, members) {property, members},
+#include "tokenizers/unicode_tables.def"
+#undef RANGE
+#undef LOWER
+#undef NEWER
+    };
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) { /* "L" takes in all categories that begin with it */
+        size_t n = strlen(newer[i].property);
+        if ((n == size || (size == 1 && n == 2)) && memcmp(newer[i].property, property, size) == 0)
+            str_add_text(out, newer[i].members);
+    }
+}

@@ -32,10 +32,16 @@ size_t text_before(const char *text, size_t at);
 extern const uint16_t byte_stand_in[256];
 int stand_in_byte(uint32_t codepoint);
 
+/* Classes as the `tokenizers` package has them; its parts follow different versions of Unicode (unicode_tables.def). */
 bool is_white(uint32_t c);       /* White_Space */
 bool is_numeric(uint32_t c);     /* Nd, Nl, No */
 bool is_punctuation(uint32_t c); /* ASCII punctuation, or category P */
-bool is_word(uint32_t c);        /* Rust's and Oniguruma's \w: letters, marks, decimal digits, connectors, joiners */
-bool is_nonspacing(uint32_t c);  /* Mn */
+bool is_word(uint32_t c);        /* \w: alphabetic, marks, decimal digits, connectors, joiners */
+bool is_accent(uint32_t c);      /* what StripAccents takes away: marks of every kind */
+bool is_plain_form(uint32_t c);  /* normal forms leave it as it is: the package does not know it yet */
+uint32_t to_lower(uint32_t c);   /* to one character; U+0130 has two and is the caller's */
+
+/* What PCRE2 does not know yet of a property ("Lu", "L", "Han" ...), as members of a class; appended to out. */
+void add_newer_members(const char *property, size_t size, struct str *out);
 
 #endif

@@ -37,7 +37,7 @@ void vocabulary_free(struct vocabulary *v);
 
 /* -1 if there is none. */
 int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size);
-/* The same in two steps, for who looks up many: the hash, which also fetches the slot's cache line, then the text. */
+/* The same in steps, for who looks up many: the hash, which also fetches the slot's cache line, then the comparison. */
 int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash);
 static inline uint64_t vocabulary_hash(const struct vocabulary *v, const char *text, size_t size)
 {

@@ -17,7 +17,7 @@ const int command_count = sizeof commands / sizeof *commands - 1;
 
 static int print_version(void)
 {
-    printf("ingot %s (%s)\ndevices: cpu (%d cores)\n", INGOT_VERSION, INGOT_COMMIT, team_cores());
+    printf("ingot %s (%s)\ndevices: cpu (%d cores)\ninstruction sets: %s\n", INGOT_VERSION, INGOT_COMMIT, team_cores(), cpu_isa_name());
     return 0;
 }
 
@@ -38,6 +38,10 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--version"))
         return print_version();
+    if (!strcmp(argv[1], "--man-page"))
+        return man_page(stdout), fflush(stdout) != 0;
+    if (argc == 3 && !strcmp(argv[1], "--completion"))
+        return completion(stdout, argv[2]) ? fflush(stdout) != 0 : 2;
     for (int i = 0; i < command_count; i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;

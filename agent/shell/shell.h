@@ -37,7 +37,7 @@ enum option_group {
     GROUP_COMMON = 1, GROUP_SAMPLING = 1 << 1, GROUP_ENGINE = 1 << 2, GROUP_OUTPUT = 1 << 3, GROUP_LINES = 1 << 4, GROUP_TOKENIZE = 1 << 5,
     GROUP_DETOKENIZE = 1 << 6, GROUP_TEMPLATE = 1 << 7, GROUP_STRICT = 1 << 8, GROUP_IDS = 1 << 9, GROUP_LOGITS = 1 << 10, GROUP_CHAT = 1 << 11,
     GROUP_RUN = 1 << 12, GROUP_RESUME = 1 << 13, GROUP_SERVE = 1 << 14, GROUP_PARALLEL = 1 << 15, GROUP_BENCH = 1 << 16, GROUP_PLAN = 1 << 17,
-    GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20,
+    GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21,
 };
 
 struct option {
@@ -73,6 +73,9 @@ enum status settings_set(struct settings *s, const struct option *o, const char 
 
 void help_program(FILE *out);
 void help_command(FILE *out, const struct command *c);
+/* The same tables as a man page, and as completions for bash, zsh or fish (false: another shell). */
+void man_page(FILE *out);
+bool completion(FILE *out, const char *shell);
 
 /* The first argument, or --model: what the command works on. STATUS_USAGE if there is none. */
 enum status settings_model(const struct settings *s, const char **model, struct error *err);

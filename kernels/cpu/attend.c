@@ -3,6 +3,7 @@
  * result does not depend on how the work was shared. */
 #include <string.h>
 
+#include "base/team.h"
 #include "kernels/cpu/cpu.h"
 
 struct shape { /* of the stage in this step */
@@ -134,8 +135,9 @@ static void finish(const struct compiled *c, const struct shape *s, const struct
     for (int32_t r = 0; r < p->rows; r++)
         for (int h = 0; h < p->heads; h++, out += s->wide, sum++) {
             float *y = c->buffer[s->op->y] + ((int64_t)(p->row + r) * s->op->heads + p->first_head + h) * s->g->v_dim;
+            float share = 1 / *sum;
             for (int i = 0; i < s->g->v_dim; i++)
-                y[i] = out[i] / *sum;
+                y[i] = out[i] * share;
         }
 }
 
@@ -157,6 +159,31 @@ static void merge_all(const struct compiled *c, const struct shape *s, int queri
         c->isa->merge(total.most + i, total.sum + i, total.out + i * s->wide, part.most[i], part.sum[i], part.out + i * s->wide, s->wide);
 }
 
+/* What comes before attention for kv head `kv` of a row and the query heads that share it. */
+static void prepare_head(struct compiled *c, const struct stage *s, const struct shape *h, int32_t row, int kv)
+{
+    for (int i = 0; i < s->op_count; i++) {
+        const struct op *op = &c->p->ops[s->first_op + i];
+        int heads = op->x == s->attend->x && op->kind != OP_STORE ? h->group_heads : 1;
+        head_op(c, op, row, kv * heads, (kv + 1) * heads);
+    }
+}
+
+/* Where every sequence has one row and no tile is split, each tile is prepared by who attends. Otherwise all heads of all
+ * rows are prepared first: neighbouring rows by one thread, since they share cache lines of the state. */
+static bool prepares_itself(const struct compiled *c, const struct shape *s)
+{
+    return s->splits == 1 && s->head_tiles == 1 && c->batch->rows == c->batch->sequences;
+}
+
+static void prepare_all(struct compiled *c, const struct stage *s, const struct shape *h, int thread, int threads)
+{
+    int64_t pairs = (int64_t)c->batch->rows * h->g->heads;
+    for (int64_t i = pairs * thread / threads; i < pairs * (thread + 1) / threads; i++)
+        prepare_head(c, s, h, (int32_t)(i / h->g->heads), (int)(i % h->g->heads));
+    team_barrier();
+}
+
 static void attend_range(const struct compiled *c, struct attend_tile *t, struct result into, int64_t split)
 {
     t->most = into.most, t->sum = into.sum, t->out = into.out;
@@ -166,6 +193,9 @@ static void attend_range(const struct compiled *c, struct attend_tile *t, struct
 void attend_stage(struct compiled *c, int stage, int thread, int threads)
 {
     struct shape s = shape_of(c, c->stages[stage].attend);
+    bool own = prepares_itself(c, &s);
+    if (!own && c->stages[stage].op_count)
+        prepare_all(c, &c->stages[stage], &s, thread, threads);
     struct attend_tile t;
     float *mine = c->thread[thread].attend;
     struct result total = result_at(mine), part = result_at(mine + result_floats(&s));
@@ -173,6 +203,8 @@ void attend_stage(struct compiled *c, int stage, int thread, int threads)
     while (share_take(c, stage, thread, threads, 1, &item, &end)) {
         int64_t tile = item / s.splits, split = item % s.splits;
         struct place p = place_of(c, &s, tile);
+        if (own)
+            prepare_head(c, &c->stages[stage], &s, p.row, p.kv);
         fill_tile(c, &s, &p, &t);
         t.scratch = mine + 2 * result_floats(&s);
         int64_t low = t.start[0], high = t.end[0]; /* rows of a tile follow one another */

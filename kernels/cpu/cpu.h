@@ -31,7 +31,8 @@ struct input {
     int64_t float_stride;
     int8_t *q, *nibble;   /* [row][padded] */
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
-    float *s16;           /* [row][padded / 16]: scale * sum of q, for minimums of 16 weights */
+    float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
+    float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
     uint8_t *p8;          /* [tile][padded / 4][PACK_ROWS][4] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
@@ -80,7 +81,7 @@ enum { ATTEND_TOKENS = 128 }; /* tokens whose scores are computed before V is re
 
 static inline size_t attend_scratch_floats(int k_dim, int v_dim)
 {
-    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + (size_t)ATTEND_QUERIES * (size_t)(k_dim + 16) + 16 * (size_t)(k_dim + v_dim + 32) + 1024;
+    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (size_t)(k_dim + v_dim + 32);
 }
 
 /* ---- instruction sets -------------------------------------------------------------------------------------------------- */
@@ -136,7 +137,8 @@ enum { STAGE_PARTS = 8 };
 struct stage {
     enum stage_kind kind;
     int begin;              /* first operation of the program that belongs to it */
-    int first_op, op_count; /* ROWS: done row by row; LINEAR: epilogue, done column range by column range */
+    int first_op, op_count; /* ROWS: done row by row; LINEAR: epilogue, done column range by column range;
+                               ATTEND: done head by head before */
     int x;                  /* LINEAR: input buffer */
     const struct op *norm;  /* LINEAR: done to the input first */
     int parts;
@@ -194,6 +196,7 @@ size_t input_bytes(int64_t n, int32_t rows, unsigned forms);
 void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t rows, unsigned forms);
 /* rows.c */
 void rows_op(struct compiled *c, const struct op *op, int32_t row);
+void head_op(struct compiled *c, const struct op *op, int32_t row, int first, int end); /* heads [first, end) of op's buffer */
 void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
 /* linear.c, attend.c */

@@ -24,6 +24,8 @@ static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t 
     PLACE(FORM_NIBBLE, nibble, r * padded)
     PLACE(FORM_INT8 | FORM_NIBBLE, d, r * padded / 32 * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE, s, r * padded / 32 * sizeof(float))
+    PLACE(FORM_INT8 | FORM_NIBBLE, d16, r * padded / 16 * sizeof(float))
+    PLACE(FORM_NIBBLE, ds, r * padded / 16 * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE, s16, r * padded / 16 * sizeof(float))
     PLACE(FORM_PACKED8, p8, packed * padded)
     PLACE(FORM_PACKED8, pd, packed * padded / 32 * sizeof(float))

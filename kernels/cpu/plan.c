@@ -3,6 +3,7 @@
  *   LINEARs over one input                  -> one stage (q, k, v; gate, up)
  *   LINEARs, then ADD or GATE or SCALE of their results column by column
  *                                           -> the same stage; done by whoever computed the columns
+ *   norms, ROPE and STORE of single heads, then ATTEND -> one stage
  *   anything else that needs only its own row -> runs of such operations, row by row
  * A barrier stands only between stages. */
 #include <string.h>
@@ -73,6 +74,34 @@ static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
     s->part[s->parts++] = (struct part){w, c->isa->linear(w->format), op->b >= 0 && c->vector ? c->vector[op->b] : NULL, op->y};
 }
 
+/* Operations on single heads right before an ATTEND (norms of q and k, ROPE, STORE): whoever attends over a kv head can do
+ * them for it. Returns how many start at operation i, 0 where what follows them is no ATTEND that fits. */
+static int head_ops(const struct program *p, int i)
+{
+    int n = 0, stored = -1;
+    for (; i + n < p->op_count; n++) {
+        const struct op *op = &p->ops[i + n];
+        if (op->kind == OP_STORE)
+            stored = i + n;
+        else if (op->kind != OP_ROPE && !(op->kind == OP_NORM && op->head_dim > 0 && op->x == op->y))
+            break;
+    }
+    if (i + n >= p->op_count || p->ops[i + n].kind != OP_ATTEND || stored != i + n - 1)
+        return 0;
+    const struct op *attend = &p->ops[i + n], *store = &p->ops[stored];
+    const struct state_group *g = &p->groups[attend->group];
+    if (store->group != attend->group || store->layer != attend->layer || p->buffers[attend->x].rows != ROWS_ALL)
+        return 0;
+    for (int k = i; k < stored; k++) {
+        const struct op *op = &p->ops[k];
+        int64_t heads = op->head_dim > 0 ? p->buffers[op->x].width / op->head_dim : 0;
+        if (op->kind == OP_STORE || heads != (op->x == attend->x ? attend->heads : g->heads) ||
+            (op->x != attend->x && op->x != store->x && (g->v_in_k || op->x != store->z)))
+            return 0;
+    }
+    return n;
+}
+
 /* A stage that starts at operation i; returns the operations it takes. */
 static int next_stage(struct compiled *c, struct stage *s, int i)
 {
@@ -80,10 +109,13 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     const struct op *op = &p->ops[i];
     memset(s, 0, sizeof *s);
     s->begin = i;
-    if (op->kind == OP_ATTEND) {
+    int before = head_ops(p, i);
+    if (before || op->kind == OP_ATTEND) {
         s->kind = STAGE_ATTEND;
-        s->attend = op;
-        return 1;
+        s->first_op = i;
+        s->op_count = before;
+        s->attend = op + before;
+        return before + 1;
     }
     const struct op *norm = op->kind == OP_NORM && op->head_dim == 0 ? op : NULL;
     int first = norm ? i + 1 : i, x = norm ? norm->y : op->x;
@@ -107,7 +139,7 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     int n = 0;
     for (; i + n < p->op_count; n++) {
         const struct op *o = &p->ops[i + n];
-        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND)
+        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || head_ops(p, i + n))
             break;
         int target = written(o) >= 0 ? written(o) : o->x;
         if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */

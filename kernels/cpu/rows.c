@@ -5,9 +5,8 @@
 
 static float *row_of(const struct compiled *c, int buffer, int32_t row) { return c->buffer[buffer] + row * c->p->buffers[buffer].width; }
 
-void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y)
+static void norm_slice(const struct compiled *c, const struct op *op, const float *x, float *y, int64_t width)
 {
-    int64_t width = c->p->buffers[op->x].width;
     struct norm_shape shape = {.n = op->head_dim > 0 ? op->head_dim : width,
                                .weight = op->w >= 0 ? c->vector[op->w] : NULL,
                                .bias = op->b >= 0 ? c->vector[op->b] : NULL,
@@ -15,6 +14,11 @@ void norm_row(const struct compiled *c, const struct op *op, const float *x, flo
                                .offset = op->offset,
                                .centred = op->centred};
     c->isa->norm(&shape, x, y, width);
+}
+
+void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y)
+{
+    norm_slice(c, op, x, y, c->p->buffers[op->x].width);
 }
 
 static void embed(struct compiled *c, const struct op *op, int32_t row)
@@ -60,28 +64,42 @@ static void store_part(const struct compiled *c, const float *x, enum storage ty
             h[(slot / 2 * pad + i) * 2 + (slot & 1)] = narrow[i];
 }
 
-static void store(struct compiled *c, const struct op *op, int32_t row)
+/* K and V of the kv heads [first, end) of a row into its block. */
+static void store(struct compiled *c, const struct op *op, int32_t row, int first, int end)
 {
     const struct state_group *g = &c->p->groups[op->group];
     const struct state_layout *l = &c->layout[op->group];
     const struct batch_sequence *s = &c->batch->sequence[c->batch->row[row].sequence];
     int64_t token = s->cached + (row - s->first_row);
-    unsigned char *at = c->state->pool[op->group] + (uint64_t)s->blocks[op->group][token / BLOCK_TOKENS] * l->block_bytes +
-                        (uint64_t)op->layer * l->layer_bytes;
+    unsigned char *block = c->state->pool[op->group] + (uint64_t)s->blocks[op->group][token / BLOCK_TOKENS] * l->block_bytes +
+                           (uint64_t)op->layer * l->layer_bytes;
     int slot = (int)(token % BLOCK_TOKENS);
-    for (int head = 0; head < g->heads; head++, at += l->k_bytes + l->v_bytes) {
+    for (int head = first; head < end; head++) {
+        unsigned char *at = block + (uint64_t)head * (l->k_bytes + l->v_bytes);
         store_part(c, row_of(c, op->x, row) + head * g->k_dim, c->options.k_type, g->k_dim, slot, true, at);
         if (!g->v_in_k)
             store_part(c, row_of(c, op->z, row) + head * g->v_dim, c->options.v_type, g->v_dim, slot, false, at + l->k_bytes);
     }
 }
 
-static void rope(struct compiled *c, const struct op *op, int32_t row)
+static void rope(struct compiled *c, const struct op *op, int32_t row, int first, int end)
 {
     const struct rope *r = &c->p->ropes[op->rope];
     int32_t at = batch_row_of(c, op->x, row);
     const float *table = c->rope_table + ((int64_t)op->rope * c->options.max_rows + at) * c->rope_stride;
-    c->isa->rope(row_of(c, op->x, row), op->heads, op->head_dim, table, table + c->rope_stride / 2, r->dims / 2, r->interleaved);
+    c->isa->rope(row_of(c, op->x, row) + first * op->head_dim, end - first, op->head_dim, table, table + c->rope_stride / 2, r->dims / 2,
+                 r->interleaved);
+}
+
+void head_op(struct compiled *c, const struct op *op, int32_t row, int first, int end)
+{
+    if (op->kind == OP_STORE)
+        store(c, op, row, first, end);
+    else if (op->kind == OP_ROPE)
+        rope(c, op, row, first, end);
+    else
+        norm_slice(c, op, row_of(c, op->x, row) + first * op->head_dim, row_of(c, op->y, row) + first * op->head_dim,
+                   (int64_t)(end - first) * op->head_dim);
 }
 
 /* y of columns [first, end) of one row */
@@ -122,10 +140,10 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
         norm_row(c, op, row_of(c, op->x, row), row_of(c, op->y, row));
         break;
     case OP_ROPE:
-        rope(c, op, row);
+        rope(c, op, row, 0, op->heads);
         break;
     case OP_STORE:
-        store(c, op, row);
+        store(c, op, row, 0, c->p->groups[op->group].heads);
         break;
     case OP_SELECT: {
         bool all = c->p->buffers[op->x].rows == ROWS_ALL && c->p->buffers[op->y].rows == ROWS_WANTED;

@@ -69,7 +69,7 @@ static void rope_rows(struct compiled *c, int thread, int threads)
     for (int r = 0; r < c->p->rope_count; r++)
         for (int32_t row = thread; row < c->batch->rows; row += threads) {
             float *table = c->rope_table + ((int64_t)r * c->options.max_rows + row) * c->rope_stride;
-            rope_angles(&c->p->ropes[r], c->batch->row[row].position, table, table + c->rope_stride / 2);
+            rope_angles(&c->p->ropes[r], c->batch->row[row].position, c->batch->sequence[c->batch->row[row].sequence].length, table, table + c->rope_stride / 2);
         }
 }
 

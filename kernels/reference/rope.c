@@ -5,7 +5,8 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
     const struct rope *rope = &r->p->ropes[op->rope];
     int pairs = rope->dims / 2;
     float *cosine = r->angles + thread * 2 * r->widest_rope, *sine = cosine + r->widest_rope;
-    rope_angles(rope, r->batch->row[reference_batch_row(r, op->x, (int32_t)row)].position, cosine, sine);
+    const struct batch_row *at = &r->batch->row[reference_batch_row(r, op->x, (int32_t)row)];
+    rope_angles(rope, at->position, r->batch->sequence[at->sequence].length, cosine, sine);
     for (int head = 0; head < op->heads; head++) {
         float *x = r->buffer[op->x] + (row * op->heads + head) * op->head_dim;
         for (int i = 0; i < pairs; i++) {

@@ -8,11 +8,21 @@
 #include "runtime/engine/engine.h"
 #include "runtime/fetch/fetch.h"
 
-/* Enough to tell checkpoints apart without reading them whole: names, types, shapes, 64 bytes of each tensor. */
-static bool identify(const struct tensor_set *set, unsigned char out[32])
+/* Enough to tell checkpoints apart without reading them whole: names, types, shapes, 64 bytes of each tensor; and what the
+ * configuration makes of the same weights: angles, state, norms. */
+static bool identify(const struct model *m, unsigned char out[32])
 {
+    const struct tensor_set *set = m->tensors;
+    const struct program *p = &m->program;
+    const struct config *c = &m->config;
+    double numbers[] = {c->norm_epsilon, (double)c->window, (double)c->activation, (double)c->heads, (double)c->kv_heads, (double)c->head_dim};
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
-    bool good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
+    bool good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, numbers, sizeof numbers);
+    for (int i = 0; i < p->rope_count && good; i++) {
+        const struct rope *r = &p->ropes[i];
+        double turns[] = {r->dims, r->interleaved, (double)r->magnitude, (double)r->original, r->base, r->factor};
+        good = EVP_DigestUpdate(hash, turns, sizeof turns) && EVP_DigestUpdate(hash, r->inverse_frequency, (size_t)r->dims / 2 * sizeof(float));
+    }
     for (int64_t i = 0; i < set->tensor_count && good; i++) {
         const struct tensor *t = &set->tensors[i];
         size_t sample = t->bytes < 64 ? (size_t)t->bytes : 64;
@@ -87,6 +97,20 @@ static void fill_info(struct ingot_model *m)
                                         .has_template = m->chat.count > 0};
 }
 
+enum ingot_status ingot_find_model(const char *name, bool offline, char *path, size_t size, struct ingot_error *err)
+{
+    struct arena arena = {0};
+    struct ingot_model_options o = {.offline = offline};
+    char *found;
+    enum status status = fetch_find(&arena, name, &o, &found, inner(err));
+    if (!status && strlen(found) >= size)
+        status = error_set(inner(err), STATUS_USAGE, "the path of %s is too long", QUOTE(name, strlen(name)));
+    if (!status)
+        memcpy(path, found, strlen(found) + 1);
+    arena_free(&arena);
+    return (enum ingot_status)status;
+}
+
 static enum status open_all(struct ingot_model *m, const char *name, const struct ingot_model_options *o, struct error *err)
 {
     struct arena arena = {0};
@@ -99,7 +123,7 @@ static enum status open_all(struct ingot_model *m, const char *name, const struc
         status = mapping_lock(m->model->tensors->files[i], err);
     if (!status)
         status = open_text(m, err);
-    if (!status && !identify(m->model->tensors, m->identity))
+    if (!status && !identify(m->model, m->identity))
         status = error_memory(err, "the model's identity");
     if (status)
         return status;

@@ -148,7 +148,9 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
     node->event.token = token;
     add_logprobs(r, node, logits, token);
     if (r->detokenize && !ends) {
-        if (detokenizer_add(&r->detokenizer, token, &r->held, &err)) {
+        /* embeddings may have more rows than the tokenizer has tokens: those stand for nothing */
+        bool known = token < tokenizer_size(r->engine->model->tokenizer);
+        if (known && detokenizer_add(&r->detokenizer, token, &r->held, &err)) {
             event_free(node);
             request_fail(r, &err);
             return;
@@ -249,6 +251,19 @@ static enum status prepare(struct ingot_request *r, const struct ingot_request_o
     return STATUS_OK;
 }
 
+/* A rope that depends on the sequence's length makes cached keys worthless when another length is planned. Lock held. */
+static void plan_length(struct ingot_request *r)
+{
+    struct ingot_session *s = r->session;
+    const struct program *p = &r->engine->model->model->program;
+    for (int i = 0; i < p->rope_count; i++) {
+        int64_t original = p->ropes[i].original;
+        if (original && (s->planned > original || r->limit > original) && s->planned != r->limit)
+            session_cut(s, 0);
+    }
+    s->planned = r->limit;
+}
+
 enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_session *s, const struct ingot_request_options *o,
                                       struct ingot_error *err)
 {
@@ -273,6 +288,7 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
         return (enum ingot_status)status;
     }
     pthread_mutex_lock(&e->lock);
+    plan_length(r);
     /* rows that are to be seen must be computed again; otherwise the last token alone is */
     int64_t keep = request_wants_rows(r) ? 0 : r->prompt_end - 1;
     if (s->cached > keep)

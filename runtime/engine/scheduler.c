@@ -106,7 +106,7 @@ static enum status add_rows(struct ingot_engine *e, struct step *step, struct in
     const int32_t **tables = &e->tables[sequence * MAX_GROUPS];
     for (int g = 0; g < e->pool.group_count; g++)
         tables[g] = s->table[g].blocks;
-    e->sequences[sequence] = (struct batch_sequence){b->rows, (int32_t)rows, s->cached, tables, -1};
+    e->sequences[sequence] = (struct batch_sequence){b->rows, (int32_t)rows, s->cached, tables, -1, s->planned};
     bool last = s->cached + rows == (int64_t)s->tokens.count, all = request_wants_rows(r) && s->cached < r->prompt_end;
     for (int64_t i = 0; i < rows; i++) {
         int64_t at = s->cached + i;

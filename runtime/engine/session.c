@@ -156,6 +156,7 @@ enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_se
         }
     }
     copy->cached = failed ? 0 : s->cached;
+    copy->planned = s->planned;
     pthread_mutex_unlock(&s->engine->lock);
     if (failed) {
         ingot_session_close(copy);

@@ -89,7 +89,7 @@ enum status command_detokenize(const struct settings *s, struct error *err)
     if (!status && s->argument_count > (s->model.set ? 0 : 1))
         status = error_set(err, STATUS_USAGE, "ingot detokenize reads its ids from standard input");
     if (!status)
-        status = text_open_tokenizer(&t, model, err);
+        status = text_open_tokenizer(&t, model, s->offline.value, err);
     if (status)
         return status;
     struct request r = {t, s->keep_special.value};

@@ -5,6 +5,7 @@
 #include "agent/shell/commands/text.h"
 #include "base/file.h"
 #include "base/files/tensors.h"
+#include "runtime/ingot.h"
 
 enum { COMPILED = 65 };
 
@@ -31,12 +32,14 @@ static enum status open_gguf(struct chat_source *out, const char *path, struct e
     return status;
 }
 
-static enum status open_model(struct chat_source *out, const char *model, struct error *err)
+static enum status open_model(struct chat_source *out, const char *name, bool offline, struct error *err)
 {
+    char model[4096];
+    enum status found = (enum status)ingot_find_model(name, offline, model, sizeof model, (struct ingot_error *)err);
+    if (found)
+        return found;
     if (file_is_folder(model))
         return chat_source_open(out, model, err);
-    if (!file_exists(model))
-        return error_set(err, STATUS_NOT_FOUND, "%s: there is no such file or folder", QUOTE(model, strlen(model)));
     if (gguf_is(model))
         return open_gguf(out, model, err);
     char folder[4096]; /* a lone tokenizer.json: what lies beside it counts */
@@ -89,7 +92,7 @@ static enum status open_renderer(struct renderer *r, const struct settings *s, s
     if (!r->any && !s->jsonl.value)
         return error_set(err, STATUS_USAGE, "template needs a MODEL or --template FILE");
     if (s->argument_count)
-        status = open_model(&r->source, s->arguments[0], err);
+        status = open_model(&r->source, s->arguments[0], s->offline.value, err);
     if (!status && r->from_file)
         status = open_file(&r->source, s->template_file.value, err);
     if (!status && s->bos.set)

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/files/tensors.h"
+#include "runtime/ingot.h"
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -25,11 +26,13 @@ static enum status open_gguf(struct tokenizer **out, const char *path, struct er
     return status;
 }
 
-enum status text_open_tokenizer(struct tokenizer **out, const char *model, struct error *err)
+enum status text_open_tokenizer(struct tokenizer **out, const char *name, bool offline, struct error *err)
 {
+    char model[4096];
     *out = NULL;
-    if (!file_is_folder(model) && !file_exists(model))
-        return error_set(err, STATUS_NOT_FOUND, "%s: there is no such file or folder", QUOTE(model, strlen(model)));
+    enum status found = (enum status)ingot_find_model(name, offline, model, sizeof model, (struct ingot_error *)err);
+    if (found)
+        return found;
     if (file_is_folder(model)) {
         enum status status = tokenizer_open(out, model, err);
         return status == STATUS_NOT_FOUND ? error_set(err, status, "%s: the folder holds no tokenizer.json", QUOTE(model, strlen(model))) : status;

@@ -9,7 +9,7 @@
 enum { TEXT_LIMIT = 256 << 20 }; /* bytes of one input text or line */
 
 /* The tokenizer of MODEL: a folder, a GGUF (a vocabulary alone too), a lone tokenizer.json. */
-enum status text_open_tokenizer(struct tokenizer **out, const char *model, struct error *err);
+enum status text_open_tokenizer(struct tokenizer **out, const char *name, bool offline, struct error *err);
 
 /* Answers every line of stdin through `answer`, which appends JSON to out. A line that fails answers {"error": "..."} and
  * the others go on; then the result is STATUS_FAILED without words, because each line has its own. */

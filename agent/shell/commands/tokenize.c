@@ -97,7 +97,7 @@ enum status command_tokenize(const struct settings *s, struct error *err)
         return error_set(err, STATUS_USAGE, s->jsonl.value ? "--jsonl reads its texts from standard input"
                                                            : "ingot tokenize takes one text; put it in quotes");
     struct tokenizer *t;
-    if ((status = text_open_tokenizer(&t, model, err)))
+    if ((status = text_open_tokenizer(&t, model, s->offline.value, err)))
         return status;
     struct request r = {t, {.add_special = !s->no_special.value, .parse_special = s->parse_special.value}};
     status = s->jsonl.value ? text_answer_lines(answer, &r, err) : one_text(&r, has_text ? s->arguments[first] : NULL, err);

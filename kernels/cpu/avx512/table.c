@@ -1,4 +1,52 @@
 /* AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later). */
+#include "kernels/cpu/avx512/few.h"
+
+#define KERNEL(NAME, id, form)                                   \
+    [STORAGE_##NAME] = {.name = "int8 from storage, int8 panel", \
+                        .few_forms = form,                       \
+                        .few = avx512_few_##id,                  \
+                        .many_forms = FORM_PACKED8,              \
+                        .many_from = 6,                          \
+                        .many = avx512_many_##id,                \
+                        .scratch_bytes = avx512_panel_bytes}
+static const struct linear_kernel kernels[STORAGE_COUNT] = {
+    KERNEL(Q4_0, q4_0, FORM_NIBBLE),
+    KERNEL(Q4_1, q4_1, FORM_NIBBLE),
+    KERNEL(Q5_0, q5_0, FORM_NIBBLE),
+    KERNEL(Q5_1, q5_1, FORM_NIBBLE),
+    KERNEL(Q8_0, q8_0, FORM_INT8),
+    KERNEL(Q2_K, q2_k, FORM_INT8),
+    KERNEL(Q3_K, q3_k, FORM_INT8),
+    KERNEL(Q4_K, q4_k, FORM_INT8),
+    KERNEL(Q5_K, q5_k, FORM_INT8),
+    KERNEL(Q6_K, q6_k, FORM_INT8),
+    KERNEL(IQ4_NL, iq4_nl, FORM_NIBBLE),
+    KERNEL(IQ4_XS, iq4_xs, FORM_INT8),
+};
+
+/* defined below: its dot over few rows is the template's */
+static const struct linear_kernel *own_bf16(void);
+
+static const struct linear_kernel *own_linear(enum storage format)
+{
+    if (format == STORAGE_BF16 && __builtin_cpu_supports("avx512bf16"))
+        return own_bf16();
+    return (unsigned)format < STORAGE_COUNT && kernels[format].few ? &kernels[format] : NULL;
+}
+
 #define TABLE isa_avx512
 #define TABLE_NAME "avx512-vnni"
+#define TABLE_LINEAR own_linear
 #include "kernels/cpu/wide/table.h"
+
+static const struct linear_kernel *own_bf16(void)
+{
+    static const struct linear_kernel kernel = {.name = "float dot, bfloat16 panel",
+                                                .few_forms = FORM_FLOATS,
+                                                .few = few_bf16,
+                                                .many_forms = FORM_PACKED16,
+                                                .many_from = 6,
+                                                .many = avx512_many_bf16,
+                                                .scratch_bytes = avx512_bf16_panel_bytes};
+    return &kernel;
+}

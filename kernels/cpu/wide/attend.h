@@ -10,29 +10,29 @@
 #include "kernels/cpu/wide/lanes.h"
 
 enum {
-    TOKEN_VECTORS = BLOCK_TOKENS / LANES, /* vectors that hold one value of 16 tokens */
-    SCORE_QUERIES = LANES == 16 ? 8 : LANES == 8 ? 4 : 2,
+    PAIR = 2 * BLOCK_TOKENS,      /* tokens whose scores are computed together: two blocks */
+    PAIR_VECTORS = PAIR / LANES,  /* vectors that hold one value of them */
+    SCORE_QUERIES = LANES == 16 ? 8 : LANES == 8 ? 2 : 1,
     VALUE_QUERIES = 4,
-    VALUE_VECTORS = 2,
+    VALUE_VECTORS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4,
 };
 static const float nothing_yet = -3.0e38f; /* maximum of no scores */
 
-/* K of a block as float32 [dim][16 tokens]; may point into the block itself. */
-INLINE const float *widen_k(const unsigned char *from, enum storage type, int k_dim, float *to)
+/* K of a block as float32 into [dim][PAIR tokens], 16 of the columns. */
+INLINE void widen_k(const unsigned char *from, enum storage type, int k_dim, float *to)
 {
-    if (type == STORAGE_F32)
-        return (const float *)(const void *)from;
-    if (type == STORAGE_F16)
-        for (int i = 0; i < k_dim * BLOCK_TOKENS; i += LANES)
-            v_store(to + i, v_half(from + 2 * i));
-    else
-        for (int i = 0; i < k_dim; i += 2) /* 32 bits hold the values of an even and an odd dim */
-            for (int t = 0; t < BLOCK_TOKENS; t += LANES) {
-                vi pair = *(const vi_unaligned *)(const void *)(from + 2 * (i * BLOCK_TOKENS + 2 * t));
-                *(vi_unaligned *)(void *)(to + i * BLOCK_TOKENS + t) = pair << 16;
-                *(vi_unaligned *)(void *)(to + (i + 1) * BLOCK_TOKENS + t) = pair & (int32_t)0xFFFF0000;
+    for (int i = 0; i < k_dim; i++)
+        for (int t = 0; t < BLOCK_TOKENS; t += LANES) {
+            float *at = to + i * PAIR + t;
+            if (type == STORAGE_F32) {
+                v_store(at, v_load((const float *)(const void *)from + i * BLOCK_TOKENS + t));
+            } else if (type == STORAGE_F16) {
+                v_store(at, v_half(from + 2 * (i * BLOCK_TOKENS + t)));
+            } else { /* 32 bits hold the values of an even and an odd dim */
+                vi pair = *(const vi_unaligned *)(const void *)(from + 4 * (i / 2 * BLOCK_TOKENS + t));
+                *(vi_unaligned *)(void *)at = i & 1 ? pair & (int32_t)0xFFFF0000 : pair << 16;
             }
-    return to;
+        }
 }
 
 /* V of a block as float32 [16 tokens][wide], the tokens before `tokens` only. */
@@ -64,35 +64,35 @@ INLINE void turn_k(const float *k, int v_dim, int tokens, float *to, int wide)
 {
     for (int t = 0; t < tokens; t++)
         for (int i = 0; i < v_dim; i++)
-            to[t * wide + i] = k[i * BLOCK_TOKENS + t];
+            to[t * wide + i] = k[i * PAIR + t];
 }
 
-/* scores[query][0..15] = q . k for `queries` queries from `query` on */
-INLINE void score_block(const struct attend_tile *a, int query, int queries, const float *k, float *scores)
+/* scores[query][PAIR tokens] = q . k for `queries` queries from `query` on; one chain of sums per score */
+INLINE void score_pair(const struct attend_tile *a, int query, int queries, const float *k, float *scores)
 {
-    vf sum[SCORE_QUERIES][TOKEN_VECTORS];
-    for (int i = 0; i < SCORE_QUERIES; i++)
-        for (int v = 0; v < TOKEN_VECTORS; v++)
+    vf sum[SCORE_QUERIES][PAIR_VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < queries; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < PAIR_VECTORS; v++)
             sum[i][v] = v_zero();
-    const float *q[SCORE_QUERIES];
-#pragma GCC unroll 8
-    for (int i = 0; i < SCORE_QUERIES; i++)
-        q[i] = a->q[query + (i < queries ? i : 0)];
     for (int d = 0; d < a->k_dim; d++) {
-        vf row[TOKEN_VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < TOKEN_VECTORS; v++)
-            row[v] = v_load(k + d * BLOCK_TOKENS + v * LANES);
+        vf row[PAIR_VECTORS];
 #pragma GCC unroll 8
-        for (int i = 0; i < SCORE_QUERIES; i++) {
-            vf s = v_set(q[i][d]);
-#pragma GCC unroll 4
-            for (int v = 0; v < TOKEN_VECTORS; v++)
+        for (int v = 0; v < PAIR_VECTORS; v++)
+            row[v] = v_load(k + d * PAIR + v * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < queries; i++) {
+            vf s = v_set(a->q[query + i][d]);
+#pragma GCC unroll 8
+            for (int v = 0; v < PAIR_VECTORS; v++)
                 sum[i][v] = v_fma(row[v], s, sum[i][v]);
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < queries; i++)
-        for (int v = 0; v < TOKEN_VECTORS; v++) {
+#pragma GCC unroll 8
+        for (int v = 0; v < PAIR_VECTORS; v++) {
             vf s = sum[i][v] * v_set(a->scale);
             if (a->cap > 0)
                 s = v_set(a->cap) * v_tanh(s / v_set(a->cap));
@@ -100,14 +100,35 @@ INLINE void score_block(const struct attend_tile *a, int query, int queries, con
         }
 }
 
-/* Scores of tokens that a query does not see become -infinity. */
-INLINE void mask_block(const struct attend_tile *a, int64_t token, float *scores)
+static void score_all(const struct attend_tile *a, const float *k, float *scores)
 {
-    for (int i = 0; i < a->queries; i++)
-        if (a->start[i] > token || a->end[i] < token + BLOCK_TOKENS)
-            for (int t = 0; t < BLOCK_TOKENS; t++)
-                if (token + t < a->start[i] || token + t >= a->end[i])
-                    scores[i * ATTEND_TOKENS + t] = -INFINITY;
+    int query = 0;
+    for (; query + SCORE_QUERIES <= a->queries; query += SCORE_QUERIES)
+        score_pair(a, query, SCORE_QUERIES, k, scores);
+    if (SCORE_QUERIES > 4 && query + 4 <= a->queries) {
+        score_pair(a, query, SCORE_QUERIES > 4 ? 4 : 1, k, scores);
+        query += 4;
+    }
+    if (SCORE_QUERIES > 3 && query + 3 <= a->queries) {
+        score_pair(a, query, SCORE_QUERIES > 3 ? 3 : 1, k, scores);
+        query += 3;
+    }
+    for (; query < a->queries; query++)
+        score_pair(a, query, 1, k, scores);
+}
+
+/* Scores of tokens [token, token + PAIR) that a query does not see become -infinity. */
+INLINE void mask_pair(const struct attend_tile *a, int64_t token, float *scores)
+{
+    for (int i = 0; i < a->queries; i++) {
+        int from = a->start[i] > token ? (int)(a->start[i] - token < PAIR ? a->start[i] - token : PAIR) : 0;
+        int end = a->end[i] < token + PAIR ? (int)(a->end[i] > token ? a->end[i] - token : 0) : PAIR;
+        float *s = scores + i * ATTEND_TOKENS;
+        for (int t = 0; t < from; t++)
+            s[t] = -INFINITY;
+        for (int t = end; t < PAIR; t++)
+            s[t] = -INFINITY;
+    }
 }
 
 /* Scores to weights exp(score - most); what was summed before under a smaller maximum is scaled down. */
@@ -135,52 +156,68 @@ INLINE void soften(const struct attend_tile *a, int i, float *scores, int tokens
     a->sum[i] += v_sum(sum);
 }
 
-/* out[query] += weights[query] . V over `tokens` tokens of a block */
-INLINE void weigh_block(const struct attend_tile *a, const float *weights, const float *v, int wide, int tokens)
+/* out[query] += weights[query] . V over `tokens` tokens, for `queries` queries and `vectors` vectors of V from `at` on */
+INLINE void weigh(const struct attend_tile *a, int query, int queries, const float *weights, const float *v, int wide, int at, int vectors, int tokens)
 {
-    for (int query = 0; query < a->queries; query += VALUE_QUERIES) {
-        int queries = a->queries - query < VALUE_QUERIES ? a->queries - query : VALUE_QUERIES;
-        const float *p[VALUE_QUERIES];
-        float *out[VALUE_QUERIES];
+    vf sum[VALUE_QUERIES][VALUE_VECTORS];
+    float *out = a->out + query * a->out_stride + at;
+    const float *p = weights + query * ATTEND_TOKENS;
 #pragma GCC unroll 4
-        for (int i = 0; i < VALUE_QUERIES; i++) {
-            p[i] = weights + (query + (i < queries ? i : 0)) * ATTEND_TOKENS;
-            out[i] = a->out + (query + (i < queries ? i : 0)) * a->out_stride;
-        }
-        for (int at = 0; at < wide; at += VALUE_VECTORS * LANES) {
-            vf sum[VALUE_QUERIES][VALUE_VECTORS];
+    for (int i = 0; i < queries; i++)
 #pragma GCC unroll 4
-            for (int i = 0; i < VALUE_QUERIES; i++)
-#pragma GCC unroll 2
-                for (int k = 0; k < VALUE_VECTORS; k++)
-                    sum[i][k] = v_load(out[i] + at + k * LANES);
-            for (int t = 0; t < tokens; t++) {
-                vf row[VALUE_VECTORS];
-#pragma GCC unroll 2
-                for (int k = 0; k < VALUE_VECTORS; k++)
-                    row[k] = v_load(v + t * wide + at + k * LANES);
+        for (int k = 0; k < vectors; k++)
+            sum[i][k] = v_load(out + i * a->out_stride + k * LANES);
+    for (int t = 0; t < tokens; t++) {
+        vf row[VALUE_VECTORS];
 #pragma GCC unroll 4
-                for (int i = 0; i < VALUE_QUERIES; i++) {
-                    vf s = v_set(p[i][t]);
-#pragma GCC unroll 2
-                    for (int k = 0; k < VALUE_VECTORS; k++)
-                        sum[i][k] = v_fma(row[k], s, sum[i][k]);
-                }
-            }
+        for (int k = 0; k < vectors; k++)
+            row[k] = v_load(v + t * wide + at + k * LANES);
 #pragma GCC unroll 4
-            for (int i = VALUE_QUERIES - 1; i >= 0; i--) /* downwards: repeated queries are query 0, stored last and right */
-#pragma GCC unroll 2
-                for (int k = 0; k < VALUE_VECTORS; k++)
-                    v_store(out[i] + at + k * LANES, sum[i][k]);
+        for (int i = 0; i < queries; i++) {
+            vf s = v_set(p[i * ATTEND_TOKENS + t]);
+#pragma GCC unroll 4
+            for (int k = 0; k < vectors; k++)
+                sum[i][k] = v_fma(row[k], s, sum[i][k]);
         }
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < queries; i++)
+#pragma GCC unroll 4
+        for (int k = 0; k < vectors; k++)
+            v_store(out + i * a->out_stride + k * LANES, sum[i][k]);
+}
+
+INLINE void weigh_columns(const struct attend_tile *a, const float *weights, const float *v, int wide, int at, int vectors, int tokens)
+{
+    int query = 0;
+    for (; query + 4 <= a->queries; query += 4)
+        weigh(a, query, 4, weights, v, wide, at, vectors, tokens);
+    if (query + 3 <= a->queries) {
+        weigh(a, query, 3, weights, v, wide, at, vectors, tokens);
+        query += 3;
+    }
+    for (; query < a->queries; query++)
+        weigh(a, query, 1, weights, v, wide, at, vectors, tokens);
+}
+
+static void weigh_all(const struct attend_tile *a, const float *weights, const float *v, int wide, int tokens)
+{
+    int at = 0;
+    for (; at + VALUE_VECTORS * LANES <= wide; at += VALUE_VECTORS * LANES)
+        weigh_columns(a, weights, v, wide, at, VALUE_VECTORS, tokens);
+    for (; at < wide; at += LANES)
+        weigh_columns(a, weights, v, wide, at, 1, tokens);
+}
+
+static const unsigned char *block_at(const struct attend_tile *a, int64_t token)
+{
+    return a->pool + (uint64_t)a->blocks[token / BLOCK_TOKENS] * a->block_bytes;
 }
 
 static void wide_attend(const struct attend_tile *a, int64_t first, int64_t last)
 {
-    int wide = (a->v_dim + VALUE_VECTORS * LANES - 1) / (VALUE_VECTORS * LANES) * (VALUE_VECTORS * LANES);
-    int k_pad = (a->k_dim + 1) & ~1, v_pad = (a->v_dim + 1) & ~1;
-    float *scores = a->scratch, *k_block = scores + ATTEND_QUERIES * ATTEND_TOKENS, *v_block = k_block + 16 * k_pad;
+    int wide = (a->v_dim + LANES - 1) / LANES * LANES, v_pad = (a->v_dim + 1) & ~1;
+    float *scores = a->scratch, *k_pair = scores + ATTEND_QUERIES * ATTEND_TOKENS, *v_pair = k_pair + PAIR * a->k_dim;
     int64_t low = last, high = first; /* tokens that anyone sees */
     for (int i = 0; i < a->queries; i++) {
         a->most[i] = nothing_yet;
@@ -191,38 +228,44 @@ static void wide_attend(const struct attend_tile *a, int64_t first, int64_t last
     }
     low = low < first ? first : low;
     high = high > last ? last : high;
-    memset(v_block, 0, (size_t)(16 * wide) * sizeof(float));
+    memset(v_pair, 0, (size_t)(PAIR * wide) * sizeof(float));
+    memset(k_pair, 0, (size_t)(PAIR * a->k_dim) * sizeof(float));
     for (int64_t at = first; at < high; at += ATTEND_TOKENS) {
         int64_t end = at + ATTEND_TOKENS < high ? at + ATTEND_TOKENS : high;
         if (end <= low)
             continue;
-        for (int64_t token = at; token < end; token += BLOCK_TOKENS) {
+        for (int64_t token = at; token < end; token += PAIR) {
             float *s = scores + (token - at);
-            if (token + BLOCK_TOKENS <= low) {
-                for (int i = 0; i < a->queries; i++)
-                    for (int t = 0; t < BLOCK_TOKENS; t++)
-                        s[i * ATTEND_TOKENS + t] = -INFINITY;
-                continue;
-            }
-            const unsigned char *block = a->pool + (uint64_t)a->blocks[token / BLOCK_TOKENS] * a->block_bytes;
-            const float *k = widen_k(block + a->k_offset, a->k_type, k_pad, k_block);
-            for (int query = 0; query < a->queries; query += SCORE_QUERIES)
-                score_block(a, query, a->queries - query < SCORE_QUERIES ? a->queries - query : SCORE_QUERIES, k, s);
-            mask_block(a, token, s);
+            bool seen = false; /* blocks behind a window may be gone, those beyond the end may not exist: not touched */
+            for (int64_t block = token; block < token + PAIR && block < end; block += BLOCK_TOKENS)
+                if (block + BLOCK_TOKENS > low) {
+                    widen_k(block_at(a, block) + a->k_offset, a->k_type, a->k_dim, k_pair + (block - token));
+                    seen = true;
+                }
+            if (seen)
+                score_all(a, k_pair, s);
+            mask_pair(a, token, s);
         }
-        int tokens = (int)((end - at + BLOCK_TOKENS - 1) / BLOCK_TOKENS * BLOCK_TOKENS);
+        int tokens = (int)((end - at + PAIR - 1) / PAIR * PAIR);
         for (int i = 0; i < a->queries; i++)
             soften(a, i, scores + i * ATTEND_TOKENS, tokens);
-        for (int64_t token = at; token < end; token += BLOCK_TOKENS) {
-            if (token + BLOCK_TOKENS <= low)
+        for (int64_t token = at; token < end; token += PAIR) {
+            if (token + PAIR <= low)
                 continue;
-            int count = (int)(high - token < BLOCK_TOKENS ? high - token : BLOCK_TOKENS);
-            const unsigned char *block = a->pool + (uint64_t)a->blocks[token / BLOCK_TOKENS] * a->block_bytes;
-            if (a->v_in_k)
-                turn_k(widen_k(block + a->k_offset, a->k_type, k_pad, k_block), a->v_dim, count, v_block, wide);
-            else
-                widen_v(block + a->v_offset, a->v_type, a->v_dim, v_pad, count, v_block, wide);
-            weigh_block(a, scores + (token - at), v_block, wide, count);
+            int count = (int)(high - token < PAIR ? high - token : PAIR);
+            for (int64_t block = token; block < token + count; block += BLOCK_TOKENS) {
+                float *v = v_pair + (block - token) * wide;
+                int n = (int)(high - block < BLOCK_TOKENS ? high - block : BLOCK_TOKENS);
+                if (block + BLOCK_TOKENS <= low) {
+                    memset(v, 0, (size_t)(BLOCK_TOKENS * wide) * sizeof *v);
+                } else if (a->v_in_k) {
+                    widen_k(block_at(a, block) + a->k_offset, a->k_type, a->k_dim, k_pair + (block - token));
+                    turn_k(k_pair + (block - token), a->v_dim, n, v, wide);
+                } else {
+                    widen_v(block_at(a, block) + a->v_offset, a->v_type, a->v_dim, v_pad, n, v, wide);
+                }
+            }
+            weigh_all(a, scores + (token - at), v_pair, wide, count);
         }
     }
 }

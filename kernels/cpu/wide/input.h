@@ -59,6 +59,7 @@ static void wide_quantise(struct input *in, int32_t row)
     const float *x = in->floats + row * in->float_stride;
     int8_t *q = in->q + row * in->padded;
     float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
+    float *d16 = in->d16 + row * (in->padded / 16);
     bool broken = any_nan(x, in->n); /* comparisons drop NaN: said here once for the row */
     for (int64_t b = 0; b < in->padded / 32; b++) {
         int sum[2];
@@ -66,14 +67,18 @@ static void wide_quantise(struct input *in, int32_t row)
         if (broken)
             d[b] = NAN;
         s[b] = d[b] * (float)(sum[0] + sum[1]);
+        d16[2 * b] = d16[2 * b + 1] = d[b];
         s16[2 * b] = d[b] * (float)sum[0];
         s16[2 * b + 1] = d[b] * (float)sum[1];
     }
     if (!(in->forms & FORM_NIBBLE))
         return;
     int8_t *nibble = in->nibble + row * in->padded;
+    float *ds = in->ds + row * (in->padded / 16);
     for (int64_t at = 0; at < in->padded; at += 128)
         for (int b = 0; b < 4; b++) {
+            ds[at / 16 + b] = d[at / 32 + b];
+            ds[at / 16 + 4 + b] = s[at / 32 + b];
             memcpy(nibble + at + 16 * b, q + at + 32 * b, 16);
             memcpy(nibble + at + 64 + 16 * b, q + at + 32 * b + 16, 16);
         }

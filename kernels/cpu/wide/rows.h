@@ -38,7 +38,15 @@ static void wide_norm(const struct norm_shape *s, const float *x, float *y, int6
             mean /= (float)s->n;
         }
         float scale = 1 / sqrtf(sum_squares(x, s->n, mean) / (float)s->n + s->epsilon);
-        for (int64_t i = 0; i < s->n; i++) { /* compilers make this loop wide */
+        int64_t i = 0;
+        vf m = v_set(mean), by = v_set(scale), plus = v_set(s->offset);
+        for (; i + LANES <= s->n; i += LANES) {
+            vf v = (v_load(x + i) - m) * by;
+            if (s->weight)
+                v *= v_load(s->weight + i) + plus;
+            v_store(y + i, s->bias ? v + v_load(s->bias + i) : v);
+        }
+        for (; i < s->n; i++) {
             float v = (x[i] - mean) * scale;
             v = s->weight ? v * (s->weight[i] + s->offset) : v;
             y[i] = s->bias ? v + s->bias[i] : v;

@@ -182,11 +182,11 @@ Test(cpu, long_context_is_split_and_merged, .timeout = 60)
         for (int i = 0; i < LENGTH; i++)
             row[i] = (struct batch_row){(i * 7) % 30, NULL, i, 0};
         const int32_t *blocks[1] = {table};
-        struct batch_sequence q = {0, LENGTH - 1, 0, blocks, -1};
+        struct batch_sequence q = {0, LENGTH - 1, 0, blocks, -1, 0};
         struct batch batch = {LENGTH - 1, 1, 0, row, &q, NULL};
         const float *out;
         cr_assert_eq(b->step(c, &batch, &state, -1, &out, &err), STATUS_OK, "%s", err.text);
-        struct batch_sequence last = {0, 1, LENGTH - 1, blocks, -1};
+        struct batch_sequence last = {0, 1, LENGTH - 1, blocks, -1, 0};
         struct batch one = {1, 1, 1, row + LENGTH - 1, &last, (int32_t[]){0}};
         cr_assert_eq(b->step(c, &one, &state, t.logits, &out, &err), STATUS_OK, "%s", err.text);
         memcpy(result[which], out, sizeof result[which]);
@@ -194,6 +194,7 @@ Test(cpu, long_context_is_split_and_merged, .timeout = 60)
         free(state.pool[0]);
     }
     cr_assert_lt(tiny_error(result[1], result[0], 30), 1e-4);
+    arena_free(&t.arena);
 }
 
 Test(cpu, state_there_and_back_and_like_the_reference)
@@ -220,6 +221,7 @@ Test(cpu, state_there_and_back_and_like_the_reference)
         }
         cr_assert_lt(tiny_error(state[1], state[0], 2 * 2 * 2 * 24), kvs[k] == STORAGE_BF16 ? 1e-3 : 1e-4);
     }
+    arena_free(&t.arena);
 }
 
 Test(cpu, isa_names)

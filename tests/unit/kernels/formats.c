@@ -84,13 +84,13 @@ Test(formats, rope_plain_and_dynamic)
 {
     float inverse[4] = {1, 0.1f, 0.01f, 0.001f}, cosine[4], sine[4];
     struct rope r = {.dims = 8, .inverse_frequency = inverse, .magnitude = 2};
-    rope_angles(&r, 3, cosine, sine);
+    rope_angles(&r, 3, 0, cosine, sine);
     cr_assert_float_eq(cosine[1], 2 * cos(0.3), 1e-6);
     cr_assert_float_eq(sine[2], 2 * sin(0.03), 1e-6);
     r.original = 16, r.base = 10000, r.factor = 4, r.magnitude = 1;
-    rope_angles(&r, 15, cosine, sine); /* still inside the trained length */
+    rope_angles(&r, 15, 0, cosine, sine); /* still inside the trained length */
     cr_assert_float_eq(sine[3], sin(0.015), 1e-6);
-    rope_angles(&r, 31, cosine, sine);
+    rope_angles(&r, 31, 0, cosine, sine);
     double base = 10000 * pow(4.0 * 32 / 16 - 3, 8.0 / 6);
     for (int i = 0; i < 4; i++)
         cr_assert_float_eq(sine[i], sin(31 / pow(base, 2 * i / 8.0)), 2e-6);

@@ -39,6 +39,7 @@ Test(reference, chunked_is_whole)
                           (float *[4]){parts + at * 50, other});
             tiny_close(&run);
             cr_assert_lt(tiny_error(parts, whole, 40 * 50), 1e-12);
+            arena_free(&t.arena);
         }
 }
 
@@ -92,4 +93,5 @@ Test(reference, state_there_and_back)
     for (size_t i = 0; i < sizeof state / sizeof *state; i++)
         cr_assert(isfinite(state[i]));
     tiny_close(&run);
+    arena_free(&t.arena);
 }

@@ -252,7 +252,7 @@ static inline void tiny_step(struct tiny_run *run, const struct tiny *t, int out
             continue;
         blocks[b.sequences][0] = run->table[s];
         which[b.sequences] = s;
-        sequences[b.sequences] = (struct batch_sequence){b.rows, counts[s], run->cached[s], blocks[b.sequences], -1};
+        sequences[b.sequences] = (struct batch_sequence){b.rows, counts[s], run->cached[s], blocks[b.sequences], -1, 0};
         for (int i = 0; i < counts[s]; i++, b.rows++) {
             rows[b.rows] = (struct batch_row){tokens[s][i], NULL, run->cached[s] + i, b.sequences};
             wanted[b.rows] = b.rows;

@@ -1,0 +1,57 @@
+/* ingot plan: what running a model would take. */
+#include <string.h>
+
+#include "agent/shell/shell.h"
+#include "base/json.h"
+#include "runtime/ingot.h"
+
+static void print_json(const struct ingot_plan *p, double bound)
+{
+    struct str out = {0};
+    str_format(&out, "{\"device\": \"%s\", \"context\": %lld, \"k_type\": \"%s\", \"v_type\": \"%s\", \"threads\": %d, \"weights_bytes\": %llu, ", p->device,
+               (long long)p->context, p->k_type, p->v_type, p->threads, (unsigned long long)p->weights_bytes);
+    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"fits\": %s, \"advice\": [",
+               (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->scratch_bytes,
+               (unsigned long long)p->total_bytes, (unsigned long long)p->available_bytes, p->fits ? "true" : "false");
+    for (int i = 0; i < p->advice_count; i++) {
+        str_add_text(&out, i ? ", " : "");
+        json_write_string(&out, p->advice[i], strlen(p->advice[i]));
+    }
+    str_format(&out, "], \"decode_tokens_per_second_bound\": %.1f}\n", bound);
+    fwrite(str_text(&out), 1, out.size, stdout);
+    str_free(&out);
+}
+
+static void print_text(const struct ingot_plan *p, double bound)
+{
+    printf("device     %s, %d threads\ncontext    %lld tokens\n", p->device, p->threads, (long long)p->context);
+    printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   (%s/%s, %llu bytes per token)\nscratch    %10.1f MiB\n", (double)p->weights_bytes / 0x1p20,
+           (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type, (unsigned long long)p->kv_bytes_per_token, (double)p->scratch_bytes / 0x1p20);
+    printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
+           p->fits ? "fits" : "does NOT fit");
+    printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", bound, p->read_bandwidth / 1e9);
+    for (int i = 0; i < p->advice_count; i++)
+        printf("advice     %s\n", p->advice[i]);
+}
+
+enum status command_plan(const struct settings *s, struct error *err)
+{
+    const char *name;
+    struct ingot_model *model = NULL;
+    struct ingot_engine_options o;
+    struct ingot_plan plan;
+    enum status status = settings_model(s, &name, err);
+    if (!status)
+        status = shell_engine_options(s, &o, err);
+    if (!status)
+        status = shell_model(s, name, &model, err);
+    if (!status && !(status = (enum status)ingot_plan_make(model, &o, &plan, (struct ingot_error *)err))) {
+        plan.read_bandwidth = ingot_read_bandwidth(plan.threads);
+        double bound = plan.weights_bytes ? plan.read_bandwidth / (double)plan.weights_bytes : 0;
+        s->json.value ? print_json(&plan, bound) : print_text(&plan, bound);
+        if (!plan.fits)
+            status = error_set(err, STATUS_NO_ROOM, "%s", s->json.value ? "" : "it does not fit: see the advice above");
+    }
+    ingot_model_close(model);
+    return status;
+}

@@ -1,0 +1,222 @@
+/* Sessions on disk:
+ *
+ *   "INGOTSES" | u32 version | u32 K type | u32 V type | model identity [32] | u64 tokens | u64 cached | i32 token[tokens]
+ *   state: for each cached token, for each group: [layer][head][k_dim] in K's type, then [layer][head][v_dim] in V's type
+ *   SHA-256 of everything before it
+ *
+ * Tokens come first and always; the state goes token by token, so that a longer session is a longer file. It is input like any
+ * other when it is read (R8): lengths are held against the file before anything is allocated. */
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "runtime/engine/engine.h"
+
+static const char magic[8] = "INGOTSES";
+enum { VERSION = 1, HEADER_BYTES = 8 + 3 * 4 + 32 + 2 * 8, HASH_BYTES = 32 };
+
+/* Values of one token in one group: all layers' K, then all layers' V. */
+static void token_values(const struct state_group *g, int64_t *k, int64_t *v)
+{
+    *k = (int64_t)g->layers * g->heads * g->k_dim;
+    *v = g->v_in_k ? 0 : (int64_t)g->layers * g->heads * g->v_dim;
+}
+
+static uint64_t token_bytes(const struct program *p, enum storage k_type, enum storage v_type)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < p->group_count; i++) {
+        int64_t k, v;
+        token_values(&p->groups[i], &k, &v);
+        bytes += (uint64_t)k * (uint64_t)storage_types[k_type].block_bytes + (uint64_t)v * (uint64_t)storage_types[v_type].block_bytes;
+    }
+    return bytes;
+}
+
+static int64_t most_values(const struct program *p)
+{
+    int64_t most = 1;
+    for (int i = 0; i < p->group_count; i++) {
+        int64_t k, v;
+        token_values(&p->groups[i], &k, &v);
+        most = k + v > most ? k + v : most;
+    }
+    return most;
+}
+
+/* ---- saving ----------------------------------------------------------------------------------------------------------- */
+
+struct saving {
+    struct file_writer writer;
+    EVP_MD_CTX *hash;
+    struct error *err;
+};
+
+static enum status put(struct saving *s, const void *data, size_t size)
+{
+    if (!EVP_DigestUpdate(s->hash, data, size))
+        return error_memory(s->err, "a checksum");
+    return file_writer_write(&s->writer, data, size, s->err);
+}
+
+static enum status put_header(struct saving *s, const struct ingot_session *session)
+{
+    const struct compile_options *c = &session->engine->compile;
+    unsigned char header[HEADER_BYTES];
+    uint32_t numbers[3] = {VERSION, (uint32_t)c->k_type, (uint32_t)c->v_type};
+    uint64_t counts[2] = {session->tokens.count, (uint64_t)session->cached};
+    memcpy(header, magic, 8);
+    memcpy(header + 8, numbers, 12);
+    memcpy(header + 20, session->engine->model->identity, 32);
+    memcpy(header + 52, counts, 16);
+    enum status status = put(s, header, sizeof header);
+    return status ? status : put(s, session->tokens.data, session->tokens.count * sizeof *session->tokens.data);
+}
+
+static enum status put_token(struct saving *s, const struct ingot_session *session, int64_t at, float *values, unsigned char *bytes)
+{
+    const struct ingot_engine *e = session->engine;
+    const struct program *p = &e->model->model->program;
+    for (int g = 0; g < p->group_count; g++) {
+        int64_t k, v;
+        token_values(&p->groups[g], &k, &v);
+        e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
+        format_find(e->compile.k_type)->encode(values, bytes, k);
+        size_t k_bytes = (size_t)k * (size_t)storage_types[e->compile.k_type].block_bytes;
+        if (v)
+            format_find(e->compile.v_type)->encode(values + k, bytes + k_bytes, v);
+        enum status status = put(s, bytes, k_bytes + (size_t)v * (size_t)storage_types[e->compile.v_type].block_bytes);
+        if (status)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+enum ingot_status ingot_session_save(const struct ingot_session *session, const char *path, struct ingot_error *error)
+{
+    struct error *err = inner(error);
+    if (session->active)
+        return (enum ingot_status)error_set(err, STATUS_USAGE, "a request still runs on this session");
+    struct saving s = {.hash = EVP_MD_CTX_new(), .err = err};
+    int64_t most = most_values(&session->engine->model->model->program);
+    float *values = malloc((size_t)most * sizeof *values);
+    unsigned char *bytes = malloc((size_t)most * 4), digest[HASH_BYTES];
+    enum status status = s.hash && values && bytes && EVP_DigestInit_ex(s.hash, EVP_sha256(), NULL) ? STATUS_OK : error_memory(err, "a session's file");
+    if (!status && !(status = file_writer_begin(&s.writer, path, err))) {
+        status = put_header(&s, session);
+        for (int64_t i = 0; i < session->cached && !status; i++)
+            status = put_token(&s, session, i, values, bytes);
+        if (!status && !EVP_DigestFinal_ex(s.hash, digest, NULL))
+            status = error_memory(err, "a checksum");
+        if (!status)
+            status = file_writer_write(&s.writer, digest, sizeof digest, err);
+        if (!status)
+            status = file_writer_commit(&s.writer, err);
+        file_writer_abandon(&s.writer);
+    }
+    EVP_MD_CTX_free(s.hash);
+    free(values);
+    free(bytes);
+    return (enum ingot_status)status;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------------------------------- */
+
+static enum status check_whole(const struct mapping *m, struct error *err)
+{
+    unsigned char digest[HASH_BYTES];
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    bool good = m->size >= HEADER_BYTES + HASH_BYTES && memcmp(m->data, magic, 8) == 0;
+    if (!good) {
+        EVP_MD_CTX_free(hash);
+        return error_set(err, STATUS_BAD_INPUT, "%s: no saved session", m->path);
+    }
+    good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, m->data, m->size - HASH_BYTES) &&
+           EVP_DigestFinal_ex(hash, digest, NULL);
+    EVP_MD_CTX_free(hash);
+    if (!good)
+        return error_memory(err, "a checksum");
+    return memcmp(digest, m->data + m->size - HASH_BYTES, HASH_BYTES) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_BAD_INPUT, "%s: the saved session is damaged (its checksum does not match)", m->path);
+}
+
+static void restore_token(struct ingot_session *s, int64_t at, const unsigned char *bytes, float *values)
+{
+    struct ingot_engine *e = s->engine;
+    const struct program *p = &e->model->model->program;
+    for (int g = 0; g < p->group_count; g++) {
+        int64_t k, v;
+        token_values(&p->groups[g], &k, &v);
+        format_find(e->compile.k_type)->decode(bytes, values, k);
+        bytes += (size_t)k * (size_t)storage_types[e->compile.k_type].block_bytes;
+        if (v)
+            format_find(e->compile.v_type)->decode(bytes, values + k, v);
+        bytes += (size_t)v * (size_t)storage_types[e->compile.v_type].block_bytes;
+        e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
+    }
+}
+
+static enum status restore(struct ingot_session *s, const struct mapping *m, struct error *err)
+{
+    struct ingot_engine *e = s->engine;
+    const struct program *p = &e->model->model->program;
+    uint32_t numbers[3];
+    uint64_t counts[2], rest = m->size - HEADER_BYTES - HASH_BYTES, state;
+    memcpy(numbers, m->data + 8, 12);
+    memcpy(counts, m->data + 52, 16);
+    if (numbers[0] != VERSION)
+        return error_set(err, STATUS_BAD_INPUT, "%s: session format %u; this program reads %d", m->path, numbers[0], VERSION);
+    if (memcmp(m->data + 20, e->model->identity, 32) != 0)
+        return error_set(err, STATUS_BAD_INPUT, "%s: the session belongs to another model", m->path);
+    bool plain = numbers[1] < STORAGE_COUNT && numbers[2] < STORAGE_COUNT;
+    if (!plain || counts[0] > rest / 4 || counts[1] > counts[0] ||
+        __builtin_mul_overflow(counts[1], token_bytes(p, (enum storage)numbers[1], (enum storage)numbers[2]), &state) || state != rest - counts[0] * 4)
+        return error_set(err, STATUS_BAD_INPUT, "%s: the counts in the saved session contradict its size", m->path);
+    const unsigned char *at = m->data + HEADER_BYTES;
+    for (uint64_t i = 0; i < counts[0]; i++) {
+        int32_t id;
+        memcpy(&id, at + 4 * i, 4);
+        enum ingot_status status = ingot_session_append(s, &id, 1, (struct ingot_error *)err);
+        if (status)
+            return (enum status)status;
+    }
+    if (numbers[1] != (uint32_t)e->compile.k_type || numbers[2] != (uint32_t)e->compile.v_type) {
+        log_line(LOG_SAY, "%s: saved with another KV type: %llu tokens will be computed again", m->path, (unsigned long long)counts[1]);
+        return STATUS_OK;
+    }
+    float *values = malloc((size_t)most_values(p) * sizeof *values);
+    if (!values)
+        return error_memory(err, "a session");
+    pthread_mutex_lock(&e->lock);
+    enum status status = session_reserve(s, (int64_t)counts[1], err);
+    pthread_mutex_unlock(&e->lock);
+    uint64_t each = token_bytes(p, e->compile.k_type, e->compile.v_type);
+    for (uint64_t i = 0; i < counts[1] && !status; i++)
+        restore_token(s, (int64_t)i, at + counts[0] * 4 + i * each, values);
+    if (!status)
+        s->cached = (int64_t)counts[1];
+    free(values);
+    return status;
+}
+
+enum ingot_status ingot_session_load(struct ingot_session **out, struct ingot_engine *engine, const char *path, struct ingot_error *error)
+{
+    struct error *err = inner(error);
+    struct mapping *m;
+    *out = NULL;
+    enum status status = mapping_open(&m, path, MAPPING_FILE, err);
+    if (status)
+        return (enum ingot_status)status;
+    if (!(status = check_whole(m, err)) && !(status = (enum status)ingot_session_open(out, engine, error)))
+        status = restore(*out, m, err);
+    if (status) {
+        ingot_session_close(*out);
+        *out = NULL;
+    }
+    mapping_close(m);
+    return (enum ingot_status)status;
+}

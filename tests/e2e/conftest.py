@@ -1,0 +1,121 @@
+"""Drives the program as users do. Models: a tiny one drawn from seeds (tests/golden/make_expected.py), and the default model
+where it can be fetched."""
+import importlib.util, json, os, pathlib, signal, socket, struct, subprocess, sys, time
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+INGOT = os.environ.get("INGOT", str(ROOT / "build" / "ingot"))
+
+
+def golden():
+    spec = importlib.util.spec_from_file_location("make_expected", ROOT / "tests" / "golden" / "make_expected.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_tiny(folder, context=512):
+    g = golden()
+    c = g.BASE | dict(positions=context)
+    header, data = {}, b""
+    for name, w in g.weights(c).items():
+        header[name] = {"dtype": "F32", "shape": list(w.shape), "data_offsets": [len(data), len(data) + w.nbytes]}
+        data += w.tobytes()
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "config.json").write_text(json.dumps(dict(
+        model_type="llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"], num_attention_heads=c["heads"],
+        num_key_value_heads=c["kv"], head_dim=c["head_dim"], vocab_size=c["vocab"], max_position_embeddings=context, rms_norm_eps=1e-5,
+        tie_word_embeddings=True, torch_dtype="float32")))
+    plain = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    other = iter(range(256, 512))
+    vocab = {chr(b if b in plain else next(other)): b for b in range(256)}
+    special = [dict(id=256, content="<|im_start|>", special=True, normalized=False), dict(id=257, content="<|im_end|>", special=True, normalized=False)]
+    (folder / "tokenizer.json").write_text(json.dumps(dict(
+        added_tokens=special, normalizer=None, pre_tokenizer=dict(type="ByteLevel", add_prefix_space=False, use_regex=True), post_processor=None,
+        decoder=dict(type="ByteLevel"), model=dict(type="BPE", merges=[], vocab=vocab | {"<|im_start|>": 256, "<|im_end|>": 257}))))
+    template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+                "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    (folder / "tokenizer_config.json").write_text(json.dumps(dict(eos_token="<|im_end|>", chat_template=template)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return str(write_tiny(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
+def default_model():
+    r = subprocess.run([INGOT, "pull", "default"], capture_output=True, text=True, timeout=900)
+    if r.returncode == 6:
+        pytest.skip("default model cannot be fetched")
+    assert r.returncode == 0, r.stderr
+    return r.stdout.strip()
+
+
+def ingot(*arguments, stdin="", env=None, timeout=120, **more):
+    return subprocess.run([INGOT, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout,
+                          env=os.environ | (env or {}), **more)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    def __init__(self, *arguments):
+        self.port = free_port()
+        self.process = subprocess.Popen([INGOT, "serve", *map(str, arguments), "--port", str(self.port)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(400):
+            if self.process.poll() is not None:
+                raise RuntimeError(self.process.stderr.read())
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError("the server did not start")
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **more):
+        import openai
+        return openai.OpenAI(base_url=self.url + "/v1", api_key=more.pop("api_key", "none"), max_retries=0, timeout=60, **more)
+
+    def resident(self):
+        return int(open(f"/proc/{self.process.pid}/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self, wait=15):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(wait)
+        return code, self.process.stderr.read()
+
+
+@pytest.fixture
+def serve():
+    started = []
+
+    def start(*arguments):
+        started.append(Server(*arguments))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tiny):
+    s = Server(tiny, "--alias", "tiny", "--parallel", "6", "--deterministic")
+    yield s
+    code, log = s.stop()
+    assert code == 0, log

@@ -1,0 +1,197 @@
+"""The server through the official client, and through sockets where clients misbehave."""
+import http.client, json, socket, struct, threading, time
+import pytest
+from conftest import free_port, ingot
+
+QUESTION = [{"role": "user", "content": "hello there"}]
+
+
+def ask(client, **more):
+    return client.chat.completions.create(**(dict(model="tiny", messages=QUESTION, temperature=0, max_tokens=24) | more))
+
+
+def streamed(client, **more):
+    text, usage = "", None
+    for chunk in ask(client, stream=True, stream_options={"include_usage": True}, **more):
+        text += "".join(c.delta.content or "" for c in chunk.choices)
+        usage = chunk.usage or usage
+    return text, usage
+
+
+def test_whole_and_streamed_answers_are_equal(server):
+    client = server.client()
+    whole = ask(client)
+    text, usage = streamed(client)
+    assert text == whole.choices[0].message.content
+    assert usage.completion_tokens == whole.usage.completion_tokens and usage.prompt_tokens == whole.usage.prompt_tokens > 0
+    assert whole.choices[0].finish_reason in ("stop", "length")
+
+
+def test_six_at_once_get_what_one_gets(server):
+    client, answers = server.client(), {}
+    alone = [ask(client, messages=[{"role": "user", "content": "x" * (i + 1)}]).choices[0].message.content for i in range(6)]
+
+    def go(i):
+        answers[i] = streamed(server.client(), messages=[{"role": "user", "content": "x" * (i + 1)}])[0]
+
+    threads = [threading.Thread(target=go, args=(i,)) for i in range(6)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert [answers[i] for i in range(6)] == alone
+
+
+def test_seed_repeats_and_n_differ(server):
+    client = server.client()
+    first = ask(client, temperature=1.5, seed=5, n=3)
+    again = ask(client, temperature=1.5, seed=5, n=3)
+    texts = [c.message.content for c in first.choices]
+    assert texts == [c.message.content for c in again.choices] and len(set(texts)) > 1
+    assert [c.index for c in first.choices] == [0, 1, 2]
+
+
+def test_logprobs(server):
+    choice = ask(server.client(), logprobs=True, top_logprobs=3, max_tokens=4).choices[0]
+    for entry in choice.logprobs.content:
+        assert len(entry.top_logprobs) == 3 and entry.logprob == pytest.approx(entry.top_logprobs[0].logprob)
+        assert bytes(entry.bytes).decode("utf-8", "replace") == entry.token
+
+
+def test_echo_scores_the_prompt(server):
+    """The form that lm-evaluation-harness sends; rows must agree with what a longer prompt's own rows say."""
+    ids = [ord(c) for c in "the hen hears"]
+    r = server.client().completions.create(model="tiny", prompt=ids, max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1)
+    p = r.choices[0].logprobs
+    assert len(p.tokens) == len(p.token_logprobs) == len(p.top_logprobs) == len(p.text_offset) == len(ids) + 1
+    assert p.token_logprobs[0] is None and p.top_logprobs[0] is None and all(x < 0 for x in p.token_logprobs[1:])
+    for token, logprob, top in list(zip(p.tokens, p.token_logprobs, p.top_logprobs))[1:]:
+        assert top[token] == pytest.approx(logprob) and max(top.values()) >= logprob
+    assert r.choices[0].text.startswith("the hen hears")
+    short = server.client().completions.create(model="tiny", prompt=ids[:6], max_tokens=0, logprobs=1, echo=True).choices[0].logprobs
+    assert short.token_logprobs[1:] == pytest.approx(p.token_logprobs[1:6], abs=1e-4)
+
+
+def test_several_prompts(server):
+    r = server.client().completions.create(model="tiny", prompt=[[1, 2, 3], [4, 5]], max_tokens=3, temperature=0)
+    one = server.client().completions.create(model="tiny", prompt=[4, 5], max_tokens=3, temperature=0)
+    assert [c.index for c in r.choices] == [0, 1] and r.choices[1].text == one.choices[0].text
+
+
+def test_stop_ends_before_the_text(server):
+    client = server.client()
+    text = ask(client).choices[0].message.content
+    stop = text[4:7]
+    cut, _ = streamed(client, stop=[stop])
+    assert cut == text[:text.index(stop)]
+
+
+def post(server, path, body, headers=None):
+    c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    c.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), {"Content-Type": "application/json"} | (headers or {}))
+    r = c.getresponse()
+    return r.status, json.loads(r.read() or b"null")
+
+
+@pytest.mark.parametrize("change, status, field", [
+    (dict(temperature=9), 400, "temperature"), (dict(top_p=-1), 400, "top_p"), (dict(n=0), 400, "n"), (dict(messages=[]), 400, "messages"),
+    (dict(messages=[{"role": "wizard", "content": "x"}]), 400, "role"), (dict(model="other"), 404, "model"), (dict(stop=5), 400, "stop"),
+    (dict(logit_bias={"300": 1}), 400, "logit_bias"), (dict(top_logprobs=3), 400, "top_logprobs"), (dict(seed="a"), 400, "seed"),
+    (dict(messages=[{"role": "user", "content": "x" * 600}]), 400, "600|context"),
+    (dict(tools=[{"type": "function", "function": {"name": "f"}}], response_format={"type": "json_object"}), 400, "tools, response_format")])
+def test_errors_name_the_field(server, change, status, field):
+    code, body = post(server, "/v1/chat/completions", dict(model="tiny", messages=QUESTION, max_tokens=2) | change)
+    words = body["error"]["message"] + " " + str(body["error"]["param"])
+    assert code == status and any(f in words for f in field.split("|")), body
+    if status == 404:
+        assert body["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("nothing", [dict(tools=[]), dict(tool_choice="none"), dict(response_format={"type": "text"}), dict(tools=None, stop=None)])
+def test_fields_that_ask_for_nothing_pass(server, nothing):
+    assert post(server, "/v1/chat/completions", dict(messages=QUESTION, max_tokens=2) | nothing)[0] == 200
+
+
+def test_what_browsers_may_not(server):
+    assert post(server, "/v1/completions", dict(prompt="a", max_tokens=1), {"Origin": "http://evil.example"})[0] == 403
+    assert post(server, "/v1/completions", dict(prompt="a", max_tokens=1), {"Host": "evil.example"})[0] == 403
+    assert post(server, "/v1/completions", dict(prompt="a", max_tokens=1), {"Content-Type": "text/plain"})[0] == 415
+    assert post(server, "/v1/nothing", {})[0] == 404
+
+
+def test_a_client_that_vanishes_frees_its_place(serve, tiny):
+    s = serve(tiny, "--parallel", "1")
+    body = json.dumps(dict(messages=QUESTION, stream=True, ignore_eos=True)).encode()
+    for _ in range(5):
+        c = socket.create_connection(("127.0.0.1", s.port))
+        c.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert c.recv(100)
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.close()
+    start = time.monotonic()
+    assert s.client().chat.completions.create(model=tiny, messages=QUESTION, max_tokens=2).usage.completion_tokens
+    assert time.monotonic() - start < 5
+    assert s.stop()[0] == 0
+
+
+def test_a_client_that_never_reads_holds_up_nobody(serve, tiny):
+    s = serve(tiny, "--parallel", "2")
+    body = json.dumps(dict(messages=QUESTION, stream=True, ignore_eos=True, n=8, logprobs=True, top_logprobs=20)).encode()
+    c = socket.socket()
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    c.connect(("127.0.0.1", s.port))
+    c.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert s.client().chat.completions.create(model=tiny, messages=QUESTION, max_tokens=4).usage.completion_tokens
+    c.close()
+    assert s.stop()[0] == 0
+
+
+def test_port_in_use(server, tiny):
+    r = ingot("serve", tiny, "--port", server.port)
+    assert r.returncode == 1 and str(server.port) in r.stderr and "use" in r.stderr
+
+
+def test_a_foreign_address_needs_a_key(serve, tiny, tmp_path):
+    r = ingot("serve", tiny, "--host", "0.0.0.0", "--port", free_port())
+    assert r.returncode == 2 and "--api-key-file" in r.stderr
+    keys = tmp_path / "keys"
+    keys.write_text("# ours\nsecret-one\n")
+    s = serve(tiny, "--api-key-file", keys)
+    assert post(s, "/v1/completions", dict(prompt="a", max_tokens=1))[0] == 401
+    assert post(s, "/v1/completions", dict(prompt="a", max_tokens=1), {"Authorization": "Bearer secret-one"})[0] == 200
+    assert s.stop()[0] == 0
+
+
+def test_idle_unload_and_reload(serve, tiny):
+    s = serve(tiny, "--idle-unload", "1")
+    for _ in range(2):
+        assert s.client().chat.completions.create(model=tiny, messages=QUESTION, max_tokens=2).usage.completion_tokens
+        time.sleep(3.2)
+    code, log = s.stop()
+    assert code == 0 and log.count("loaded in") == 2 and log.count("unloaded after") == 2, log
+
+
+def test_sigterm_lets_an_answer_end(serve, tiny):
+    s = serve(tiny)
+    stream = s.client().chat.completions.create(model=tiny, messages=QUESTION, stream=True, max_tokens=300, extra_body={"ignore_eos": True}, temperature=0)
+    next(iter(stream))
+    s.process.terminate()
+    finish = [c.finish_reason for chunk in stream for c in chunk.choices if c.finish_reason]
+    assert finish == ["length"] and s.process.wait(15) == 0
+
+
+def test_scripted(serve, tiny, tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"match": "weather", "output": "It rains, it pours."}, {"match": "", "output": "Yes."}]))
+    c = serve(tiny, "--scripted", script, "--alias", "tiny").client()
+    weather = [{"role": "user", "content": "the weather?"}]
+    assert ask(c, messages=weather).choices[0].message.content == "It rains, it pours."
+    assert streamed(c, messages=weather)[0] == "It rains, it pours."
+    assert ask(c, messages=weather, stop=[" it pours"]).choices[0].message.content == "It rains,"
+    short = ask(c, messages=weather, max_tokens=1).choices[0]
+    assert short.finish_reason == "length" and short.message.content == "It "
+    assert ask(c).choices[0].message.content == "Yes."
+
+
+def test_a_body_over_the_limit(serve, tiny):
+    s = serve(tiny, "--body-limit", "64K")
+    assert post(s, "/v1/completions", dict(prompt="a" * 100000))[0] == 413
+    assert post(s, "/v1/completions", dict(prompt="a", max_tokens=1))[0] == 200

@@ -1,0 +1,260 @@
+"""The program on the command line."""
+import http.server, json, os, pty, re, resource, select, shutil, signal, subprocess, threading, time
+import pytest
+from conftest import INGOT, ROOT, ingot
+
+
+def test_prompt_from_argument_and_stdin(tiny):
+    a = ingot("run", tiny, "hello\nyou", "-n", 8, "--temperature", 0)
+    b = ingot("run", tiny, stdin="hello\nyou", *["-n", 8, "--temperature", 0])
+    c = ingot("run", tiny, "hello", "-n", 8, "--temperature", 0, stdin="you\n")
+    assert a.returncode == 0 and a.stdout == b.stdout == c.stdout
+    assert "cut by the token limit" in a.stderr
+
+
+def test_json_and_tokens(tiny, tmp_path):
+    ids = tmp_path / "ids.json"
+    ids.write_text("[[104, 101], [1, 2, 3]]")
+    r = ingot("run", tiny, "--tokens", ids, "-n", 5, "--temperature", 0, "--json", "--ignore-eos")
+    lines = [json.loads(l) for l in r.stdout.splitlines()]
+    assert len(lines) == 2 and all(len(l["tokens"]) == 5 and l["finish_reason"] == "length" for l in lines)
+    reference = ingot("run", tiny, "--tokens", ids, "-n", 5, "--temperature", 0, "--json", "--ignore-eos", "--reference")
+    assert [json.loads(l)["tokens"] for l in reference.stdout.splitlines()] == [l["tokens"] for l in lines]
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["run"], 2, "model"), (["frobnicate"], 2, "frobnicate"), (["run", "default", "--frob"], 2, "--frob"), (["run", "/no/such", "x"], 4, "/no/such"),
+    (["run", "TINY", "x", "--temperature", "hot"], 2, "temperature"), (["run", "TINY", "x", "--kv", "q9"], 2, "--kv"),
+    (["run", "TINY", "x", "--device", "mps"], 1, "mps"), (["run", "TINY", "x", "--device", "cuda"], 1, "cuda"),
+    (["run", "TINY", "x", "--trust-remote-code"], 2, "never run"), (["run", "TINY", "x" * 700], 5, "512"),
+    (["run", "TINY", "x", "--context", "100M"], 5, "--context"), (["run", "org/model", "x", "--offline"], 6, "org/model"),
+    (["run", "TINY", "x", "--logit-bias", "5"], 2, "logit-bias"), (["serve", "TINY", "--port", "99999"], 2, "port")])
+def test_wrong_input(tiny, arguments, code, words):
+    r = ingot(*[tiny if a == "TINY" else a for a in arguments])
+    assert r.returncode == code, r.stderr
+    assert words in r.stderr and r.stderr.count("\n") <= 3 and not r.stdout
+
+
+def test_invalid_utf8_is_taken(tiny):
+    r = subprocess.run([INGOT, "run", tiny, "-n", "3", "--raw", "--temperature", "0"], input=b"a\xff\xfeb", capture_output=True, timeout=60)
+    assert r.returncode == 0
+    r.stdout.decode("utf-8")
+    t = subprocess.run([INGOT, "tokenize", tiny], input=b"a\xff\xfeb", capture_output=True, timeout=60)
+    assert json.loads(t.stdout) == [97, 255, 254, 98]
+
+
+def test_token_out_of_range(tiny, tmp_path):
+    ids = tmp_path / "ids.json"
+    ids.write_text("[300]")
+    r = ingot("logits", tiny, "--tokens", ids, "--out", tmp_path / "out.npy")
+    assert r.returncode == 2 and "300" in r.stderr and not (tmp_path / "out.npy").exists()
+
+
+def test_no_template_says_what_to_do(tiny, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny, folder)
+    (folder / "tokenizer_config.json").unlink()
+    r = ingot("run", folder, "hi")
+    assert r.returncode != 0 and "--template" in r.stderr and "--raw" in r.stderr
+    assert ingot("run", folder, "hi", "--raw", "-n", 2).returncode == 0
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages[0].content }}")
+    assert ingot("run", folder, "hi", "--template", template, "-n", 2).returncode == 0
+
+
+def test_full_disk_leaves_no_result(tiny, tmp_path):
+    ids, out = tmp_path / "ids.json", tmp_path / "out.npy"
+    ids.write_text(json.dumps([[5] * 200]))
+
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+
+    r = ingot("logits", tiny, "--tokens", ids, "--out", out, preexec_fn=small)
+    assert r.returncode == 1 and "out.npy" in r.stderr and os.listdir(tmp_path) == ["ids.json"]
+    r = subprocess.run(f"{INGOT} inspect {tiny} > /dev/full", shell=True, capture_output=True, text=True)
+    assert r.returncode == 1 and "result" in r.stderr
+
+
+def test_ctrl_c_ends_an_answer(tiny):
+    p = subprocess.Popen([INGOT, "run", tiny, "hello", "--ignore-eos", "--reference", "--context", "20000"], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert p.stdout.read(1)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(10) == 130
+
+
+def test_configuration_files(tiny, tmp_path):
+    expected = ingot("run", tiny, "hi", "-n", 6, "--temperature", 0).stdout
+    (tmp_path / "c.toml").write_text(f'backend = "local"\nmodel = "{tiny}"\n[local]\nmax_new_tokens = 6\ndo_sample = false\ntorch_dtype = "auto"\n[other]\nurl = "x"\n')
+    (tmp_path / "c.yaml").write_text(f"model: {tiny}\nmax_tokens: 6\ntemperature: 0\n")
+    (tmp_path / "c.json").write_text(json.dumps(dict(model=tiny, max_tokens=6, temperature=0)))
+    for name in ("c.toml", "c.yaml", "c.json"):
+        assert ingot("run", "--config", tmp_path / name, "hi").stdout == expected, name
+    (tmp_path / "bad.yaml").write_text("temprature: 1\n")
+    r = ingot("run", tiny, "hi", "--config", tmp_path / "bad.yaml")
+    assert r.returncode == 2 and "temprature" in r.stderr and "bad.yaml" in r.stderr
+    (tmp_path / "code.json").write_text('{"trust_remote_code": true}')
+    assert ingot("run", tiny, "hi", "--config", tmp_path / "code.json").returncode == 2
+
+
+def test_plan_and_inspect(tiny):
+    plan = json.loads(ingot("plan", tiny, "--json").stdout)
+    assert plan["fits"] and plan["context"] == 512 and plan["total_bytes"] == plan["weights_bytes"] + plan["kv_bytes"] + plan["scratch_bytes"]
+    r = ingot("plan", tiny, "--json", "--memory", "1M", "--context", "100000")
+    assert r.returncode == 5 and not json.loads(r.stdout)["fits"] and json.loads(r.stdout)["advice"]
+    tensors = [json.loads(l) for l in ingot("inspect", tiny, "--tensors", "--json").stdout.splitlines()]
+    assert tensors[0]["tensors"] == len(tensors) - 1 == 20
+
+
+class Terminal:
+    """A pseudo terminal with the program in it."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "dumb"
+            os.execv(INGOT, [INGOT, *arguments])
+        self.seen = ""
+
+    def wait_for(self, pattern, seconds=30):
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < end, f"no {pattern!r} in {self.seen[-400:]!r}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.fd, 65536).decode("utf-8", "replace")
+                except OSError:
+                    break
+        assert re.search(pattern, self.seen), self.seen[-400:]
+
+    def type(self, text):
+        self.seen = ""
+        os.write(self.fd, text.encode())
+
+    def end(self):
+        while True:
+            try:
+                if not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_chat_on_a_terminal(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INGOT_HOME", str(tmp_path / "home"))
+    t = Terminal("chat", tiny, "--ignore-eos", "--reference", "--context", "9000", "--temperature", "0")
+    t.wait_for("> ")
+    t.type("hello\n")
+    time.sleep(1.0)
+    os.write(t.fd, b"\x03")                     # Ctrl-C stops the answer, not the program
+    t.wait_for(r"\[stopped\]")
+    t.type("/stats\n")
+    t.wait_for(r"context \d+ of 9000 tokens")
+    t.type(f"/save {tmp_path}/talk\n")
+    t.wait_for("saved: ")
+    t.type("/undo\n")
+    t.wait_for(r"\(0 messages left\)")
+    t.type("/frob\n")
+    t.wait_for("no command /frob")
+    t.type("/exit\n")
+    assert t.end() == 0
+    saved = json.load(open(tmp_path / "talk"))
+    assert [m["role"] for m in saved["messages"]] == ["user", "assistant"]
+    t = Terminal("chat", tiny, "--resume", str(tmp_path / "talk"), "--reference", "--context", "9000", "-n", "2")
+    t.wait_for("> ")
+    t.type("/stats\n")
+    t.wait_for(r"context [1-9]\d* of 9000")
+    t.type("\x04")
+    assert t.end() == 0
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves one file by ranges, cutting the first answer short."""
+    content, cut, asked = b"", 0, []
+
+    def do_GET(self):
+        start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-")).group(1))
+        self.asked.append(start)
+        body = self.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if Hub.cut:
+            body, Hub.cut = body[:Hub.cut], 0
+        try:
+            self.wfile.write(body)
+        except OSError:
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    Hub.asked.clear()
+    Hub.cut = 0
+    s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{s.server_port}"
+    s.shutdown()
+
+
+def test_a_download_resumes_and_is_stored_once(default_model, hub, tmp_path):
+    Hub.content, Hub.cut = open(default_model, "rb").read(), 5_000_000
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"))
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 0, r.stderr
+    assert len(Hub.asked) == 2 and Hub.asked[1] >= 1_000_000, Hub.asked
+    path = r.stdout.strip()
+    assert os.path.islink(path) and open(path, "rb").read() == Hub.content
+    files = [f for _, _, names in os.walk(tmp_path / "hub") for f in names if not f.endswith(".lock")]
+    assert len(files) == 3            # blob, link, ref
+    assert ingot("pull", "default", env=env | dict(HF_HUB_OFFLINE="1")).stdout == r.stdout and len(Hub.asked) == 2
+
+
+def test_a_damaged_download_is_refused(hub, tmp_path):
+    Hub.content = b"not the model" * 1000
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), PIP_INDEX_URL=hub + "/nothing", PIP_CONFIG_FILE="/dev/null")
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 6 and "sha256" in r.stderr
+    assert not [f for _, _, names in os.walk(tmp_path / "hub") for f in names if f.startswith("b179")and not f.endswith(".lock")]
+
+
+def test_a_full_disk_while_fetching(hub, tmp_path):
+    Hub.content = b"x" * 5_000_000
+
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    r = ingot("pull", "default", env=dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub")), preexec_fn=small)
+    assert r.returncode == 1 and "cannot write" in r.stderr and "incomplete" in r.stderr
+
+
+def test_the_default_model_answers(default_model):
+    r = ingot("run", "default", "The capital of France is", "--raw", "--temperature", 0, "-n", 4)
+    assert r.returncode == 0 and "Paris" in r.stdout
+    assert "Paris" in ingot("run", "default", "The capital of France is", "--raw", "--temperature", 0, "-n", 4, "--reference").stdout
+
+
+def test_help_covers_every_command():
+    for name in re.findall(r"^COMMAND\((\w+),", (ROOT / "agent" / "commands.def").read_text(), re.M):
+        r = ingot(name, "--help")
+        assert r.returncode == 0 and r.stdout.startswith(f"Usage: ingot {name}")
+    assert "instruction" in ingot("--version").stdout and ".TH INGOT" in ingot("--man-page").stdout
+    for shell in ("bash", "zsh", "fish"):
+        assert "max-tokens" in ingot("--completion", shell).stdout
+
+
+def test_install_and_embed(tiny, tmp_path):
+    prefix = tmp_path / "prefix"
+    subprocess.run(["cmake", "--install", str(ROOT / "build"), "--prefix", str(prefix)], check=True, capture_output=True)
+    env = os.environ | dict(PKG_CONFIG_PATH=str(next(prefix.rglob("pkgconfig"))), LD_LIBRARY_PATH=str(next(prefix.rglob("libingot.so")).parent))
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "ingot"], check=True, capture_output=True, text=True, env=env).stdout.split()
+    subprocess.run(["cc", "-Wall", "-Wextra", str(ROOT / "docs/examples/embed.c"), *flags, "-o", str(tmp_path / "embed")], check=True)
+    r = subprocess.run([str(tmp_path / "embed"), tiny, "hello"], capture_output=True, env=env, timeout=60)
+    assert r.returncode == 0 and len(r.stdout) > 1
+    assert (prefix / "bin" / "ingot").exists() and list(prefix.rglob("ingot.1")) and list(prefix.rglob("ingot.h"))

@@ -1,0 +1,351 @@
+/* Sessions and the scheduler on a tiny model: what a session has computed never shows in what comes out. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+
+#include "runtime/engine/engine.h"
+#include "tests/tiny_model.h"
+
+struct fixture {
+    char *folder;
+    struct ingot_model *model;
+    struct ingot_engine *engine;
+};
+
+static struct fixture start(const char *name, int parallel)
+{
+    struct fixture f = {.folder = tiny_make(name)};
+    struct ingot_error err;
+    cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
+    struct ingot_engine_options o = {.parallel = parallel, .threads = 2, .kv = "f32", .deterministic = true};
+    cr_assert_eq(ingot_engine_open(&f.engine, f.model, &o, &err), INGOT_OK, "%s", err.text);
+    return f;
+}
+
+static void stop(struct fixture *f)
+{
+    ingot_engine_close(f->engine);
+    ingot_model_close(f->model);
+    tiny_remove(f->folder);
+}
+
+static struct ingot_session *session(struct fixture *f, int first, int count)
+{
+    struct ingot_session *s;
+    struct ingot_error err;
+    cr_assert_eq(ingot_session_open(&s, f->engine, &err), INGOT_OK);
+    for (int i = first; i < first + count; i++) {
+        int32_t id = (i * 37 + 11) % 256;
+        cr_assert_eq(ingot_session_append(s, &id, 1, &err), INGOT_OK, "%s", err.text);
+    }
+    return s;
+}
+
+static struct ingot_request *request(struct fixture *f, struct ingot_session *s, int tokens)
+{
+    struct ingot_request *r;
+    struct ingot_request_options o;
+    struct ingot_error err;
+    ingot_request_defaults(f->model, &o);
+    o.sampling.temperature = 0;
+    o.max_tokens = tokens;
+    o.ignore_end = true;
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
+    return r;
+}
+
+/* Greedy tokens to the end; returns how many. */
+static int collect(struct ingot_request *r, int32_t *out)
+{
+    struct ingot_event e;
+    int n = 0;
+    while (ingot_request_next(r, -1, &e)) {
+        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+        if (e.kind == INGOT_EVENT_TOKEN)
+            out[n++] = e.token;
+    }
+    ingot_request_free(r);
+    return n;
+}
+
+static int greedy(struct fixture *f, struct ingot_session *s, int tokens, int32_t *out) { return collect(request(f, s, tokens), out); }
+
+Test(session, rewind_and_sync_reuse_what_is_there)
+{
+    struct fixture f = start("plain", 2);
+    int32_t a[12], b[12];
+    struct ingot_error err;
+    struct ingot_session *s = session(&f, 0, 20), *fresh = session(&f, 0, 20);
+    cr_assert_eq(greedy(&f, s, 12, a), 12);
+    size_t count, kept;
+    ingot_session_tokens(s, &count);
+    cr_assert_eq(count, 32);
+    cr_assert_eq(ingot_session_rewind(s, 20), 20);
+    cr_assert_eq(greedy(&f, s, 12, b), 12);
+    cr_assert(memcmp(a, b, sizeof a) == 0, "after a rewind");
+    const int32_t *tokens = ingot_session_tokens(fresh, &count);
+    cr_assert_eq(ingot_session_sync(s, tokens, count, &kept, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(kept, 20);
+    cr_assert_eq(greedy(&f, s, 12, b), 12);
+    cr_assert(memcmp(a, b, sizeof a) == 0, "after a sync");
+    cr_assert_eq(greedy(&f, fresh, 12, b), 12);
+    cr_assert(memcmp(a, b, sizeof a) == 0, "a fresh session");
+    ingot_session_close(s);
+    ingot_session_close(fresh);
+    stop(&f);
+}
+
+Test(session, forks_share_and_part)
+{
+    struct fixture f = start("window", 4);
+    int32_t alone[10], a[10], b[10];
+    struct ingot_error err;
+    struct ingot_session *s = session(&f, 0, 21), *fork, *other = session(&f, 0, 21);
+    greedy(&f, other, 10, alone);
+    greedy(&f, s, 0, a); /* the prompt is computed, its last block is half full */
+    int32_t free_before = f.engine->pool.free_count[0];
+    cr_assert_eq(ingot_session_fork(&fork, s, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(f.engine->pool.free_count[0], free_before, "a fork takes no block");
+    int32_t id = 5;
+    cr_assert_eq(ingot_session_append(fork, &id, 1, &err), INGOT_OK);
+    struct ingot_request *one = request(&f, s, 10), *two = request(&f, fork, 10);
+    cr_assert_eq(collect(one, a), 10);
+    cr_assert_eq(collect(two, b), 10);
+    cr_assert(memcmp(a, alone, sizeof a) == 0, "the original goes on as if alone");
+    cr_assert(memcmp(a, b, sizeof a) != 0, "the fork went another way");
+    ingot_session_close(s);
+    ingot_session_close(fork);
+    ingot_session_close(other);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks, "every block came back");
+    stop(&f);
+}
+
+Test(session, six_at_once_get_what_one_gets)
+{
+    struct fixture f = start("plain", 6);
+    int32_t alone[6][8], together[6][8];
+    struct ingot_session *s[6];
+    struct ingot_request *r[6];
+    for (int i = 0; i < 6; i++) {
+        s[i] = session(&f, i, 5 + 3 * i);
+        greedy(&f, s[i], 8, alone[i]);
+        ingot_session_close(s[i]);
+    }
+    for (int i = 0; i < 6; i++)
+        s[i] = session(&f, i, 5 + 3 * i);
+    for (int i = 0; i < 6; i++)
+        r[i] = request(&f, s[i], 8);
+    for (int i = 0; i < 6; i++) {
+        cr_assert_eq(collect(r[i], together[i]), 8);
+        cr_assert(memcmp(alone[i], together[i], sizeof alone[i]) == 0, "request %d", i);
+        ingot_session_close(s[i]);
+    }
+    stop(&f);
+}
+
+Test(session, more_requests_than_places_wait_their_turn)
+{
+    struct fixture f = start("plain", 2);
+    struct ingot_session *s[8];
+    struct ingot_request *r[8];
+    int32_t out[8];
+    for (int i = 0; i < 8; i++) {
+        s[i] = session(&f, i, 6);
+        r[i] = request(&f, s[i], 8);
+    }
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(collect(r[i], out), 8);
+        ingot_session_close(s[i]);
+    }
+    stop(&f);
+}
+
+Test(session, a_cancel_ends_within_one_token)
+{
+    struct fixture f = start("plain", 1);
+    struct ingot_session *s = session(&f, 0, 4);
+    struct ingot_request *r = request(&f, s, 50);
+    struct ingot_event e;
+    cr_assert(ingot_request_next(r, -1, &e));
+    ingot_request_cancel(r);
+    int more = 0;
+    enum ingot_finish finish = INGOT_FINISH_STOP;
+    while (ingot_request_next(r, -1, &e)) {
+        more += e.kind == INGOT_EVENT_TOKEN;
+        finish = e.finish;
+    }
+    cr_assert(more < 50 && (finish == INGOT_FINISH_CANCELLED || finish == INGOT_FINISH_LENGTH));
+    ingot_request_free(r);
+    ingot_session_close(s);
+    stop(&f);
+}
+
+Test(session, limits_are_told_with_both_counts)
+{
+    struct fixture f = start("plain", 1);
+    struct ingot_error err;
+    struct ingot_session *s;
+    int32_t ids[100] = {0}, bad = 300;
+    ingot_session_open(&s, f.engine, &err);
+    cr_assert_eq(ingot_session_append(s, ids, 100, &err), INGOT_NO_ROOM);
+    cr_assert(strstr(err.text, "100") && strstr(err.text, "64"), "%s", err.text);
+    cr_assert_eq(ingot_session_append(s, &bad, 1, &err), INGOT_USAGE);
+    cr_assert(strstr(err.text, "300"), "%s", err.text);
+    struct ingot_request *r;
+    struct ingot_request_options o;
+    ingot_request_defaults(f.model, &o);
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_USAGE, "an empty prompt");
+    int32_t out[64];
+    cr_assert_eq(ingot_session_append(s, ids, 60, &err), INGOT_OK);
+    cr_assert_eq(greedy(&f, s, 50, out), 4, "the context ends the answer");
+    ingot_session_close(s);
+    stop(&f);
+}
+
+Test(session, saved_and_loaded)
+{
+    struct fixture f = start("llama3", 2);
+    struct ingot_error err;
+    int32_t a[10], b[10];
+    char path[700];
+    struct ingot_session *s = session(&f, 0, 19), *loaded;
+    snprintf(path, sizeof path, "%s/session", f.folder);
+    greedy(&f, s, 5, a);
+    cr_assert_eq(ingot_session_save(s, path, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(ingot_session_load(&loaded, f.engine, path, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(loaded->cached, s->cached, "the state came along");
+    greedy(&f, s, 10, a);
+    greedy(&f, loaded, 10, b);
+    cr_assert(memcmp(a, b, sizeof a) == 0, "both go on alike");
+    ingot_session_close(loaded);
+    /* any flipped bit is found */
+    int fd = open(path, O_RDWR);
+    off_t size = lseek(fd, 0, SEEK_END);
+    for (off_t at = 0; at < size; at += size / 23 + 1) {
+        unsigned char byte, flipped;
+        cr_assert_eq(pread(fd, &byte, 1, at), 1);
+        flipped = byte ^ 0x10;
+        cr_assert_eq(pwrite(fd, &flipped, 1, at), 1);
+        cr_assert_eq(ingot_session_load(&loaded, f.engine, path, &err), INGOT_BAD_INPUT, "bit flipped at %ld", (long)at);
+        cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+    }
+    cr_assert_eq(ftruncate(fd, size - 1), 0);
+    cr_assert_eq(ingot_session_load(&loaded, f.engine, path, &err), INGOT_BAD_INPUT);
+    close(fd);
+    ingot_session_close(s);
+    /* another model's session is refused */
+    s = session(&f, 0, 3);
+    cr_assert_eq(ingot_session_save(s, path, &err), INGOT_OK);
+    struct fixture other = start("linear", 1);
+    cr_assert_eq(ingot_session_load(&loaded, other.engine, path, &err), INGOT_BAD_INPUT);
+    cr_assert(strstr(err.text, "another model"), "%s", err.text);
+    stop(&other);
+    ingot_session_close(s);
+    stop(&f);
+}
+
+Test(session, another_kv_type_recomputes)
+{
+    struct fixture f = start("plain", 1);
+    struct ingot_error err;
+    char path[700];
+    snprintf(path, sizeof path, "%s/session", f.folder);
+    int32_t a[6], b[6];
+    struct ingot_session *s = session(&f, 0, 12), *loaded;
+    greedy(&f, s, 0, a);
+    cr_assert_eq(ingot_session_save(s, path, &err), INGOT_OK);
+    greedy(&f, s, 6, a);
+    ingot_session_close(s);
+    struct ingot_engine *half;
+    cr_assert_eq(ingot_engine_open(&half, f.model, &(struct ingot_engine_options){.kv = "f16"}, &err), INGOT_OK);
+    cr_assert_eq(ingot_session_load(&loaded, half, path, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(loaded->cached, 0);
+    struct ingot_request *r = request(&(struct fixture){.model = f.model}, loaded, 6);
+    cr_assert_eq(collect(r, b), 6);
+    ingot_session_close(loaded);
+    ingot_engine_close(half);
+    stop(&f);
+}
+
+static void *hammer(void *context)
+{
+    struct fixture *f = context;
+    int32_t out[6];
+    for (int i = 0; i < 4; i++) {
+        struct ingot_session *s = session(f, i, 8);
+        cr_assert_eq(greedy(f, s, 6, out), 6);
+        ingot_session_close(s);
+    }
+    return NULL;
+}
+
+Test(session, threads_share_an_engine)
+{
+    struct fixture f = start("plain", 3);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, hammer, &f);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    cr_assert_eq(f.engine->pool.reserved, 0);
+    stop(&f);
+}
+
+Test(session, damaged_weights_end_the_request)
+{
+    struct fixture f = {.folder = tiny_make("plain")};
+    char path[700];
+    struct ingot_error err;
+    snprintf(path, sizeof path, "%s/model.safetensors", f.folder);
+    int fd = open(path, O_RDWR);
+    float nan[48];
+    for (int i = 0; i < 48; i++)
+        nan[i] = NAN;
+    cr_assert_eq(pwrite(fd, nan, sizeof nan, lseek(fd, 0, SEEK_END) - (off_t)sizeof nan), (ssize_t)sizeof nan); /* the last norm */
+    close(fd);
+    cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(ingot_engine_open(&f.engine, f.model, NULL, &err), INGOT_OK, "%s", err.text);
+    struct ingot_session *s = session(&f, 0, 4);
+    struct ingot_request *r = request(&f, s, 4);
+    struct ingot_event e;
+    cr_assert(ingot_request_next(r, -1, &e));
+    cr_assert_eq(e.kind, INGOT_EVENT_ERROR);
+    cr_assert(strstr(e.error->text, "not numbers"), "%s", e.error->text);
+    ingot_request_free(r);
+    ingot_session_close(s);
+    stop(&f);
+}
+
+Test(session, a_file_that_shrinks_ends_the_request_not_the_process)
+{
+    struct fixture f = start("plain", 1);
+    char path[700];
+    snprintf(path, sizeof path, "%s/model.safetensors", f.folder);
+    cr_assert_eq(truncate(path, 4096), 0);
+    struct ingot_session *s = session(&f, 0, 4);
+    struct ingot_request *r = request(&f, s, 4);
+    struct ingot_event e;
+    cr_assert(ingot_request_next(r, -1, &e));
+    cr_assert_eq(e.kind, INGOT_EVENT_ERROR);
+    cr_assert(strstr(e.error->text, "model.safetensors"), "%s", e.error->text);
+    ingot_request_free(r);
+    ingot_session_close(s);
+    stop(&f);
+}
+
+Test(session, memory_is_planned_before_anything_is_taken)
+{
+    struct fixture f = start("plain", 1);
+    struct ingot_error err;
+    struct ingot_engine *e;
+    struct ingot_engine_options o = {.context = 1 << 20, .memory = 64 << 20};
+    struct ingot_plan plan;
+    cr_assert_eq(ingot_plan_make(f.model, &o, &plan, &err), INGOT_OK, "%s", err.text);
+    cr_assert(!plan.fits && plan.advice_count > 0);
+    cr_assert_eq(ingot_engine_open(&e, f.model, &o, &err), INGOT_NO_ROOM);
+    cr_assert(strstr(err.text, plan.advice[0]), "the same advice as plan: %s", err.text);
+    cr_assert(strstr(err.text, "--context"), "%s", err.text);
+    stop(&f);
+}

@@ -1,0 +1,199 @@
+/* Vocabularies in GGUF metadata, built in memory. */
+#include "tiny.h"
+
+#include <stdlib.h>
+
+enum { KEYS = 16 };
+struct file {
+    struct tensor_set set;
+    struct meta metas[KEYS];
+    struct str data[KEYS];
+};
+
+static struct str *add(struct file *f, const char *key, enum meta_type type, enum meta_type element, uint64_t count)
+{
+    f->metas[f->set.meta_count] = (struct meta){.key = key, .type = type, .element = element, .count = count};
+    f->set.metas = f->metas;
+    return &f->data[f->set.meta_count++];
+}
+
+static void add_text(struct file *f, const char *key, const char *text) { str_add(add(f, key, META_STRING, META_STRING, strlen(text)), text, strlen(text)); }
+static void add_flag(struct file *f, const char *key, bool value) { str_add_char(add(f, key, META_BOOL, META_BOOL, 0), value); }
+static void add_number(struct file *f, const char *key, uint32_t value) { str_add(add(f, key, META_U32, META_U32, 0), &value, 4); }
+
+/* texts are separated by newlines */
+static void add_texts(struct file *f, const char *key, const char *texts)
+{
+    uint64_t count = 0;
+    struct str s = {0};
+    for (const char *at = texts, *end; *at; at = *end ? end + 1 : end, count++) {
+        end = strchrnul(at, '\n');
+        uint64_t size = (uint64_t)(end - at);
+        str_add(&s, &size, 8);
+        str_add(&s, at, size);
+    }
+    *add(f, key, META_ARRAY, META_STRING, count) = s;
+}
+
+#define NUMBERS(f, key, type, kind, ...)                                                                                              \
+    str_add(add(f, key, META_ARRAY, kind, sizeof((type[]){__VA_ARGS__}) / sizeof(type)), (type[]){__VA_ARGS__}, sizeof((type[]){__VA_ARGS__}))
+
+static enum status open(struct file *f, struct tokenizer **t, struct error *err)
+{
+    for (int i = 0; i < f->set.meta_count; i++)
+        f->metas[i].data = (const unsigned char *)str_text(&f->data[i]);
+    enum status status = tokenizer_open_gguf(t, &f->set, err);
+    for (int i = 0; i < f->set.meta_count; i++)
+        str_free(&f->data[i]);
+    return status;
+}
+
+static struct tokenizer *open_good(struct file *f)
+{
+    struct tokenizer *t;
+    struct error err = {0};
+    cr_assert_eq(open(f, &t, &err), STATUS_OK, "%s", err.text);
+    return t;
+}
+
+static void refused(struct file *f, const char *word)
+{
+    struct tokenizer *t;
+    struct error err = {0};
+    cr_assert_eq(open(f, &t, &err), STATUS_BAD_INPUT);
+    cr_assert(strstr(err.text, word), "\"%s\" does not name %s", err.text, word);
+}
+
+#define MARK "\xE2\x96\x81"
+static void add_pieces(struct file *f)
+{
+    add_text(f, "tokenizer.ggml.model", "llama");
+    add_texts(f, "tokenizer.ggml.tokens", "<unk>\n<s>\n</s>\n<0x41>\n" MARK "\na\nb\nab\n" MARK "a\n<user>\nunused");
+    NUMBERS(f, "tokenizer.ggml.token_type", int32_t, META_I32, 2, 3, 3, 6, 1, 1, 1, 1, 1, 4, 5);
+}
+
+Test(gguf, pieces_by_score)
+{
+    struct file f = {0};
+    add_pieces(&f);
+    NUMBERS(&f, "tokenizer.ggml.scores", float, META_F32, 0, 0, 0, 0, -5, -6, -7, -2, -1, 0, 0);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "ab", MARK "a|b"); /* the better score joins first */
+    tiny_expect(t, "bab", MARK "|b|ab");
+    tiny_expect(t, "a<user>a", MARK "a|<user>|" MARK "a"); /* cut out first, and the prefix comes again */
+    tiny_expect(t, "aA\xC2\xA9", MARK "a|<0x41>|<unk>");
+    tiny_expect_sized(t, "</s>a", 5, (struct encode_options){true, true}, "<s>|</s>|" MARK "a");
+    cr_expect_eq(tokenizer_bos(t), 1);
+    cr_expect_eq(tokenizer_eos(t), 2);
+    tokenizer_close(t);
+}
+
+Test(gguf, pieces_without_prefix)
+{
+    struct file f = {0};
+    add_pieces(&f);
+    NUMBERS(&f, "tokenizer.ggml.scores", float, META_F32, 0, 0, 0, 0, -5, -6, -7, -1, -2, 0, 0);
+    add_flag(&f, "tokenizer.ggml.add_space_prefix", false);
+    add_flag(&f, "tokenizer.ggml.add_bos_token", false);
+    add_flag(&f, "tokenizer.ggml.add_eos_token", true);
+    add_number(&f, "tokenizer.ggml.eot_token_id", 9);
+    struct tokenizer *t = open_good(&f);
+    int32_t ends[4];
+    tiny_expect_sized(t, "ab a", 4, (struct encode_options){.add_special = true}, "ab|" MARK "a|</s>");
+    cr_expect_eq(tokenizer_end_ids(t, ends, 4), 2);
+    cr_expect(ends[0] == 2 && ends[1] == 9);
+    tokenizer_close(t);
+}
+
+static void add_bytes(struct file *f, const char *pre)
+{
+    add_text(f, "tokenizer.ggml.model", "gpt2");
+    if (pre)
+        add_text(f, "tokenizer.ggml.pre", pre);
+    add_texts(f, "tokenizer.ggml.tokens", "a\nb\n1\n2\nab\n12\n\xC4\xA0\n\xC4\xA0" "a\n<|end|>\nabb");
+    NUMBERS(f, "tokenizer.ggml.token_type", int32_t, META_I32, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1);
+}
+
+Test(gguf, bytes_by_name)
+{
+    struct file f = {0};
+    add_bytes(&f, "smollm");
+    add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2\n\xC4\xA0 a");
+    add_number(&f, "tokenizer.ggml.eos_token_id", 8);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "ab a12", "ab|\xC4\xA0" "a|1|2"); /* digits one by one */
+    tiny_expect(t, "abb", "ab|b");
+    tiny_expect_sized(t, "a<|end|>", 8, (struct encode_options){.parse_special = true}, "a|<|end|>");
+    cr_expect_eq(tokenizer_eos(t), 8);
+    tokenizer_close(t);
+
+    f = (struct file){0};
+    add_bytes(&f, "llama-bpe");
+    add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2");
+    add_number(&f, "tokenizer.ggml.bos_token_id", 1000000000); /* beyond the vocabulary: ignored */
+    t = open_good(&f);
+    tiny_expect_sized(t, "abb12", 5, (struct encode_options){.add_special = true}, "abb|12"); /* whole pieces */
+    tokenizer_close(t);
+}
+
+Test(gguf, every_name_compiles)
+{
+    static const char *const names[] = {
+#define PRE(name, flags, ...) name,
+#include "tokenizers/pre.def"
+#undef PRE
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct file f = {0};
+        add_bytes(&f, names[i]);
+        add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2");
+        struct tokenizer *t = open_good(&f);
+        tiny_expect(t, "ab", "ab");
+        tokenizer_close(t);
+    }
+}
+
+Test(gguf, refused)
+{
+    struct file f = {0};
+    add_bytes(&f, "frob");
+    add_texts(&f, "tokenizer.ggml.merges", "a b");
+    refused(&f, "frob");
+    f = (struct file){0};
+    add_bytes(&f, "gpt-2");
+    refused(&f, "tokenizer.ggml.merges");
+    f = (struct file){0};
+    add_bytes(&f, "gpt-2");
+    add_texts(&f, "tokenizer.ggml.merges", "ab");
+    refused(&f, "two parts");
+    f = (struct file){0};
+    add_bytes(&f, "gpt-2");
+    add_texts(&f, "tokenizer.ggml.merges", "a zzz");
+    refused(&f, "zzz");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "frob");
+    add_texts(&f, "tokenizer.ggml.tokens", "a");
+    refused(&f, "frob");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "t5");
+    add_texts(&f, "tokenizer.ggml.tokens", "a");
+    refused(&f, "t5");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "llama");
+    refused(&f, "tokenizer.ggml.tokens");
+    f = (struct file){0};
+    add_pieces(&f);
+    refused(&f, "scores");
+    f = (struct file){0};
+    add_pieces(&f);
+    NUMBERS(&f, "tokenizer.ggml.scores", float, META_F32, 0, 0);
+    refused(&f, "scores");
+}
+
+Test(gguf, none)
+{
+    struct file f = {0};
+    struct tokenizer *t;
+    struct error err = {0};
+    cr_expect_eq(open(&f, &t, &err), STATUS_NOT_FOUND);
+}
