@@ -71,7 +71,9 @@ static bool spend(struct resolver *r, const struct symbols *s)
 static struct symbol *define(struct resolver *r, struct symbols *s, const struct text *name)
 {
     struct symbol *symbol = own(s, name);
-    if (symbol || !spend(r, s))
+    if (!spend(r, s))
+        return NULL;
+    if (symbol)
         return symbol;
     if (s->count == s->capacity) {
         uint32_t capacity = s->capacity ? s->capacity * 2 : 8;
@@ -155,7 +157,7 @@ static bool merge_branches(struct resolver *r, struct symbols *s, struct symbols
     for (int b = 0; b < count; b++)
         for (uint32_t i = 0; i < branches[b].count; i++) {
             const struct symbol *from = &branches[b].items[i];
-            struct symbol *to = define(r, s, from->slot.name);
+            struct symbol *to = i < before ? &s->items[i] : define(r, s, from->slot.name); /* a copy begins with what it copied */
             if (!to)
                 return false;
             bool stored = to->stored || from->stored;
