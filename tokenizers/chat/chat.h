@@ -376,7 +376,7 @@ bool text_slice(struct vm *vm, const struct text *t, uint32_t from, uint32_t siz
 uint32_t text_count(const struct text *t);           /* code points */
 uint32_t text_offset(const struct text *t, uint32_t index); /* of a code point, in bytes */
 int64_t text_find(const struct text *t, uint32_t from, const struct text *what); /* bytes, -1 */
-int64_t text_find_last(const struct text *t, uint32_t from, uint32_t to, const struct text *what);
+bool text_find_last(struct vm *vm, const struct text *t, uint32_t from, uint32_t to, const struct text *what, int64_t *at);
 bool text_is(const struct text *t, const char *word);
 bool text_equal(const struct text *a, const struct text *b);
 int text_order(const struct text *a, const struct text *b);

@@ -213,8 +213,10 @@ STR(truncate)
     if (!kill) {
         if (!text_word(vm, " ", &space) || !jinja_as_text(vm, head, &t))
             return false;
-        int64_t at = text_find_last(t, 0, t->size, space.text);
+        int64_t at;
         bool safe = head.safe;
+        if (!text_find_last(vm, t, 0, t->size, space.text, &at))
+            return false;
         if (at >= 0 && !text_slice(vm, t, 0, (uint32_t)at, &head))
             return false;
         head.safe = safe;

@@ -30,6 +30,8 @@ struct resolver {
     uint64_t work;
 };
 
+enum { MOST_WORK = 10000000 };
+
 static bool resolve(struct resolver *r, struct node *n, struct frame frame);
 static bool visit(struct resolver *r, struct symbols *s, const struct node *n, bool parameters);
 
@@ -58,10 +60,19 @@ static bool find(const struct symbols *s, const struct text *name, uint16_t *up,
     return false;
 }
 
+/* Names are looked for one after the other: a text with too many of them is refused before that takes long. */
+static bool spend(struct resolver *r, const struct symbols *s)
+{
+    for (; s; s = s->parent)
+        r->work += s->count + 1;
+    return r->work <= MOST_WORK || compile_fail(r->c, 1, "the template has too many variables");
+}
+
 static struct symbol *define(struct resolver *r, struct symbols *s, const struct text *name)
 {
     struct symbol *symbol = own(s, name);
-    r->work += s->count + 1;
+    if (!spend(r, s))
+        return NULL;
     if (symbol)
         return symbol;
     if (s->count == s->capacity) {
@@ -94,6 +105,8 @@ static bool declare(struct resolver *r, struct symbols *s, const struct text *na
 static bool load(struct resolver *r, struct symbols *s, const struct text *name)
 {
     uint16_t up, index;
+    if (!spend(r, s))
+        return false;
     if (find(s, name, &up, &index))
         return true;
     struct symbol *symbol = define(r, s, name);
@@ -125,7 +138,7 @@ static bool copy_symbols(struct resolver *r, const struct symbols *s, struct sym
     *out = *s;
     r->work += s->count;
     out->items = arena_array(&r->arena, s->capacity + 1, sizeof *out->items);
-    if (!out->items || r->work > 50000000)
+    if (!out->items || r->work > MOST_WORK)
         return no_memory(r);
     if (s->count)
         memcpy(out->items, s->items, s->count * sizeof *s->items);
@@ -144,7 +157,7 @@ static bool merge_branches(struct resolver *r, struct symbols *s, struct symbols
     for (int b = 0; b < count; b++)
         for (uint32_t i = 0; i < branches[b].count; i++) {
             const struct symbol *from = &branches[b].items[i];
-            struct symbol *to = define(r, s, from->slot.name);
+            struct symbol *to = i < before ? &s->items[i] : define(r, s, from->slot.name); /* a copy begins with what it copied */
             if (!to)
                 return false;
             bool stored = to->stored || from->stored;
@@ -234,38 +247,42 @@ static bool visit(struct resolver *r, struct symbols *s, const struct node *n, b
 
 struct mention {
     const char *name;
-    bool done, read, set; /* set: assigned before it was read (done), or anywhere (set) */
+    bool done, read; /* done: met, be it read or assigned */
 };
 
 static void mention_list(const struct nodes *list, struct mention *m);
 
+static void mention_args(const struct call_args *args, struct mention *m);
+
+/* Goes on through c in a loop: an if may have any number of elifs. */
 static void mention(const struct node *n, struct mention *m)
 {
-    if (!n || n->kind == N_BLOCK)
-        return;
-    if (n->kind == N_NAME && text_is(n->text, m->name)) {
-        if (n->flag)
-            m->set = m->done = true;
-        else if (!m->done)
-            m->read = m->done = true;
-        return;
+    for (; n && n->kind != N_BLOCK; n = n->c) {
+        if (n->kind == N_NAME && text_is(n->text, m->name)) {
+            m->read |= !n->flag && !m->done;
+            m->done = true;
+            return;
+        }
+        mention(n->a, m);
+        mention(n->b, m);
+        mention_list(&n->items, m);
+        if (n->signature) {
+            mention_list(&n->signature->parameters, m);
+            mention_list(&n->signature->defaults, m);
+        }
+        mention_list(&n->body, m);
+        mention_list(&n->orelse, m);
+        if (n->args)
+            mention_args(n->args, m);
     }
-    mention(n->a, m);
-    mention(n->b, m);
-    mention_list(&n->items, m);
-    if (n->signature) {
-        mention_list(&n->signature->parameters, m);
-        mention_list(&n->signature->defaults, m);
-    }
-    mention_list(&n->body, m);
-    mention_list(&n->orelse, m);
-    mention(n->c, m);
-    if (n->args) {
-        mention_list(&n->args->items, m);
-        mention_list(&n->args->named, m);
-        mention(n->args->star, m);
-        mention(n->args->stars, m);
-    }
+}
+
+static void mention_args(const struct call_args *args, struct mention *m)
+{
+    mention_list(&args->items, m);
+    mention_list(&args->named, m);
+    mention(args->star, m);
+    mention(args->stars, m);
 }
 
 static void mention_list(const struct nodes *list, struct mention *m)
@@ -294,24 +311,22 @@ static bool sets_loop_in(const struct nodes *list)
 
 static bool sets_loop(const struct node *n)
 {
-    if (!n || n->kind == N_BLOCK)
-        return false;
-    if (n->kind == N_NAME)
-        return n->flag && text_is(n->text, "loop");
-    if (n->kind == N_TUPLE && sets_loop_in(&n->items))
-        return true;
-    bool target = n->kind == N_SET || n->kind == N_SET_BLOCK || n->kind == N_FOR;
-    return (target && sets_loop(n->a)) || sets_loop_in(&n->body) || sets_loop_in(&n->orelse) || (n->kind == N_IF && sets_loop(n->c));
+    for (; n && n->kind != N_BLOCK; n = n->kind == N_IF ? n->c : NULL) {
+        if (n->kind == N_NAME)
+            return n->flag && text_is(n->text, "loop");
+        bool target = n->kind == N_SET || n->kind == N_SET_BLOCK || n->kind == N_FOR;
+        if ((n->kind == N_TUPLE && sets_loop_in(&n->items)) || (target && sets_loop(n->a)) || sets_loop_in(&n->body) || sets_loop_in(&n->orelse))
+            return true;
+    }
+    return false;
 }
 
 static bool has_scoped_block(const struct nodes *body)
 {
-    for (uint32_t i = 0; i < body->count; i++) {
-        const struct node *n = body->items[i];
-        if ((n->kind == N_BLOCK && n->flag) || has_scoped_block(&n->body) || has_scoped_block(&n->orelse) ||
-            (n->kind == N_IF && n->c && has_scoped_block(&(struct nodes){.items = (struct node **)&n->c, .count = 1})))
-            return true;
-    }
+    for (uint32_t i = 0; i < body->count; i++)
+        for (const struct node *n = body->items[i]; n; n = n->kind == N_IF ? n->c : NULL)
+            if ((n->kind == N_BLOCK && n->flag) || has_scoped_block(&n->body) || has_scoped_block(&n->orelse))
+                return true;
     return false;
 }
 
@@ -348,6 +363,8 @@ static bool resolve_list(struct resolver *r, const struct nodes *list, struct fr
 
 static bool resolve_name(struct resolver *r, struct node *n, const struct symbols *s)
 {
+    if (!spend(r, s))
+        return false;
     if (find(s, n->text, &n->up, &n->slot))
         return true;
     return compile_fail(r->c, n->line, "'%s' is not known in this place", QUOTE(n->text->data, n->text->size));
