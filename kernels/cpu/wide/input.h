@@ -18,6 +18,13 @@ INLINE float quantise_32(const float *x, int8_t *q, int sum[2])
     float largest = v_most(most), d = largest / 127;
     /* below this the reciprocal would be infinite: such a block is as good as zero */
     float inverse = largest > 1e-36f ? 127 / largest : 0;
+#if defined(__AVX512F__)
+    for (int i = 0; i < 2; i++) {
+        __m512i v = (__m512i)v_int(v_load(x + 16 * i) * v_set(inverse));
+        _mm_storeu_si128((__m128i *)(void *)(q + 16 * i), _mm512_cvtepi32_epi8(v));
+        sum[i] = _mm512_reduce_add_epi32(v);
+    }
+#else
     int32_t code[32];
     for (int i = 0; i < 32; i += LANES)
         *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
@@ -28,6 +35,7 @@ INLINE float quantise_32(const float *x, int8_t *q, int sum[2])
         sum[0] += code[i];
         sum[1] += code[i + 16];
     }
+#endif
     return largest < INFINITY ? d : NAN; /* NaN and infinity must not look like numbers */
 }
 

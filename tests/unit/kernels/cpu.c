@@ -71,7 +71,7 @@ static void check_linear(const char *isa, enum storage format, int out, int in)
     arena_free(&arena);
 }
 
-Test(cpu, linear, .timeout = 120)
+Test(cpu, linear)
 {
     static const int shapes[][2] = {{33, 256}, {70, 512}, {5, 1024}, {64, 576}, {40, 32}, {35, 96}, {16, 2048}};
     static const int odd[][2] = {{33, 48}, {7, 1}, {20, 100}, {3, 1030}};
@@ -133,7 +133,7 @@ static void check_model(const char *isa, const struct tiny_shape *shape, enum st
     arena_free(&t.arena);
 }
 
-Test(cpu, models, .timeout = 120)
+Test(cpu, models)
 {
     static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16};
     struct tiny_shape odd = {.hidden = 48, .heads = 6, .kv_heads = 2, .head_dim = 24, .inner = 80, .layers = 2, .vocab = 50, .format = STORAGE_F32, .head_format = STORAGE_F32};
@@ -158,7 +158,7 @@ Test(cpu, models, .timeout = 120)
     }
 }
 
-Test(cpu, long_context_is_split_and_merged, .timeout = 60)
+Test(cpu, long_context_is_split_and_merged)
 {
     /* one sequence of 1200 tokens: more than two splits, decoded with one row */
     struct tiny_shape s = {.hidden = 48, .heads = 4, .kv_heads = 1, .head_dim = 24, .inner = 64, .layers = 1, .vocab = 30, .format = STORAGE_F32, .head_format = STORAGE_F32};
