@@ -112,9 +112,10 @@ struct chat_text {
 };
 void chat_text_free(struct chat_text *t);
 
-/* Renders with context (a JSON object: the variables; see chat_context for what counts as trusted). now: the clock that strftime_now reads, "2026-01-02T03:04:05", NULL
- * for the real one. Errors of the template language are errors of the request (STATUS_BAD_INPUT with template and line);
- * nothing partial is left in out. limits may be NULL. The calling thread needs 2 MiB of stack. */
+/* Renders with context (a JSON object: the variables; see chat_context for what counts as trusted). now: the clock that
+ * strftime_now reads, "2026-01-02T03:04:05", NULL for the real one. Errors of the template language are errors of the
+ * request (STATUS_BAD_INPUT with template and line); nothing partial is left in out. limits may be NULL. The calling thread
+ * needs 2 MiB of stack. */
 enum status chat_render(const struct chat_template *t, const struct json *context, const char *now,
                         const struct chat_limits *limits, struct chat_text *out, struct error *err);
 

@@ -581,6 +581,20 @@ const struct token *expect(struct compiler *c, enum token_kind kind, const char 
 struct node *parse_expression(struct compiler *c, bool conditional);
 struct node *parse_tuple(struct compiler *c, bool conditional, const char *end, bool parentheses);
 struct node *parse_target(struct compiler *c, const char *end, bool with_namespace);
+struct node *parse_primary(struct compiler *c, bool with_namespace);
+struct node *parse_constant(struct compiler *c, uint32_t line, struct value v);
+/* A node over two children (b may be NULL); NULL if a child is missing because it failed. */
+struct node *node_above(struct compiler *c, enum node_kind kind, uint32_t line, struct node *a, struct node *b);
+
+/* postfix.c */
 struct node *parse_filter(struct compiler *c, struct node *n, bool begun);
+struct node *parse_test(struct compiler *c, struct node *subject);
+struct node *parse_call(struct compiler *c, struct node *callee);
+struct node *parse_postfix(struct compiler *c, struct node *n);
+
+/* mentions.c */
+bool mentions_read(const struct nodes *body, const char *name);  /* read before it is set */
+bool mentions_set_loop(const struct node *n);                    /* loop is the target of a set or for below n */
+bool mentions_scoped_block(const struct nodes *body);
 
 #endif

@@ -156,9 +156,8 @@ static bool indentation(struct vm *vm, struct value width, struct value *out)
 
 STR(indent)
 {
-    struct value v[3], gap, lines, line_args = MISSING_VALUE;
+    struct value v[3], gap, lines;
     bool first, blank;
-    (void)line_args;
     if (!jinja_bind(vm, "indent", "width? first? blank?", args, v) || !jinja_flag(vm, v[1], false, &first) ||
         !jinja_flag(vm, v[2], false, &blank) || !indentation(vm, v[0], &gap))
         return false;

@@ -40,10 +40,7 @@ bool jinja_fail(struct vm *vm, const char *format, ...)
 
 bool jinja_memory(struct vm *vm)
 {
-    if (vm->limits.memory && vm->arena.bytes + vm->scratch.capacity + vm->limits.memory / 16 >= vm->limits.memory)
-        return jinja_fail(vm, "the template uses more than its limit of %zu bytes of memory", vm->limits.memory);
-    jinja_fail(vm, "the template needs more memory than its limit of %zu bytes or the machine allow", vm->limits.memory);
-    return false;
+    return jinja_fail(vm, "the template needs more memory than its limit of %zu bytes (or the machine) allows", vm->limits.memory);
 }
 
 bool jinja_step_limit(struct vm *vm)

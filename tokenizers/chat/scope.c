@@ -243,93 +243,6 @@ static bool visit(struct resolver *r, struct symbols *s, const struct node *n, b
     }
 }
 
-/* ---- what a body mentions ------------------------------------------------------------------------------------------- */
-
-struct mention {
-    const char *name;
-    bool done, read; /* done: met, be it read or assigned */
-};
-
-static void mention_list(const struct nodes *list, struct mention *m);
-
-static void mention_args(const struct call_args *args, struct mention *m);
-
-/* Goes on through c in a loop: an if may have any number of elifs. */
-static void mention(const struct node *n, struct mention *m)
-{
-    for (; n && n->kind != N_BLOCK; n = n->c) {
-        if (n->kind == N_NAME && text_is(n->text, m->name)) {
-            m->read |= !n->flag && !m->done;
-            m->done = true;
-            return;
-        }
-        mention(n->a, m);
-        mention(n->b, m);
-        mention_list(&n->items, m);
-        if (n->signature) {
-            mention_list(&n->signature->parameters, m);
-            mention_list(&n->signature->defaults, m);
-        }
-        mention_list(&n->body, m);
-        mention_list(&n->orelse, m);
-        if (n->args)
-            mention_args(n->args, m);
-    }
-}
-
-static void mention_args(const struct call_args *args, struct mention *m)
-{
-    mention_list(&args->items, m);
-    mention_list(&args->named, m);
-    mention(args->star, m);
-    mention(args->stars, m);
-}
-
-static void mention_list(const struct nodes *list, struct mention *m)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        mention(list->items[i], m);
-}
-
-static bool reads(const struct nodes *body, const char *name)
-{
-    struct mention m = {.name = name};
-    mention_list(body, &m);
-    return m.read;
-}
-
-/* Is the name the target of a set or for below n (macro parameters and with do not count)? */
-static bool sets_loop(const struct node *n);
-
-static bool sets_loop_in(const struct nodes *list)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (sets_loop(list->items[i]))
-            return true;
-    return false;
-}
-
-static bool sets_loop(const struct node *n)
-{
-    for (; n && n->kind != N_BLOCK; n = n->kind == N_IF ? n->c : NULL) {
-        if (n->kind == N_NAME)
-            return n->flag && text_is(n->text, "loop");
-        bool target = n->kind == N_SET || n->kind == N_SET_BLOCK || n->kind == N_FOR;
-        if ((n->kind == N_TUPLE && sets_loop_in(&n->items)) || (target && sets_loop(n->a)) || sets_loop_in(&n->body) || sets_loop_in(&n->orelse))
-            return true;
-    }
-    return false;
-}
-
-static bool has_scoped_block(const struct nodes *body)
-{
-    for (uint32_t i = 0; i < body->count; i++)
-        for (const struct node *n = body->items[i]; n; n = n->kind == N_IF ? n->c : NULL)
-            if ((n->kind == N_BLOCK && n->flag) || has_scoped_block(&n->body) || has_scoped_block(&n->orelse))
-                return true;
-    return false;
-}
-
 /* ---- giving names their slots --------------------------------------------------------------------------------------- */
 
 static struct frame inner(struct frame frame, struct symbols *s)
@@ -416,9 +329,9 @@ static bool resolve_for(struct resolver *r, struct node *n, struct frame frame)
     struct symbols body, test, otherwise;
     struct frame body_frame = inner(frame, &body), test_frame = inner(frame, &test), else_frame = inner(frame, &otherwise);
     int slot;
-    if (sets_loop(n))
+    if (mentions_set_loop(n))
         return compile_fail(r->c, n->line, "can't assign to the special variable loop inside a for");
-    n->extended = n->flag || reads(&n->body, "loop") || has_scoped_block(&n->body);
+    n->extended = n->flag || mentions_read(&n->body, "loop") || mentions_scoped_block(&n->body);
     n->op = frame.escape;
     if (n->extended && !declare_word(r, &body, "loop", &slot)) /* slot 0 */
         return false;
@@ -457,15 +370,15 @@ static bool resolve_macro(struct resolver *r, struct node *n, struct frame frame
         named_varargs |= text_is(p->text, "varargs");
         if (text_is(p->text, "caller")) {
             s->explicit_caller = true;
-            if (reads(&n->body, "caller") && i + s->defaults.count < s->parameters.count)
+            if (mentions_read(&n->body, "caller") && i + s->defaults.count < s->parameters.count)
                 return compile_fail(r->c, n->line, "the special parameter caller must have a default");
         }
     }
-    if (reads(&n->body, "caller") && !s->explicit_caller && !declare_word(r, &symbols, "caller", &s->caller))
+    if (mentions_read(&n->body, "caller") && !s->explicit_caller && !declare_word(r, &symbols, "caller", &s->caller))
         return false;
-    if (reads(&n->body, "kwargs") && !named_kwargs && !declare_word(r, &symbols, "kwargs", &s->kwargs))
+    if (mentions_read(&n->body, "kwargs") && !named_kwargs && !declare_word(r, &symbols, "kwargs", &s->kwargs))
         return false;
-    if (reads(&n->body, "varargs") && !named_varargs && !declare_word(r, &symbols, "varargs", &s->varargs))
+    if (mentions_read(&n->body, "varargs") && !named_varargs && !declare_word(r, &symbols, "varargs", &s->varargs))
         return false;
     if (!visit_list(r, &symbols, &s->defaults) || !visit_list(r, &symbols, &n->body) || !finish(r, &symbols, &n->scope))
         return false;
@@ -534,8 +447,8 @@ static bool resolve_block(struct resolver *r, struct node *n, struct frame frame
     struct symbols symbols = {0};
     struct frame body = {.symbols = &symbols, .escape = frame.escape};
     int slot;
-    if ((reads(&n->body, "self") && !declare_word(r, &symbols, "self", &slot)) ||
-        (reads(&n->body, "super") && !declare_word(r, &symbols, "super", &slot)))
+    if ((mentions_read(&n->body, "self") && !declare_word(r, &symbols, "self", &slot)) ||
+        (mentions_read(&n->body, "super") && !declare_word(r, &symbols, "super", &slot)))
         return false;
     return visit_list(r, &symbols, &n->body) && finish(r, &symbols, &n->scope) && resolve_list(r, &n->body, body);
 }
@@ -607,7 +520,7 @@ bool compile_scopes(struct compiler *c)
     struct frame root = {.symbols = &symbols, .toplevel = true};
     struct chat_template *t = c->template;
     t->self_slot = -1;
-    bool ok = (!reads(&t->body, "self") || declare_word(&r, &symbols, "self", &t->self_slot)) && visit_list(&r, &symbols, &t->body) &&
+    bool ok = (!mentions_read(&t->body, "self") || declare_word(&r, &symbols, "self", &t->self_slot)) && visit_list(&r, &symbols, &t->body) &&
               finish(&r, &symbols, &t->scope) && resolve_list(&r, &t->body, root);
     arena_free(&r.arena);
     return ok;
