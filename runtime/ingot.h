@@ -98,7 +98,7 @@ struct ingot_engine_options {
     int parallel;         /* sequences that run together; 0: 1 */
     int threads;          /* 0: all cores this process may use */
     bool reference;       /* the naive path that judges all others */
-    bool deterministic;   /* the same bits whatever else is in the batch */
+    bool deterministic;   /* the same bits however a prompt is cut into pieces or reused; other requests never show anyway */
     uint64_t memory;      /* bytes that may be used; 0: what the system has available */
 };
 
