@@ -234,6 +234,7 @@ static enum status take_event(struct exchange *x, struct choice *c, const struct
         x->reused_tokens += x->ask.n == 1 ? e->reused_tokens : 0;
         if (x->ask.stream)
             write_chunk(x, c, "", 0, finishes[e->finish]);
+        source_close(&c->source); /* its blocks are somebody else's now: of n answers only some run at a time */
         break;
     case INGOT_EVENT_ERROR:
         return error_set(err, (enum status)e->error->status, "%s", e->error->text);
