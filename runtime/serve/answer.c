@@ -234,7 +234,6 @@ static enum status take_event(struct exchange *x, struct choice *c, const struct
         x->reused_tokens += x->ask.n == 1 ? e->reused_tokens : 0;
         if (x->ask.stream)
             write_chunk(x, c, "", 0, finishes[e->finish]);
-        source_close(&c->source); /* its blocks are somebody else's now: of n answers only some run at a time */
         break;
     case INGOT_EVENT_ERROR:
         return error_set(err, (enum status)e->error->status, "%s", e->error->text);
@@ -271,6 +270,7 @@ static enum status start_choice(struct exchange *x, struct choice *c, int number
 {
     struct ingot_request_options o = x->ask.options;
     o.sampling.seed += (uint64_t)number; /* n answers of one seed differ, and repeat */
+    o.discard = true; /* of n answers only some run at a time, and a client may never read: the others need the room */
     if (x->ask.echo) {
         if (x->ask.logprobs >= 0)
             legacy_logprobs(x, c, x->ask.prompts[c->prompt].ids[0], NULL);
