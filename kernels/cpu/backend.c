@@ -94,6 +94,8 @@ static int64_t rows_of(const struct compiled *c, int buffer)
     return c->p->buffers[buffer].rows == ROWS_WANTED ? c->options.max_wanted : c->options.max_rows;
 }
 
+static int64_t rows_most(const struct compiled *c) { return c->options.max_wanted > c->options.max_rows ? c->options.max_wanted : c->options.max_rows; }
+
 /* What linear stages need: prepared inputs and kernels' scratch. */
 static void linear_room(struct compiled *c, struct room *r)
 {
@@ -116,15 +118,16 @@ static void linear_room(struct compiled *c, struct room *r)
         size_t one = input_bytes(n, 1, few), all = input_bytes(n, rows, forms) + 12 * 64;
         one += s->norm ? normed_bytes(n, 1) : 0;
         all += s->norm ? normed_bytes(n, rows) : 0;
+        all += rest_bytes(n, rows, forms) + 12 * 64;
         private = one > private ? one : private;
         shared = all > shared ? all : shared;
     }
     c->input = take(r, 1, shared);
     for (int t = 0; t < c->threads; t++) {
         unsigned char *input = take(r, 1, private);
-        void *memory = take(r, 1, scratch);
+        void *memory = take(r, 1, scratch), *second = take(r, rows_most(c), PANEL_ROWS * sizeof(float));
         if (c->thread)
-            c->thread[t].input = input, c->thread[t].scratch = memory;
+            c->thread[t].input = input, c->thread[t].scratch = memory, c->thread[t].second = second;
     }
 }
 

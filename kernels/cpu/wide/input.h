@@ -50,6 +50,14 @@ INLINE float quantise_block(const float *x, int64_t left, int8_t *q, int sum[2])
     return quantise_32(t, q, sum);
 }
 
+/* What the codes of one block leave over. */
+INLINE void residual_block(const float *x, int64_t left, float d, const int8_t *q, float *residual)
+{
+    int64_t n = left < 32 ? left : 32;
+    for (int64_t i = 0; i < n; i++)
+        residual[i] = x[i] - d * (float)q[i];
+}
+
 INLINE bool any_nan(const float *x, int64_t n)
 {
     vf a = v_zero(); /* x * 0 is NaN for NaN and infinity */
@@ -72,6 +80,8 @@ static void wide_quantise(struct input *in, int32_t row)
     for (int64_t b = 0; b < in->padded / 32; b++) {
         int sum[2];
         d[b] = quantise_block(x + 32 * b, in->n - 32 * b, q + 32 * b, sum);
+        if (in->residual)
+            residual_block(x + 32 * b, in->n - 32 * b, d[b], q + 32 * b, in->residual + in->row[row] * in->float_stride + 32 * b);
         if (broken)
             d[b] = NAN;
         s[b] = d[b] * (float)(sum[0] + sum[1]);
@@ -106,6 +116,8 @@ static void pack_int8(struct input *in, int32_t tile)
             int8_t q[32];
             int sum[2];
             float d = quantise_block(x + 32 * b, n - 32 * b, q, sum);
+            if (in->residual && row < in->rows)
+                residual_block(x + 32 * b, n - 32 * b, d, q, in->residual + in->row[row] * in->float_stride + 32 * b);
             d = broken ? NAN : d;
             pd[b * PACK_ROWS + r] = d;
             ps[b * PACK_ROWS + r] = d * (float)(sum[0] + sum[1]);
