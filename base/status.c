@@ -15,7 +15,7 @@ static void copy_printable(char *out, size_t capacity, const char *text, size_t 
         size_t n = utf8_decode(text + at, size - at, &c);
         const char *from = text + at;
         size_t length = n;
-        if (!utf8_is_printable(c) && c != '\n') {
+        if ((!utf8_is_printable(c) && c != '\n') || c == 0xFFFD) { /* U+FFFD may stand for broken bytes */
             from = "\xEF\xBF\xBD";
             length = 3;
         }

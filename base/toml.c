@@ -214,21 +214,29 @@ static enum status enter(struct reader *r, struct table **t, const char *key, ui
 
 static enum status read_value(struct reader *r, struct item *out);
 
+/* a.b.key: enters a and b, leaves the last key to the caller. */
+static enum status read_dotted(struct reader *r, struct table **t, const char **key, uint32_t *size)
+{
+    for (;;) {
+        enum status status = read_key(r, key, size);
+        if (status)
+            return status;
+        skip_blanks(r);
+        if (!take(r, "."))
+            return STATUS_OK;
+        if ((status = enter(r, t, *key, *size)))
+            return status;
+    }
+}
+
 /* key.key = value, into t. */
 static enum status read_pair(struct reader *r, struct table *t)
 {
     const char *key;
     uint32_t size;
-    enum status status;
-    for (;;) {
-        if ((status = read_key(r, &key, &size)))
-            return status;
-        skip_blanks(r);
-        if (!take(r, "."))
-            break;
-        if ((status = enter(r, &t, key, size)))
-            return status;
-    }
+    enum status status = read_dotted(r, &t, &key, &size);
+    if (status)
+        return status;
     if (!take(r, "="))
         return fail(r, "an equals sign was expected");
     if (find(t, key, size))
@@ -243,19 +251,12 @@ static enum status read_header(struct reader *r, struct table *root, struct tabl
     bool array = take(r, "[[");
     const char *key;
     uint32_t size;
-    enum status status;
     struct table *t = root;
     if (!array)
         r->at++;
-    for (;;) {
-        if ((status = read_key(r, &key, &size)))
-            return status;
-        skip_blanks(r);
-        if (!take(r, "."))
-            break;
-        if ((status = enter(r, &t, key, size)))
-            return status;
-    }
+    enum status status = read_dotted(r, &t, &key, &size);
+    if (status)
+        return status;
     if (!take(r, array ? "]]" : "]"))
         return fail(r, "a closing bracket was expected");
     if (!array) {

@@ -113,7 +113,7 @@ struct ingot_engine_options {
     int parallel;         /* sequences that run together; 0: 1 */
     int threads;          /* 0: all cores this process may use */
     bool reference;       /* the naive path that judges all others */
-    bool deterministic;   /* the same bits whatever else is in the batch */
+    bool deterministic;   /* the same bits however a prompt is cut into pieces or reused; other requests never show anyway */
     uint64_t memory;      /* bytes that may be used; 0: what the system has available */
 };
 
@@ -188,6 +188,7 @@ struct ingot_request_options {
     bool keep_special;        /* special tokens appear in the text */
     int top_logprobs;         /* -1: none; 0..20: logprob of each token and of so many best */
     bool prompt_logprobs;     /* the same for the prompt's tokens, as INGOT_EVENT_PROMPT_TOKEN */
+    bool discard;             /* nobody goes on with the session: its state is given back with the last event */
     int chunk;                /* compute the prompt so many tokens at a time; 0: as it suits */
     /* Called on the engine's thread with the logits of every prompt row (or, with last_row, of the last one): [vocab]. */
     void (*row)(void *context, size_t position, const float *logits);

@@ -127,9 +127,10 @@ struct chat_text {
 };
 void chat_text_free(struct chat_text *t);
 
-/* Renders with context (a JSON object: the variables). now: the clock that strftime_now reads, "2026-01-02T03:04:05", NULL
- * for the real one. Errors of the template language are errors of the request (STATUS_BAD_INPUT with template and line);
- * nothing partial is left in out. limits may be NULL. */
+/* Renders with context (a JSON object: the variables; see chat_context for what counts as trusted). now: the clock that
+ * strftime_now reads, "2026-01-02T03:04:05", NULL for the real one. Errors of the template language are errors of the
+ * request (STATUS_BAD_INPUT with template and line); nothing partial is left in out. limits may be NULL. The calling thread
+ * needs 2 MiB of stack. */
 enum status chat_render(const struct chat_template *t, const struct json *context, const char *now,
                         const struct chat_limits *limits, struct chat_text *out, struct error *err);
 
@@ -160,9 +161,13 @@ void chat_source_write_gguf(const struct chat_source *s, struct gguf_keys *keys)
  * "default" (or the only one). NULL with STATUS_NOT_FOUND words in err. */
 const struct chat_named *chat_choose(const struct chat_source *s, const char *template_name, bool has_tools, struct error *err);
 
-/* Builds the context of templates.md ("What is rendered") from a request object {"messages", "tools", "documents",
+/* Builds the context that transformers builds from a request object {"messages", "tools", "documents",
  * "add_generation_prompt", "template_kwargs"}: nulls in messages dropped, reasoning aliased, special tokens added,
- * template_kwargs over them. Everything lives in arena or borrows from request and source. */
+ * template_kwargs over them. Everything lives in arena or borrows from request and source.
+ *
+ * Trust: a JSON string of the context whose `truth` is set counts as the template's own in chat_text's marks. Set are the
+ * model's special tokens (source->tokens) and roles that APIs define (user, assistant, tool ...); json_parse() never sets
+ * it. Numbers, booleans and null print as the template's own, as a template counts images and turns with them. */
 enum status chat_context(struct arena *arena, const struct json *request, const struct chat_source *source,
                          struct json *context, struct error *err);
 

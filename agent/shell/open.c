@@ -228,7 +228,7 @@ void shell_print(const char *text, size_t size)
     for (size_t at = 0; at < size;) {
         uint32_t c;
         size_t n = utf8_decode(text + at, size - at, &c);
-        if (c == '\n' || c == '\t' || utf8_is_printable(c))
+        if (c == '\n' || c == '\t' || (utf8_is_printable(c) && c != 0xFFFD)) /* U+FFFD may stand for broken bytes */
             fwrite(text + at, 1, n, stdout);
         else
             fputs("\xEF\xBF\xBD", stdout);

@@ -242,6 +242,8 @@ static enum status read_tensors(struct reader *r, uint64_t count, int64_t alignm
             status = tensor_bad(r, t, "its offset is not a multiple of the alignment");
         else if (spans[i].begin > room || t->bytes > room - spans[i].begin)
             status = tensor_bad(r, t, "its data pass the end of the file; the download may be incomplete");
+        if (status)
+            break;
         spans[i].end = spans[i].begin + t->bytes;
         t->data = r->file->data + data + spans[i].begin;
     }

@@ -72,6 +72,8 @@ static void push_last(struct ingot_request *r, struct event_node *node)
     r->engine->pool.reserved -= r->reserved;
     r->reserved = 0;
     r->session->active = NULL;
+    if (r->options.discard)
+        session_cut(r->session, 0);
     r->state = REQUEST_ENDED;
     pthread_cond_broadcast(&r->wake);
     pthread_mutex_unlock(&r->engine->lock);

@@ -270,6 +270,7 @@ static enum status start_choice(struct exchange *x, struct choice *c, int number
 {
     struct ingot_request_options o = x->ask.options;
     o.sampling.seed += (uint64_t)number; /* n answers of one seed differ, and repeat */
+    o.discard = true; /* of n answers only some run at a time, and a client may never read: the others need the room */
     if (x->ask.echo) {
         if (x->ask.logprobs >= 0)
             legacy_logprobs(x, c, x->ask.prompts[c->prompt].ids[0], NULL);

@@ -49,6 +49,14 @@ def test_seed_repeats_and_n_differ(server):
     assert [c.index for c in first.choices] == [0, 1, 2]
 
 
+def test_many_answers_pass_through_few_places(serve, tiny):
+    """All at once they would need several times the KV cache."""
+    s = serve(tiny, "--parallel", "2", "--alias", "tiny", "--context", "96")
+    r = ask(s.client(), n=40, max_tokens=None, temperature=1, extra_body={"ignore_eos": True})
+    assert len(r.choices) == 40 and {c.finish_reason for c in r.choices} == {"length"}
+    assert s.stop()[0] == 0
+
+
 def test_logprobs(server):
     choice = ask(server.client(), logprobs=True, top_logprobs=3, max_tokens=4).choices[0]
     for entry in choice.logprobs.content:

@@ -376,7 +376,7 @@ bool text_slice(struct vm *vm, const struct text *t, uint32_t from, uint32_t siz
 uint32_t text_count(const struct text *t);           /* code points */
 uint32_t text_offset(const struct text *t, uint32_t index); /* of a code point, in bytes */
 int64_t text_find(const struct text *t, uint32_t from, const struct text *what); /* bytes, -1 */
-int64_t text_find_last(const struct text *t, uint32_t from, uint32_t to, const struct text *what);
+bool text_find_last(struct vm *vm, const struct text *t, uint32_t from, uint32_t to, const struct text *what, int64_t *at);
 bool text_is(const struct text *t, const char *word);
 bool text_equal(const struct text *a, const struct text *b);
 int text_order(const struct text *a, const struct text *b);
@@ -581,6 +581,20 @@ const struct token *expect(struct compiler *c, enum token_kind kind, const char 
 struct node *parse_expression(struct compiler *c, bool conditional);
 struct node *parse_tuple(struct compiler *c, bool conditional, const char *end, bool parentheses);
 struct node *parse_target(struct compiler *c, const char *end, bool with_namespace);
+struct node *parse_primary(struct compiler *c, bool with_namespace);
+struct node *parse_constant(struct compiler *c, uint32_t line, struct value v);
+/* A node over two children (b may be NULL); NULL if a child is missing because it failed. */
+struct node *node_above(struct compiler *c, enum node_kind kind, uint32_t line, struct node *a, struct node *b);
+
+/* postfix.c */
 struct node *parse_filter(struct compiler *c, struct node *n, bool begun);
+struct node *parse_test(struct compiler *c, struct node *subject);
+struct node *parse_call(struct compiler *c, struct node *callee);
+struct node *parse_postfix(struct compiler *c, struct node *n);
+
+/* mentions.c */
+bool mentions_read(const struct nodes *body, const char *name);  /* read before it is set */
+bool mentions_set_loop(const struct node *n);                    /* loop is the target of a set or for below n */
+bool mentions_scoped_block(const struct nodes *body);
 
 #endif

@@ -14,64 +14,82 @@ static bool add_keyword(struct vm *vm, struct keyword *named, uint32_t *count, c
     return jinja_work(vm, *count * 16);
 }
 
-bool jinja_eval_args(struct vm *vm, struct env *env, const struct call_args *args, struct value caller, struct args *out)
+/* Values of a list of expressions; NULL after failing (an empty list has room for none). */
+static struct value *eval_list(struct vm *vm, struct env *env, const struct nodes *list)
+{
+    struct value *items = jinja_alloc(vm, list->count, sizeof *items);
+    for (uint32_t i = 0; items && i < list->count; i++)
+        if (!jinja_eval(vm, env, list->items[i], &items[i]))
+            return NULL;
+    return items;
+}
+
+/* *args: its items behind those that are there. */
+static bool eval_star(struct vm *vm, struct env *env, const struct node *star, struct args *out)
+{
+    struct value v, *more;
+    uint32_t count;
+    if (!jinja_eval(vm, env, star, &v) || !iter_collect(vm, v, &more, &count))
+        return false;
+    struct value *all = jinja_alloc(vm, (size_t)out->count + count, sizeof *all);
+    if (!all)
+        return false;
+    if (out->count)
+        memcpy(all, out->items, out->count * sizeof *all);
+    if (count)
+        memcpy(all + out->count, more, count * sizeof *all);
+    out->items = all;
+    out->count += count;
+    return true;
+}
+
+static bool eval_stars(struct vm *vm, struct env *env, const struct node *stars, struct value *out)
+{
+    if (!jinja_eval(vm, env, stars, out))
+        return false;
+    if (out->kind == K_UNDEFINED)
+        return jinja_fail_undefined(vm, *out);
+    return out->kind == K_DICT || jinja_fail(vm, "argument after ** must be a mapping, not %s", jinja_type(out));
+}
+
+static bool eval_keywords(struct vm *vm, struct env *env, const struct call_args *args, struct value caller, struct args *out)
 {
     static const struct text caller_name = {.data = "caller", .size = 6, .count = 6, .own = true};
-    struct value star = MISSING_VALUE, stars = MISSING_VALUE, *more = NULL;
-    uint32_t more_count = 0, named_count = 0;
-    *out = (struct args){0};
-    struct value *items = args && args->items.count ? jinja_alloc(vm, args->items.count, sizeof *items) : NULL;
-    if (args && args->items.count && !items)
+    struct value stars = MISSING_VALUE, *values = args ? eval_list(vm, env, &args->named) : NULL;
+    if ((args && !values) || (args && args->star && !eval_star(vm, env, args->star, out)) ||
+        (args && args->stars && !eval_stars(vm, env, args->stars, &stars)))
         return false;
-    for (uint32_t i = 0; args && i < args->items.count; i++)
-        if (!jinja_eval(vm, env, args->items.items[i], &items[i]))
-            return false;
-    out->items = items;
-    out->count = args ? args->items.count : 0;
-    uint32_t room = (args ? args->named.count : 0) + (caller.kind != K_MISSING);
-    struct keyword *named = NULL;
-    struct value *values = args && args->named.count ? jinja_alloc(vm, args->named.count, sizeof *values) : NULL;
-    for (uint32_t i = 0; args && i < args->named.count; i++)
-        if (!values || !jinja_eval(vm, env, args->named.items[i], &values[i]))
-            return false;
-    if (args && args->star) {
-        if (!jinja_eval(vm, env, args->star, &star) || !iter_collect(vm, star, &more, &more_count))
-            return false;
-        struct value *all = jinja_alloc(vm, (size_t)out->count + more_count, sizeof *all);
-        if (!all)
-            return false;
-        if (out->count)
-            memcpy(all, items, out->count * sizeof *all);
-        if (more_count)
-            memcpy(all + out->count, more, more_count * sizeof *all);
-        out->items = all;
-        out->count += more_count;
-    }
-    if (args && args->stars) {
-        if (!jinja_eval(vm, env, args->stars, &stars))
-            return false;
-        if (stars.kind != K_DICT)
-            return stars.kind == K_UNDEFINED ? jinja_fail_undefined(vm, stars)
-                                             : jinja_fail(vm, "argument after ** must be a mapping, not %s", jinja_type(&stars));
-        room += stars.dict->count;
-    }
-    if (room && !(named = jinja_alloc(vm, room, sizeof *named)))
+    uint32_t room = (args ? args->named.count : 0) + (caller.kind != K_MISSING) + (stars.kind == K_DICT ? stars.dict->count : 0);
+    struct keyword *named = jinja_alloc(vm, room, sizeof *named);
+    if (!named)
         return false;
     for (uint32_t i = 0; args && i < args->named.count; i++)
-        if (!add_keyword(vm, named, &named_count, args->names[i], values[i]))
+        if (!add_keyword(vm, named, &out->named_count, args->names[i], values[i]))
             return false;
-    if (caller.kind != K_MISSING && !add_keyword(vm, named, &named_count, &caller_name, caller))
+    if (caller.kind != K_MISSING && !add_keyword(vm, named, &out->named_count, &caller_name, caller))
         return false;
     for (uint32_t i = 0; stars.kind == K_DICT && i < stars.dict->count; i++) {
         const struct entry *e = &stars.dict->entries[i];
         if (e->key.kind != K_STRING)
             return jinja_fail(vm, "keywords must be strings");
-        if (!add_keyword(vm, named, &named_count, e->key.text, e->value))
+        if (!add_keyword(vm, named, &out->named_count, e->key.text, e->value))
             return false;
     }
     out->named = named;
-    out->named_count = named_count;
     return true;
+}
+
+/* Positional ones, keywords, *args, **kwargs: in the order Python computes them. caller: K_MISSING or what a call block adds. */
+bool jinja_eval_args(struct vm *vm, struct env *env, const struct call_args *args, struct value caller, struct args *out)
+{
+    *out = (struct args){0};
+    if (args && args->items.count) {
+        if (!(out->items = eval_list(vm, env, &args->items)))
+            return false;
+        out->count = args->items.count;
+    }
+    bool more = (args && (args->named.count || args->star || args->stars)) || caller.kind != K_MISSING;
+    return !more || eval_keywords(vm, env, args, caller, out);
 }
 
 static bool call_block(struct vm *vm, const struct node *block, struct value *out)

@@ -156,9 +156,8 @@ static bool indentation(struct vm *vm, struct value width, struct value *out)
 
 STR(indent)
 {
-    struct value v[3], gap, lines, line_args = MISSING_VALUE;
+    struct value v[3], gap, lines;
     bool first, blank;
-    (void)line_args;
     if (!jinja_bind(vm, "indent", "width? first? blank?", args, v) || !jinja_flag(vm, v[1], false, &first) ||
         !jinja_flag(vm, v[2], false, &blank) || !indentation(vm, v[0], &gap))
         return false;
@@ -213,8 +212,10 @@ STR(truncate)
     if (!kill) {
         if (!text_word(vm, " ", &space) || !jinja_as_text(vm, head, &t))
             return false;
-        int64_t at = text_find_last(t, 0, t->size, space.text);
+        int64_t at;
         bool safe = head.safe;
+        if (!text_find_last(vm, t, 0, t->size, space.text, &at))
+            return false;
         if (at >= 0 && !text_slice(vm, t, 0, (uint32_t)at, &head))
             return false;
         head.safe = safe;

@@ -193,14 +193,12 @@ static bool line_break(struct vm *vm, int64_t indent)
 static bool sorted_dict(struct vm *vm, struct value v, struct value *out)
 {
     struct value items;
-    struct args none = {0};
     if (!filter_dictsort(vm, v, &(struct args){.items = &BOOL_VALUE(true), .count = 1}, &items))
         return false;
     struct dict *d = dict_new(vm, items.list->count);
     for (uint32_t i = 0; d && i < items.list->count; i++)
         if (!dict_set(vm, d, items.list->items[i].list->items[0], items.list->items[i].list->items[1]))
             return false;
-    (void)none;
     *out = (struct value){.kind = K_DICT, .dict = d};
     return d != NULL;
 }

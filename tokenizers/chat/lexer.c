@@ -132,6 +132,8 @@ static bool lex_raw(struct lexer *l)
             return add_data(l, at, sign, false) && (move(l, end), true);
         }
     }
+    if (l->at == l->size) /* at the very end jinja2 does not miss it */
+        return true;
     return compile_fail(l->c, l->line, "{%% raw %%} without its {%% endraw %%}");
 }
 
@@ -145,6 +147,8 @@ static bool lex_comment(struct lexer *l)
             return true;
         }
     }
+    if (l->at == l->size)
+        return true;
     return compile_fail(l->c, line, "a comment without its closing #}");
 }
 

@@ -7,8 +7,19 @@
 
 const struct chat_limits chat_default_limits = {.steps = 10000000, .output = 16 << 20, .memory = 64 << 20, .depth = 200};
 
-/* What recursion over trees and values may take of the thread's stack; threads that render need twice this. */
-enum { STACK_LIMIT = 3 << 20 };
+/* What recursion over trees and values may take of the thread's stack; threads that render need a good deal more. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WIDE_FRAMES
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define WIDE_FRAMES
+#endif
+#ifdef WIDE_FRAMES
+enum { STACK_LIMIT = 4 << 20 };
+#else
+enum { STACK_LIMIT = 1 << 20 };
+#endif
 
 bool jinja_fail(struct vm *vm, const char *format, ...)
 {
@@ -19,6 +30,9 @@ bool jinja_fail(struct vm *vm, const char *format, ...)
     va_start(args, format);
     vsnprintf(words, sizeof words, format, args);
     va_end(args);
+    for (char *c = words; *c; c++)
+        if (*c == '\n' || *c == '\r') /* a message is one paragraph */
+            *c = ' ';
     const char *name = vm->template ? vm->template->name : "template";
     vm->status = error_set(vm->err, STATUS_BAD_INPUT, "%s, line %u: %s", QUOTE(name, strlen(name)), vm->line, words);
     return false;
@@ -26,10 +40,7 @@ bool jinja_fail(struct vm *vm, const char *format, ...)
 
 bool jinja_memory(struct vm *vm)
 {
-    if (vm->limits.memory && vm->arena.bytes + vm->scratch.capacity + vm->limits.memory / 16 >= vm->limits.memory)
-        return jinja_fail(vm, "the template uses more than its limit of %zu bytes of memory", vm->limits.memory);
-    jinja_fail(vm, "the template needs more memory than its limit of %zu bytes or the machine allow", vm->limits.memory);
-    return false;
+    return jinja_fail(vm, "the template needs more memory than its limit of %zu bytes (or the machine) allows", vm->limits.memory);
 }
 
 bool jinja_step_limit(struct vm *vm)

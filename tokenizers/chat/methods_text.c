@@ -185,9 +185,8 @@ static bool find(struct vm *vm, const char *name, struct value self, const struc
         return false;
     int64_t at = -1;
     if (inside && last) {
-        if (!jinja_work(vm, (uint64_t)self.text->size * 4))
+        if (!text_find_last(vm, self.text, from, to, what, &at))
             return false;
-        at = text_find_last(self.text, from, to, what);
     } else if (inside) {
         at = text_find(self.text, from, what);
         at = at >= 0 && at + what->size <= to ? at : -1;

@@ -30,6 +30,8 @@ struct resolver {
     uint64_t work;
 };
 
+enum { MOST_WORK = 10000000 };
+
 static bool resolve(struct resolver *r, struct node *n, struct frame frame);
 static bool visit(struct resolver *r, struct symbols *s, const struct node *n, bool parameters);
 
@@ -58,10 +60,19 @@ static bool find(const struct symbols *s, const struct text *name, uint16_t *up,
     return false;
 }
 
+/* Names are looked for one after the other: a text with too many of them is refused before that takes long. */
+static bool spend(struct resolver *r, const struct symbols *s)
+{
+    for (; s; s = s->parent)
+        r->work += s->count + 1;
+    return r->work <= MOST_WORK || compile_fail(r->c, 1, "the template has too many variables");
+}
+
 static struct symbol *define(struct resolver *r, struct symbols *s, const struct text *name)
 {
     struct symbol *symbol = own(s, name);
-    r->work += s->count + 1;
+    if (!spend(r, s))
+        return NULL;
     if (symbol)
         return symbol;
     if (s->count == s->capacity) {
@@ -94,6 +105,8 @@ static bool declare(struct resolver *r, struct symbols *s, const struct text *na
 static bool load(struct resolver *r, struct symbols *s, const struct text *name)
 {
     uint16_t up, index;
+    if (!spend(r, s))
+        return false;
     if (find(s, name, &up, &index))
         return true;
     struct symbol *symbol = define(r, s, name);
@@ -125,7 +138,7 @@ static bool copy_symbols(struct resolver *r, const struct symbols *s, struct sym
     *out = *s;
     r->work += s->count;
     out->items = arena_array(&r->arena, s->capacity + 1, sizeof *out->items);
-    if (!out->items || r->work > 50000000)
+    if (!out->items || r->work > MOST_WORK)
         return no_memory(r);
     if (s->count)
         memcpy(out->items, s->items, s->count * sizeof *s->items);
@@ -144,7 +157,7 @@ static bool merge_branches(struct resolver *r, struct symbols *s, struct symbols
     for (int b = 0; b < count; b++)
         for (uint32_t i = 0; i < branches[b].count; i++) {
             const struct symbol *from = &branches[b].items[i];
-            struct symbol *to = define(r, s, from->slot.name);
+            struct symbol *to = i < before ? &s->items[i] : define(r, s, from->slot.name); /* a copy begins with what it copied */
             if (!to)
                 return false;
             bool stored = to->stored || from->stored;
@@ -230,91 +243,6 @@ static bool visit(struct resolver *r, struct symbols *s, const struct node *n, b
     }
 }
 
-/* ---- what a body mentions ------------------------------------------------------------------------------------------- */
-
-struct mention {
-    const char *name;
-    bool done, read, set; /* set: assigned before it was read (done), or anywhere (set) */
-};
-
-static void mention_list(const struct nodes *list, struct mention *m);
-
-static void mention(const struct node *n, struct mention *m)
-{
-    if (!n || n->kind == N_BLOCK)
-        return;
-    if (n->kind == N_NAME && text_is(n->text, m->name)) {
-        if (n->flag)
-            m->set = m->done = true;
-        else if (!m->done)
-            m->read = m->done = true;
-        return;
-    }
-    mention(n->a, m);
-    mention(n->b, m);
-    mention_list(&n->items, m);
-    if (n->signature) {
-        mention_list(&n->signature->parameters, m);
-        mention_list(&n->signature->defaults, m);
-    }
-    mention_list(&n->body, m);
-    mention_list(&n->orelse, m);
-    mention(n->c, m);
-    if (n->args) {
-        mention_list(&n->args->items, m);
-        mention_list(&n->args->named, m);
-        mention(n->args->star, m);
-        mention(n->args->stars, m);
-    }
-}
-
-static void mention_list(const struct nodes *list, struct mention *m)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        mention(list->items[i], m);
-}
-
-static bool reads(const struct nodes *body, const char *name)
-{
-    struct mention m = {.name = name};
-    mention_list(body, &m);
-    return m.read;
-}
-
-/* Is the name the target of a set or for below n (macro parameters and with do not count)? */
-static bool sets_loop(const struct node *n);
-
-static bool sets_loop_in(const struct nodes *list)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (sets_loop(list->items[i]))
-            return true;
-    return false;
-}
-
-static bool sets_loop(const struct node *n)
-{
-    if (!n || n->kind == N_BLOCK)
-        return false;
-    if (n->kind == N_NAME)
-        return n->flag && text_is(n->text, "loop");
-    if (n->kind == N_TUPLE && sets_loop_in(&n->items))
-        return true;
-    bool target = n->kind == N_SET || n->kind == N_SET_BLOCK || n->kind == N_FOR;
-    return (target && sets_loop(n->a)) || sets_loop_in(&n->body) || sets_loop_in(&n->orelse) || (n->kind == N_IF && sets_loop(n->c));
-}
-
-static bool has_scoped_block(const struct nodes *body)
-{
-    for (uint32_t i = 0; i < body->count; i++) {
-        const struct node *n = body->items[i];
-        if ((n->kind == N_BLOCK && n->flag) || has_scoped_block(&n->body) || has_scoped_block(&n->orelse) ||
-            (n->kind == N_IF && n->c && has_scoped_block(&(struct nodes){.items = (struct node **)&n->c, .count = 1})))
-            return true;
-    }
-    return false;
-}
-
 /* ---- giving names their slots --------------------------------------------------------------------------------------- */
 
 static struct frame inner(struct frame frame, struct symbols *s)
@@ -348,6 +276,8 @@ static bool resolve_list(struct resolver *r, const struct nodes *list, struct fr
 
 static bool resolve_name(struct resolver *r, struct node *n, const struct symbols *s)
 {
+    if (!spend(r, s))
+        return false;
     if (find(s, n->text, &n->up, &n->slot))
         return true;
     return compile_fail(r->c, n->line, "'%s' is not known in this place", QUOTE(n->text->data, n->text->size));
@@ -399,9 +329,9 @@ static bool resolve_for(struct resolver *r, struct node *n, struct frame frame)
     struct symbols body, test, otherwise;
     struct frame body_frame = inner(frame, &body), test_frame = inner(frame, &test), else_frame = inner(frame, &otherwise);
     int slot;
-    if (sets_loop(n))
+    if (mentions_set_loop(n))
         return compile_fail(r->c, n->line, "can't assign to the special variable loop inside a for");
-    n->extended = n->flag || reads(&n->body, "loop") || has_scoped_block(&n->body);
+    n->extended = n->flag || mentions_read(&n->body, "loop") || mentions_scoped_block(&n->body);
     n->op = frame.escape;
     if (n->extended && !declare_word(r, &body, "loop", &slot)) /* slot 0 */
         return false;
@@ -440,15 +370,15 @@ static bool resolve_macro(struct resolver *r, struct node *n, struct frame frame
         named_varargs |= text_is(p->text, "varargs");
         if (text_is(p->text, "caller")) {
             s->explicit_caller = true;
-            if (reads(&n->body, "caller") && i + s->defaults.count < s->parameters.count)
+            if (mentions_read(&n->body, "caller") && i + s->defaults.count < s->parameters.count)
                 return compile_fail(r->c, n->line, "the special parameter caller must have a default");
         }
     }
-    if (reads(&n->body, "caller") && !s->explicit_caller && !declare_word(r, &symbols, "caller", &s->caller))
+    if (mentions_read(&n->body, "caller") && !s->explicit_caller && !declare_word(r, &symbols, "caller", &s->caller))
         return false;
-    if (reads(&n->body, "kwargs") && !named_kwargs && !declare_word(r, &symbols, "kwargs", &s->kwargs))
+    if (mentions_read(&n->body, "kwargs") && !named_kwargs && !declare_word(r, &symbols, "kwargs", &s->kwargs))
         return false;
-    if (reads(&n->body, "varargs") && !named_varargs && !declare_word(r, &symbols, "varargs", &s->varargs))
+    if (mentions_read(&n->body, "varargs") && !named_varargs && !declare_word(r, &symbols, "varargs", &s->varargs))
         return false;
     if (!visit_list(r, &symbols, &s->defaults) || !visit_list(r, &symbols, &n->body) || !finish(r, &symbols, &n->scope))
         return false;
@@ -517,8 +447,8 @@ static bool resolve_block(struct resolver *r, struct node *n, struct frame frame
     struct symbols symbols = {0};
     struct frame body = {.symbols = &symbols, .escape = frame.escape};
     int slot;
-    if ((reads(&n->body, "self") && !declare_word(r, &symbols, "self", &slot)) ||
-        (reads(&n->body, "super") && !declare_word(r, &symbols, "super", &slot)))
+    if ((mentions_read(&n->body, "self") && !declare_word(r, &symbols, "self", &slot)) ||
+        (mentions_read(&n->body, "super") && !declare_word(r, &symbols, "super", &slot)))
         return false;
     return visit_list(r, &symbols, &n->body) && finish(r, &symbols, &n->scope) && resolve_list(r, &n->body, body);
 }
@@ -590,7 +520,7 @@ bool compile_scopes(struct compiler *c)
     struct frame root = {.symbols = &symbols, .toplevel = true};
     struct chat_template *t = c->template;
     t->self_slot = -1;
-    bool ok = (!reads(&t->body, "self") || declare_word(&r, &symbols, "self", &t->self_slot)) && visit_list(&r, &symbols, &t->body) &&
+    bool ok = (!mentions_read(&t->body, "self") || declare_word(&r, &symbols, "self", &t->self_slot)) && visit_list(&r, &symbols, &t->body) &&
               finish(&r, &symbols, &t->scope) && resolve_list(&r, &t->body, root);
     arena_free(&r.arena);
     return ok;

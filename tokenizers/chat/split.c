@@ -90,9 +90,14 @@ static bool split_spaces_right(struct vm *vm, struct pieces *p, struct value sel
 static bool split_text_right(struct vm *vm, struct pieces *p, struct value self, const struct text *separator, int64_t limit)
 {
     uint32_t end = self.text->size;
-    for (int64_t at; limit != (int64_t)p->count && (at = text_find_last(self.text, 0, end, separator)) >= 0; end = (uint32_t)at)
+    for (int64_t at; limit != (int64_t)p->count; end = (uint32_t)at) {
+        if (!text_find_last(vm, self.text, 0, end, separator, &at))
+            return false;
+        if (at < 0)
+            break;
         if (!add(vm, p, self, (uint32_t)at + separator->size, end))
             return false;
+    }
     return add(vm, p, self, 0, end);
 }
 
@@ -156,7 +161,9 @@ static bool partition(struct vm *vm, const char *name, struct value self, const 
         return false;
     if (!separator->size)
         return jinja_fail(vm, "empty separator");
-    int64_t at = last ? text_find_last(t, 0, t->size, separator) : text_find(t, 0, separator);
+    int64_t at = text_find(t, 0, separator);
+    if (last && !text_find_last(vm, t, 0, t->size, separator, &at))
+        return false;
     uint32_t from = at >= 0 ? (uint32_t)at : last ? 0 : t->size, to = at >= 0 ? from + separator->size : from;
     return add(vm, &p, self, 0, from) && add(vm, &p, self, from, to) && add(vm, &p, self, to, t->size) &&
            list_new(vm, K_TUPLE, p.items, p.count, out);

@@ -189,14 +189,20 @@ int64_t text_find(const struct text *t, uint32_t from, const struct text *what)
     return found ? found - t->data : -1;
 }
 
-int64_t text_find_last(const struct text *t, uint32_t from, uint32_t to, const struct text *what)
+/* Counts what it compares: from the right there is no way that is quick on every input. */
+bool text_find_last(struct vm *vm, const struct text *t, uint32_t from, uint32_t to, const struct text *what, int64_t *at)
 {
+    *at = -1;
     if (what->size > to || from > to - what->size)
-        return -1;
-    for (uint32_t at = to - what->size + 1; at-- > from;)
-        if (memcmp(t->data + at, what->data, what->size) == 0)
-            return at;
-    return -1;
+        return jinja_work(vm, 0);
+    uint32_t start = to - what->size, i = start + 1;
+    while (i-- > from && *at < 0) {
+        if (memcmp(t->data + i, what->data, what->size) == 0)
+            *at = i;
+        if (what->size > 64 && !jinja_work(vm, what->size))
+            return false;
+    }
+    return jinja_work(vm, (uint64_t)(start - i) * (what->size < 64 ? 1 + what->size / 8 : 1));
 }
 
 bool text_is(const struct text *t, const char *word) { return t->size == strlen(word) && memcmp(t->data, word, t->size) == 0; }

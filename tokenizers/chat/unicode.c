@@ -245,9 +245,32 @@ static bool add_lower(struct vm *vm, struct pile *p, const struct text *t, uint3
     return add_mapped(vm, p, t, at, c, CASE_LOWER);
 }
 
+/* A run of ASCII at once: its letters change in place. */
+static bool add_ascii(struct vm *vm, struct pile *p, const struct text *t, uint32_t at, uint32_t end, enum letter_case to)
+{
+    uint32_t mapped[3];
+    size_t begin = p->size;
+    if (!pile_add_slice(vm, p, t, at, end - at))
+        return false;
+    for (size_t i = begin; i < p->size; i++) {
+        unicode_map((unsigned char)p->data[i], to, mapped);
+        p->data[i] = (char)mapped[0];
+    }
+    return true;
+}
+
 bool text_change_case(struct vm *vm, struct pile *p, const struct text *t, enum letter_case to)
 {
     for (uint32_t at = 0, n, c; at < t->size; at += n) {
+        uint32_t end = at;
+        while (end < t->size && (unsigned char)t->data[end] < 0x80)
+            end++;
+        n = end - at;
+        if (n) {
+            if (!add_ascii(vm, p, t, at, end, to))
+                return false;
+            continue;
+        }
         n = (uint32_t)utf8_decode(t->data + at, t->size - at, &c);
         bool lower = to == CASE_LOWER || (to == CASE_SWAP && unicode_is_upper(c));
         if (!(lower ? add_lower(vm, p, t, at, c) : add_mapped(vm, p, t, at, c, to)))

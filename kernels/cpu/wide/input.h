@@ -18,6 +18,13 @@ INLINE float quantise_32(const float *x, int8_t *q, int sum[2])
     float largest = v_most(most), d = largest / 127;
     /* below this the reciprocal would be infinite: such a block is as good as zero */
     float inverse = largest > 1e-36f ? 127 / largest : 0;
+#if defined(__AVX512F__)
+    for (int i = 0; i < 2; i++) {
+        __m512i v = (__m512i)v_int(v_load(x + 16 * i) * v_set(inverse));
+        _mm_storeu_si128((__m128i *)(void *)(q + 16 * i), _mm512_cvtepi32_epi8(v));
+        sum[i] = _mm512_reduce_add_epi32(v);
+    }
+#else
     int32_t code[32];
     for (int i = 0; i < 32; i += LANES)
         *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
@@ -28,6 +35,7 @@ INLINE float quantise_32(const float *x, int8_t *q, int sum[2])
         sum[0] += code[i];
         sum[1] += code[i + 16];
     }
+#endif
     return largest < INFINITY ? d : NAN; /* NaN and infinity must not look like numbers */
 }
 
@@ -56,7 +64,7 @@ INLINE bool any_nan(const float *x, int64_t n)
 
 static void wide_quantise(struct input *in, int32_t row)
 {
-    const float *x = in->floats + row * in->float_stride;
+    const float *x = in->floats + in->row[row] * in->float_stride;
     int8_t *q = in->q + row * in->padded;
     float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
     float *d16 = in->d16 + row * (in->padded / 16);
@@ -91,7 +99,7 @@ static void pack_int8(struct input *in, int32_t tile)
     float *ps16 = in->ps16 + (int64_t)tile * (in->padded / 16) * PACK_ROWS;
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + row * in->float_stride;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         bool broken = any_nan(x, n);
         for (int64_t b = 0; b < in->padded / 32; b++) {
@@ -119,7 +127,7 @@ static void wide_pack(struct input *in, int32_t tile)
         pack_int8(in, tile);
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + row * in->float_stride;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         if (in->forms & FORM_PACKED32) {
             float *p = in->p32 + (int64_t)tile * in->padded * PACK_ROWS + r;

@@ -88,9 +88,12 @@ INLINE vf v_bf16(const unsigned char *p)
 INLINE vi v_int(vf a) { return __builtin_convertvector(v_round(a), vi); }
 #endif
 
+#if defined(__AVX512F__)
+INLINE float v_sum(vf v) { return _mm512_reduce_add_ps(v); }
+INLINE float v_most(vf v) { return _mm512_reduce_max_ps(v); }
+#else
 INLINE float v_sum(vf v)
 {
-    /* halves added up: the same tree for every width */
     float t[LANES];
     v_store(t, v);
     for (int n = LANES / 2; n; n /= 2)
@@ -108,6 +111,7 @@ INLINE float v_most(vf v)
         most = t[i] > most ? t[i] : most;
     return most;
 }
+#endif
 
 /* exp(x), relative error below 3e-7; 0 below -87, infinity is never made (x is cut at 88). */
 INLINE vf v_exp(vf x)

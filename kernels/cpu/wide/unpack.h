@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/wide/lanes.h"
 
-typedef void unpack_function(const unsigned char *from, int n, int8_t *code, float *scale, float *min);
+typedef void unpack_function(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min);
 
 #if defined(__AVX2__)
 INLINE float half_at(const unsigned char *p) { return _cvtsh_ss(load_u16(p)); }
@@ -31,27 +31,31 @@ enum {
     IQ4_XS_GROUP = 32, IQ4_XS_MIN = 0,
 };
 
-INLINE void unpack_q4_0(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+/* 16 bytes of nibbles: 16 codes of the low ones, then 16 of the high ones. Written with vectors since bytes may alias
+ * anything, which keeps compilers from making a loop wide. */
+typedef uint8_t v16 __attribute__((vector_size(16), aligned(1), may_alias));
+INLINE void nibble_codes(const unsigned char *from, uint8_t offset, int8_t *low, int8_t *high)
+{
+    v16 v = *(const v16 *)from;
+    *(v16 *)(void *)low = (v & 15) - offset;
+    *(v16 *)(void *)high = (v >> 4) - offset;
+}
+
+INLINE void unpack_q4_0(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)min;
     for (int b = 0; b < n / 32; b++, from += 18, code += 32) {
         scale[b] = half_at(from);
-        for (int j = 0; j < 16; j++)
-            code[j] = (int8_t)((from[2 + j] & 15) - 8);
-        for (int j = 0; j < 16; j++)
-            code[16 + j] = (int8_t)((from[2 + j] >> 4) - 8);
+        nibble_codes(from + 2, 8, code, code + 16);
     }
 }
 
-INLINE void unpack_q4_1(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q4_1(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     for (int b = 0; b < n / 32; b++, from += 20, code += 32) {
         scale[b] = half_at(from);
         min[b] = half_at(from + 2);
-        for (int j = 0; j < 16; j++)
-            code[j] = from[4 + j] & 15;
-        for (int j = 0; j < 16; j++)
-            code[16 + j] = (int8_t)(from[4 + j] >> 4);
+        nibble_codes(from + 4, 0, code, code + 16);
     }
 }
 
@@ -62,33 +66,27 @@ INLINE void add_bits(int8_t *code, uint32_t bits, int value)
         code[j] = (int8_t)(code[j] + (bits >> j & 1 ? value : 0));
 }
 
-INLINE void unpack_q5_0(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q5_0(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)min;
     for (int b = 0; b < n / 32; b++, from += 22, code += 32) {
         scale[b] = half_at(from);
-        for (int j = 0; j < 16; j++)
-            code[j] = (int8_t)((from[6 + j] & 15) - 16);
-        for (int j = 0; j < 16; j++)
-            code[16 + j] = (int8_t)((from[6 + j] >> 4) - 16);
+        nibble_codes(from + 6, 16, code, code + 16);
         add_bits(code, load_u32(from + 2), 16);
     }
 }
 
-INLINE void unpack_q5_1(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q5_1(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     for (int b = 0; b < n / 32; b++, from += 24, code += 32) {
         scale[b] = half_at(from);
         min[b] = half_at(from + 2);
-        for (int j = 0; j < 16; j++)
-            code[j] = from[8 + j] & 15;
-        for (int j = 0; j < 16; j++)
-            code[16 + j] = (int8_t)(from[8 + j] >> 4);
+        nibble_codes(from + 8, 0, code, code + 16);
         add_bits(code, load_u32(from + 4), 16);
     }
 }
 
-INLINE void unpack_q8_0(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q8_0(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)min;
     for (int b = 0; b < n / 32; b++, from += 34, code += 32) {
@@ -97,7 +95,7 @@ INLINE void unpack_q8_0(const unsigned char *from, int n, int8_t *code, float *s
     }
 }
 
-INLINE void unpack_q2_k(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q2_k(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     float d = half_at(from + 80), dmin = half_at(from + 82);
@@ -111,7 +109,7 @@ INLINE void unpack_q2_k(const unsigned char *from, int n, int8_t *code, float *s
                 code[128 * half + 32 * k + j] = from[16 + 32 * half + j] >> (2 * k) & 3;
 }
 
-INLINE void unpack_q3_k(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q3_k(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     (void)min;
@@ -141,19 +139,17 @@ INLINE void unpack_k_scales(const unsigned char *from, float *scale, float *min)
     }
 }
 
-INLINE void unpack_q4_k(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q4_k(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     unpack_k_scales(from, scale, min);
     for (int c = 0; c < 4; c++) {
-        for (int j = 0; j < 32; j++)
-            code[64 * c + j] = from[16 + 32 * c + j] & 15;
-        for (int j = 0; j < 32; j++)
-            code[64 * c + 32 + j] = (int8_t)(from[16 + 32 * c + j] >> 4);
+        nibble_codes(from + 16 + 32 * c, 0, code + 64 * c, code + 64 * c + 32);
+        nibble_codes(from + 32 + 32 * c, 0, code + 64 * c + 16, code + 64 * c + 48);
     }
 }
 
-INLINE void unpack_q5_k(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q5_k(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     unpack_k_scales(from, scale, min);
@@ -165,7 +161,7 @@ INLINE void unpack_q5_k(const unsigned char *from, int n, int8_t *code, float *s
     }
 }
 
-INLINE void unpack_q6_k(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_q6_k(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     (void)min;
@@ -198,7 +194,7 @@ INLINE void iq4_codes(const unsigned char *from, int8_t *code)
 #endif
 }
 
-INLINE void unpack_iq4_nl(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_iq4_nl(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)min;
     for (int b = 0; b < n / 32; b++, from += 18, code += 32) {
@@ -207,7 +203,7 @@ INLINE void unpack_iq4_nl(const unsigned char *from, int n, int8_t *code, float 
     }
 }
 
-INLINE void unpack_iq4_xs(const unsigned char *from, int n, int8_t *code, float *scale, float *min)
+INLINE void unpack_iq4_xs(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
 {
     (void)n;
     (void)min;

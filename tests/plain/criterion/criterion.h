@@ -1,4 +1,5 @@
-/* The few words of Criterion that our tests use, for machines where it cannot run (under qemu-user its workers cannot start):
+/* The few words of Criterion that our tests use, for where it cannot run (its workers start neither under qemu-user nor
+ * under the thread sanitizer):
  * tests register themselves and run one after the other in one process. The closing line is Criterion's. */
 #ifndef TESTS_PLAIN_CRITERION_H
 #define TESTS_PLAIN_CRITERION_H

@@ -1,0 +1,70 @@
+/* The compute team: every thread takes part, barriers order what they see, runs of several callers follow one another. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/team.h"
+
+enum { THREADS = 4, ROUNDS = 200 };
+
+struct relay {
+    int values[THREADS]; /* plain memory: only the barriers order it */
+    atomic_int wrong;
+};
+
+static void pass_on(void *argument, int thread, int threads)
+{
+    struct relay *r = argument;
+    for (int round = 0; round < ROUNDS; round++) {
+        r->values[thread] = round * 10 + thread;
+        team_barrier();
+        for (int t = 0; t < threads; t++)
+            if (r->values[t] != round * 10 + t)
+                atomic_fetch_add(&r->wrong, 1);
+        team_barrier();
+    }
+}
+
+Test(team, barriers_order_what_threads_see)
+{
+    struct relay r = {0};
+    team_run(THREADS, pass_on, &r);
+    cr_assert_eq(atomic_load(&r.wrong), 0);
+    for (int t = 0; t < THREADS; t++)
+        cr_assert_eq(r.values[t], (ROUNDS - 1) * 10 + t, "thread %d took part", t);
+}
+
+static void count(void *argument, int thread, int threads)
+{
+    (void)thread;
+    atomic_fetch_add((atomic_int *)argument, 1000 + threads);
+}
+
+Test(team, sizes_may_change_from_run_to_run)
+{
+    static const int sizes[] = {1, 4, 2, 3, 1, 4};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        atomic_int sum = 0;
+        team_run(sizes[i], count, &sum);
+        cr_assert_eq(atomic_load(&sum), sizes[i] * (1000 + sizes[i]), "run of %d", sizes[i]);
+    }
+}
+
+static void *caller(void *argument)
+{
+    for (int i = 0; i < 50; i++)
+        team_run(1 + i % THREADS, count, argument);
+    return NULL;
+}
+
+Test(team, callers_take_turns)
+{
+    pthread_t threads[3];
+    atomic_int sums[3] = {0};
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, caller, &sums[i]);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 1; i < 3; i++)
+        cr_assert_eq(atomic_load(&sums[i]), atomic_load(&sums[0]));
+}
