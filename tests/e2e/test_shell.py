@@ -1,5 +1,5 @@
 """The program on the command line."""
-import http.server, json, os, pty, re, resource, select, shutil, signal, subprocess, threading, time
+import http.server, json, os, pty, pwd, re, resource, select, shutil, signal, stat, subprocess, threading, time
 import pytest
 from conftest import INGOT, ROOT, ingot
 
@@ -258,3 +258,16 @@ def test_install_and_embed(tiny, tmp_path):
     r = subprocess.run([str(tmp_path / "embed"), tiny, "hello"], capture_output=True, env=env, timeout=60)
     assert r.returncode == 0 and len(r.stdout) > 1
     assert (prefix / "bin" / "ingot").exists() and list(prefix.rglob("ingot.1")) and list(prefix.rglob("ingot.h"))
+
+
+def test_results_into_devices_and_links(tiny, tmp_path):
+    ids, real, link, fifo = (tmp_path / n for n in ("ids.json", "real.npy", "link.npy", "fifo"))
+    ids.write_text("[1, 2]")
+    real.write_text("old")
+    link.symlink_to(real)
+    assert ingot("logits", tiny, "--tokens", ids, "--out", link).returncode == 0
+    assert link.is_symlink() and real.read_bytes()[:6] == b"\x93NUMPY"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
+    assert ingot("logits", tiny, "--tokens", ids, "--out", fifo).returncode == 0
+    assert reader.communicate(timeout=20)[0] == real.read_bytes() and stat.S_ISFIFO(os.stat(fifo).st_mode)
