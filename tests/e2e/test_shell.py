@@ -260,6 +260,20 @@ def test_install_and_embed(tiny, tmp_path):
     assert (prefix / "bin" / "ingot").exists() and list(prefix.rglob("ingot.1")) and list(prefix.rglob("ingot.h"))
 
 
+def test_what_cannot_be_written_says_why(tiny):
+    for arguments in (f"run {tiny} hello -n 3", f"tokenize {tiny} hello", f"run {tiny} hello -n 3 --events", "--version", "--help", "run --help"):
+        r = subprocess.run(f"{INGOT} {arguments} > /dev/full", shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert r.returncode == 1 and "No space left" in r.stderr, (arguments, r)
+
+
+def test_nobody_reads_on(tiny):
+    p = subprocess.Popen([INGOT, "run", tiny, "hello", "--ignore-eos", "--reference", "--context", "100000", "--events"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.readline()
+    p.stdout.close()
+    assert p.wait(20) == 1 and "Broken pipe" in p.stderr.read()
+
+
 def test_results_into_devices_and_links(tiny, tmp_path):
     ids, real, link, fifo = (tmp_path / n for n in ("ids.json", "real.npy", "link.npy", "fifo"))
     ids.write_text("[1, 2]")
@@ -271,3 +285,23 @@ def test_results_into_devices_and_links(tiny, tmp_path):
     reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
     assert ingot("logits", tiny, "--tokens", ids, "--out", fifo).returncode == 0
     assert reader.communicate(timeout=20)[0] == real.read_bytes() and stat.S_ISFIFO(os.stat(fifo).st_mode)
+
+
+@pytest.mark.parametrize("name, words", [("", "empty"), ("/etc/passwd", "neither a .gguf"), ("/tmp", "config.json")])
+def test_what_is_no_model(name, words):
+    r = ingot("run", name, "hi", stdin=None)
+    assert r.returncode in (2, 4) and words in r.stderr
+
+
+def test_chat_ends_on_a_line_of_its_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INGOT_HOME", str(tmp_path / "home"))
+    t = Terminal("chat", tiny, "-n", "3", "--ignore-eos", "--seed", "1")
+    t.wait_for("> ")
+    t.type("/undo\n")
+    t.wait_for("nothing to take back")
+    t.type("hello\n")
+    t.wait_for("cut after 3 tokens")
+    t.type("/retry\n")
+    t.wait_for("cut after 3 tokens")
+    t.type("\x04")
+    assert t.end() == 0
