@@ -84,6 +84,8 @@ struct ingot_cached {
     uint64_t bytes;
     int files;
 };
+/* The folder of the shared cache, whether it is there yet or not. INGOT_USAGE: longer than size. */
+enum ingot_status ingot_cache_folder(char *path, size_t size, struct ingot_error *err);
 /* Calls each for every cached model; what it is given lives until it returns. */
 enum ingot_status ingot_cache_list(void (*each)(void *context, const struct ingot_cached *model), void *context, struct ingot_error *err);
 /* Removes a model by its name "org/name" for all tools that share the cache. INGOT_NOT_FOUND, INGOT_FAILED. */

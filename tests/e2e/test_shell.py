@@ -172,14 +172,19 @@ def test_chat_on_a_terminal(tiny, tmp_path, monkeypatch):
 
 class Hub(http.server.BaseHTTPRequestHandler):
     """Serves one file by ranges, cutting the first answer short."""
-    content, cut, asked = b"", 0, []
+    content, cut, asked, gone, ranges = b"", 0, [], False, True
 
     def do_GET(self):
         start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-")).group(1))
         self.asked.append(start)
+        if self.gone and len(self.asked) > 1:
+            return self.send_error(404)
+        start = start if Hub.ranges else 0
         body = self.content[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.end_headers()
         if Hub.cut:
             body, Hub.cut = body[:Hub.cut], 0
@@ -192,10 +197,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+NO_INDEX = dict(PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_CONFIG_FILE="/dev/null") # else the wheel would come to the rescue
+
+
 @pytest.fixture
 def hub():
     Hub.asked.clear()
-    Hub.cut = 0
+    Hub.cut, Hub.gone, Hub.ranges = 0, False, True
     s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{s.server_port}"
@@ -204,7 +212,7 @@ def hub():
 
 def test_a_download_resumes_and_is_stored_once(default_model, hub, tmp_path):
     Hub.content, Hub.cut = open(default_model, "rb").read(), 5_000_000
-    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"))
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX)
     r = ingot("pull", "default", env=env)
     assert r.returncode == 0, r.stderr
     assert len(Hub.asked) == 2 and Hub.asked[1] >= 1_000_000, Hub.asked
@@ -305,3 +313,40 @@ def test_chat_ends_on_a_line_of_its_own(tiny, tmp_path, monkeypatch):
     t.wait_for("cut after 3 tokens")
     t.type("\x04")
     assert t.end() == 0
+
+
+def test_the_cache_without_home(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")}
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    r = subprocess.run([INGOT, "doctor"], capture_output=True, text=True, env=env)
+    assert f"{home}/.cache/huggingface/hub" in r.stdout
+    r = subprocess.run([INGOT, "doctor"], capture_output=True, text=True, env=env | dict(XDG_CACHE_HOME="/tmp/x"))
+    assert "/tmp/x/huggingface/hub" in r.stdout
+
+
+def test_an_index_password_is_not_shown(hub, tmp_path):
+    Hub.content = b"nothing here"
+    index = hub.replace("http://", "http://somebody:hunter2@") + "/simple"
+    env = dict(HF_ENDPOINT="http://127.0.0.1:1", HF_HUB_CACHE=str(tmp_path / "hub"), PIP_INDEX_URL=index, PIP_CONFIG_FILE="/dev/null")
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 6 and "/simple" in r.stderr and "hunter2" not in r.stderr
+
+
+def test_what_the_hub_gave_stays_for_the_next_try(default_model, hub, tmp_path):
+    """The Hub breaks off and is gone, the index has nothing: the second run asks for the rest only."""
+    Hub.content, Hub.cut = open(default_model, "rb").read(), 5_000_000
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX)
+    Hub.gone = True
+    try:
+        assert ingot("pull", "default", env=env).returncode == 6
+    finally:
+        Hub.gone = False
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 0, r.stderr
+    assert Hub.asked[-1] >= 1_000_000, Hub.asked
+
+
+def test_a_hub_without_ranges_starts_over(default_model, hub, tmp_path):
+    Hub.content, Hub.cut, Hub.ranges = open(default_model, "rb").read(), 5_000_000, False
+    r = ingot("pull", "default", env=dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX))
+    assert r.returncode == 0 and open(r.stdout.strip(), "rb").read() == Hub.content, r.stderr
