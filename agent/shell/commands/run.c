@@ -109,6 +109,8 @@ static enum status answer(const struct settings *s, struct ingot_engine *engine,
         status = (enum status)ingot_request_start(&request, session, o, e);
     if (!status)
         status = collect(s, request, &a, err);
+    if (!status && (a.text.failed || a.tokens.failed))
+        status = error_memory(err, "the answer");
     if (!status)
         finish_answer(s, &a, info.has_tokenizer);
     if (!status && a.done.finish == INGOT_FINISH_CANCELLED)
