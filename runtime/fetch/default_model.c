@@ -74,9 +74,12 @@ enum status default_model_find(struct arena *arena, const struct ingot_model_opt
     if (!file_exists(blob) && hub_offline(options))
         return error_set(err, STATUS_NETWORK, "the default model is not in the cache (%s) and the network is off (--offline or HF_HUB_OFFLINE); run `ingot pull default` once with a network", folder);
     int lock = -1;
-    enum status status = file_make_folders(blobs, err);
+    struct error why;
+    enum status status = file_make_folders(blobs, &why);
     if (!status)
-        status = cache_lock(arena, repository, sha256, &lock, err);
+        status = cache_lock(arena, repository, sha256, &lock, &why);
+    if (status)
+        error_set(err, status, "%s; HF_HUB_CACHE can name another folder for the cache", why.text);
     if (!status && !file_exists(blob)) /* another process may have fetched it while we waited */
         status = fetch(arena, blob, options, err);
     if (!status)

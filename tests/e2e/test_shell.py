@@ -346,6 +346,18 @@ def test_what_the_hub_gave_stays_for_the_next_try(default_model, hub, tmp_path):
     assert Hub.asked[-1] >= 1_000_000, Hub.asked
 
 
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    r = ingot("pull", "default", env=dict(HF_HUB_CACHE=str(tmp_path / "file")))
+    assert r.returncode == 1 and "HF_HUB_CACHE" in r.stderr
+
+
+def test_a_yaml_key_stands_once(tiny, tmp_path):
+    (tmp_path / "c.yaml").write_text("max_tokens: 1\nseed: 1\nmax_tokens: 2\n")
+    r = ingot("run", tiny, "hi", "--config", tmp_path / "c.yaml")
+    assert r.returncode == 4 and "max_tokens" in r.stderr and "twice" in r.stderr
+
+
 def test_a_hub_without_ranges_starts_over(default_model, hub, tmp_path):
     Hub.content, Hub.cut, Hub.ranges = open(default_model, "rb").read(), 5_000_000, False
     r = ingot("pull", "default", env=dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX))
