@@ -132,6 +132,12 @@ class Terminal:
         self.seen = ""
         os.write(self.fd, text.encode())
 
+    def leave(self):
+        """Ctrl-D, which is an end only where a line is being read: before, the terminal makes a NUL of it."""
+        self.wait_for(r"> $")
+        self.type("\x04")
+        return self.end()
+
     def end(self):
         while True:
             try:
@@ -166,8 +172,7 @@ def test_chat_on_a_terminal(tiny, tmp_path, monkeypatch):
     t.wait_for("> ")
     t.type("/stats\n")
     t.wait_for(r"context [1-9]\d* of 9000")
-    t.type("\x04")
-    assert t.end() == 0
+    assert t.leave() == 0
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -311,8 +316,7 @@ def test_chat_ends_on_a_line_of_its_own(tiny, tmp_path, monkeypatch):
     t.wait_for("cut after 3 tokens")
     t.type("/retry\n")
     t.wait_for("cut after 3 tokens")
-    t.type("\x04")
-    assert t.end() == 0
+    assert t.leave() == 0
 
 
 def test_the_cache_without_home(tmp_path):
@@ -362,3 +366,12 @@ def test_a_hub_without_ranges_starts_over(default_model, hub, tmp_path):
     Hub.content, Hub.cut, Hub.ranges = open(default_model, "rb").read(), 5_000_000, False
     r = ingot("pull", "default", env=dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX))
     assert r.returncode == 0 and open(r.stdout.strip(), "rb").read() == Hub.content, r.stderr
+
+
+def test_names_in_the_cache_cannot_steer_a_terminal(tmp_path, monkeypatch):
+    (tmp_path / "models--org--\x1b]0;owned\x07name").mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    t = Terminal("list")
+    t.wait_for("name")
+    assert "\x1b" not in t.seen and "\x07" not in t.seen
+    assert t.end() == 0

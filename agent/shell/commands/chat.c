@@ -260,8 +260,10 @@ static char *history_path(char *out, size_t size)
         snprintf(out, size, "%s", home);
     else if (state && *state)
         snprintf(out, size, "%s/ingot", state);
+    else if (user && *user)
+        snprintf(out, size, "%s/.local/state/ingot", user);
     else
-        snprintf(out, size, "%s/.local/state/ingot", user ? user : ".");
+        return NULL; /* no home, no history: not into whatever folder this is */
     if (file_make_folders(out, NULL))
         return NULL;
     size_t n = strlen(out);
