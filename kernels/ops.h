@@ -171,7 +171,7 @@ struct compile_options {
     int32_t max_sequences;
     int64_t max_context;        /* bound on cached + rows */
     enum storage k_type, v_type; /* of paged state: F32, F16, BF16 */
-    bool deterministic;         /* the same bits for a row whatever else is in the batch */
+    bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
 };
 
 /* What compiling would allocate, known before anything is: the planner's numbers. */
@@ -192,7 +192,8 @@ struct backend {
     enum status (*sizes)(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
     /* The program must outlive the result. STATUS_BAD_INPUT names a weight whose format has no kernel. */
     enum status (*compile)(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err);
-    /* Runs one batch. output: a buffer that is one of the program's outputs, or -1: only the state is written. result[i]
+    /* Runs one batch. A row's bits depend on its own sequence alone (its state and its rows in this step), never on what
+     * else is in the batch. output: a buffer that is one of the program's outputs, or -1: only the state is written. result[i]
      * is the output buffer's row of wanted row i: [wanted, width], valid until the next step.
      * One step at a time per compiled program. NaN or infinite results are returned as they are; the engine looks. */
     enum status (*step)(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,

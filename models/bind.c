@@ -5,13 +5,13 @@
 
 #include "models/private.h"
 
-static void name_weight(const struct binder *b, const struct weight_name *n, int layer, char *out, size_t size)
+void weight_spell(const struct weight_name *n, const char *prefix, int layer, char *out, size_t size)
 {
     char format[160];
-    if (b->m->container == MODEL_GGUF)
-        snprintf(format, sizeof format, "%s", n->gguf);
+    if (prefix)
+        snprintf(format, sizeof format, "%s%s", n->base ? prefix : "", n->hf);
     else
-        snprintf(format, sizeof format, "%s%s", n->base ? b->prefix : "", n->hf);
+        snprintf(format, sizeof format, "%s", n->gguf);
     const char *percent = strstr(format, "%d"); /* our own tables: at most one %d */
     if (percent)
         snprintf(out, size, "%.*s%d%s", (int)(percent - format), format, layer, percent + 2);
@@ -19,18 +19,26 @@ static void name_weight(const struct binder *b, const struct weight_name *n, int
         snprintf(out, size, "%s", format);
 }
 
-void binder_init(struct binder *b, struct model *m, const struct weight_name *embedding, struct error *err)
+static void name_weight(const struct binder *b, const struct weight_name *n, int layer, char *out, size_t size)
+{
+    weight_spell(n, b->m->container == MODEL_GGUF ? NULL : b->prefix, layer, out, size);
+}
+
+const char *weight_prefix(const struct model *m, const struct weight_name *embedding)
 {
     static const char *const prefixes[] = {"model.", "", "transformer.", "model.language_model.", "language_model.model."};
-    *b = (struct binder){m, err, prefixes[0], STATUS_OK};
     char name[200];
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        b->prefix = prefixes[i];
-        name_weight(b, embedding, 0, name, sizeof name);
+        weight_spell(embedding, prefixes[i], 0, name, sizeof name);
         if (tensor_find(m->tensors, name))
-            return;
+            return prefixes[i];
     }
-    b->prefix = prefixes[0];
+    return prefixes[0];
+}
+
+void binder_init(struct binder *b, struct model *m, const struct weight_name *embedding, struct error *err)
+{
+    *b = (struct binder){m, err, weight_prefix(m, embedding), STATUS_OK};
 }
 
 bool binder_has(struct binder *b, const struct weight_name *n, int layer)

@@ -8,12 +8,15 @@
 #include "base/file.h"
 #include "models/private.h"
 
-#define FAMILY(model_type, architecture, file) enum status family_##file(struct model *m, struct error *err);
+#define FAMILY(model_type, architecture, file)                            \
+    enum status family_##file(struct model *m, struct error *err);        \
+    extern const struct weight_name family_##file##_names[]; \
+    extern const int family_##file##_name_count;
 #include "models/families.def"
 #undef FAMILY
 
 const struct family families[] = {
-#define FAMILY(model_type, architecture, file) {model_type, architecture, family_##file},
+#define FAMILY(model_type, architecture, file) {model_type, architecture, family_##file, family_##file##_names, &family_##file##_name_count},
 #include "models/families.def"
 #undef FAMILY
 };
@@ -83,6 +86,7 @@ enum status model_open(struct model **out, const char *path, enum mapping_kind k
     enum status status = !m->path                     ? error_memory(err, "a path")
                          : gguf || gguf_is(path)      ? open_gguf(m, kind, &family, err)
                                                       : open_safetensors(m, kind, &family, err);
+    m->family = family;
     if (!status)
         status = family->write(m, err);
     if (!status)

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/files/tensors.h"
 #include "base/json.h"
+#include "base/str.h"
 #include "kernels/ops.h"
 
 enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_YARN, ROPE_LLAMA3 };
@@ -42,12 +43,15 @@ struct config {
 
 enum model_container { MODEL_SAFETENSORS, MODEL_GGUF };
 
+struct family;
+
 struct model {
     struct arena arena;
     char *path;   /* as opened */
     char *folder; /* where tokenizer and configuration files lie; NULL for a lone GGUF */
     enum model_container container;
     struct tensor_set *tensors;
+    const struct family *family; /* private to models/ */
     struct config config;
     struct program program;
     /* Token ids that end an answer: config.json, generation_config.json; GGUF's are the tokenizer's. */
@@ -67,6 +71,47 @@ struct model {
  * Nothing large is copied. Errors name file and key or tensor: STATUS_NOT_FOUND, STATUS_BAD_INPUT, STATUS_NO_ROOM. */
 enum status model_open(struct model **out, const char *path, enum mapping_kind kind, struct error *err);
 void model_close(struct model *m); /* NULL is fine */
+
+/* ---- conversion ----------------------------------------------------------------------------------------------------- */
+
+/* A checkpoint on its way into another container or type: which tensors are written, in order, and how each is made. */
+struct conversion {
+    const struct model *model;
+    enum model_container to;
+    struct tensor *tensors;      /* as they are written; data NULL */
+    struct conversion_step *how; /* private to models/ */
+    int64_t count;
+    uint64_t bytes;              /* of all tensors */
+    enum storage most;           /* the type of most bytes */
+    bool attention_bias, mlp_bias;
+    struct rope_config rope;     /* in the words of the target */
+};
+
+/* type: of matrices (F32, F16, BF16), or STORAGE_COUNT: as they are. Vectors are F32 in a GGUF file, `type` in a folder.
+ * Everything lives in arena and borrows from m. STATUS_USAGE: a tensor's type needs one to be named; STATUS_BAD_INPUT: something
+ * of this model has no place in the target, named. */
+enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, enum storage type,
+                            struct error *err);
+
+/* Called with the bytes written so far; false stops (STATUS_INTERRUPTED). */
+typedef bool conversion_watch(void *context, uint64_t done, uint64_t total);
+struct tensor_writer;
+/* Streams all tensors into a writer that was begun with c->tensors. The writer is gone after a failure, not committed else. */
+enum status conversion_write(const struct conversion *c, struct tensor_writer *w, conversion_watch *watch, void *context, struct error *err);
+
+/* Token ids that go into configuration files; -1: none. */
+struct conversion_ids {
+    int32_t bos, eos, pad;
+    const int32_t *ends; /* all that end an answer */
+    int end_count;
+};
+/* config.json and generation_config.json of the target, when source and target are not both folders (then: only the type in
+ * the text of the old one changes). */
+enum status conversion_config(const struct conversion *c, const struct conversion_ids *ids, struct str *out, struct error *err);
+void conversion_generation(const struct conversion *c, const struct conversion_ids *ids, struct str *out);
+/* GGUF metadata: the model's part of it; of a GGUF source all keys, tokenizer included. name: general.name of a folder's model. */
+struct gguf_keys;
+enum status conversion_keys(const struct conversion *c, const char *name, struct gguf_keys *keys, struct error *err);
 
 /* Names of the families, for messages and tables: NULL-terminated. */
 extern const char *const model_families[];

@@ -7,9 +7,19 @@
 /* A family writes its program from config and weights. */
 typedef enum status family_write(struct model *m, struct error *err);
 
+/* A weight's name in both containers; %d is the layer. `base` names get the checkpoint's base-model prefix. */
+struct weight_name {
+    const char *hf, *gguf;
+    bool base;
+    /* GGUF keeps the rows of rotated heads in another order: pairs are neighbours (2i, 2i+1), not halves of the head */
+    enum { ROWS_ALIKE, ROWS_OF_HEADS, ROWS_OF_KV_HEADS } rows;
+};
+
 struct family {
     const char *model_type, *architecture;
     family_write *write;
+    const struct weight_name *names;
+    const int *name_count;
 };
 extern const struct family families[];
 extern const int family_count;
@@ -26,18 +36,18 @@ enum status config_finish(struct model *m, struct error *err);
 /* rope_parameters / rope_scaling (+ rope_theta at the top) of config.json; by_default: rope_theta if nobody says one. */
 enum status rope_read_json(struct config *c, const struct json *root, struct error *err);
 enum status rope_read_gguf(struct model *m, const char *arch, struct error *err);
+/* Llama 3's scaling as GGUF has it, one divisor per pair; out: [pairs]. */
+void rope_divisors(const struct rope_config *r, int pairs, float *out);
+/* The parameters that give these divisors; STATUS_BAD_INPUT if none do that are in use. */
+enum status rope_find_llama3(const struct rope_config *r, int pairs, struct rope_config *out, struct error *err);
+/* What yarn multiplies cos and sin by: 0.1 m ln(factor) + 1, with m = 1 if nobody says otherwise. */
+double rope_mscale(double factor, double m);
 /* Adds the model's rope to the program with all scaling applied; returns its index, or -1 with words. */
 int rope_add(struct model *m, struct error *err);
 
 enum activation activation_find(const char *name, size_t size); /* ACT_NONE: unknown */
 
 /* ---- binding -------------------------------------------------------------------------------------------------------- */
-
-/* A weight's name in both containers; %d is the layer. `base` names get the checkpoint's base-model prefix. */
-struct weight_name {
-    const char *hf, *gguf;
-    bool base;
-};
 
 struct binder {
     struct model *m;
@@ -49,6 +59,10 @@ void binder_init(struct binder *b, struct model *m, const struct weight_name *em
 /* The weight's id in the program; shape [out, in] ([n] for a vector: out 1) is checked. -1 after a failure, or when it is
  * absent and optional. */
 int weight_bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
+/* A name of the tables with its layer. prefix: of `base` names, for config.json's form; NULL: GGUF's form. */
+void weight_spell(const struct weight_name *name, const char *prefix, int layer, char *out, size_t size);
+/* The base-model prefix of a folder's names, found by its embedding. */
+const char *weight_prefix(const struct model *m, const struct weight_name *embedding);
 bool binder_has(struct binder *b, const struct weight_name *name, int layer);
 
 #endif

@@ -93,6 +93,20 @@ enum status rope_read_json(struct config *c, const struct json *root, struct err
     return check(r, "rope_theta", "factor", err);
 }
 
+/* ggml multiplies attn_factor with yarn's own magnitude, transformers' attention_factor stands in its place. */
+static enum status read_yarn_gguf(struct model *m, const char *arch, struct error *err)
+{
+    struct rope_config *r = &m->config.rope;
+    char key[128];
+    snprintf(key, sizeof key, "%s.rope.scaling.yarn_beta_fast", arch);
+    enum status status = meta_float(m->tensors, key, &r->beta_fast, NULL, err);
+    snprintf(key, sizeof key, "%s.rope.scaling.yarn_beta_slow", arch);
+    if (!status)
+        status = meta_float(m->tensors, key, &r->beta_slow, NULL, err);
+    r->attention_factor *= rope_mscale(r->factor, 1);
+    return status;
+}
+
 enum status rope_read_gguf(struct model *m, const char *arch, struct error *err)
 {
     struct rope_config *r = &m->config.rope;
@@ -125,21 +139,63 @@ enum status rope_read_gguf(struct model *m, const char *arch, struct error *err)
         return status;
     if (found && (status = find_kind(type, size, &r->kind, err)))
         return status;
+    if (r->kind == ROPE_YARN && (status = read_yarn_gguf(m, arch, err)))
+        return status;
     r->factors = tensor_find(m->tensors, "rope_freqs.weight");
     return check(r, theta, factor, err);
 }
 
 /* ---- frequencies ---------------------------------------------------------------------------------------------------- */
 
+static double llama3_scaled(const struct rope_config *r, double f)
+{
+    double wave = 2 * M_PI / f, smooth = (r->original / wave - r->low) / (r->high - r->low);
+    return wave > r->original / r->low ? f / r->factor : wave < r->original / r->high ? f : (1 - smooth) * f / r->factor + smooth * f;
+}
+
 static void scale_llama3(const struct rope_config *r, float *frequency, int pairs)
 {
-    double low_wave = r->original / r->low, high_wave = r->original / r->high;
-    for (int i = 0; i < pairs; i++) {
-        double f = (double)frequency[i], wave = 2 * M_PI / f;
-        double smooth = (r->original / wave - r->low) / (r->high - r->low);
-        double scaled = wave > low_wave ? f / r->factor : wave < high_wave ? f : (1 - smooth) * f / r->factor + smooth * f;
-        frequency[i] = (float)scaled;
+    for (int i = 0; i < pairs; i++)
+        frequency[i] = (float)llama3_scaled(r, (double)frequency[i]);
+}
+
+static double pair_frequency(const struct rope_config *r, int i, int pairs) { return (double)(float)(1.0 / pow(r->theta, (double)i / pairs)); }
+
+void rope_divisors(const struct rope_config *r, int pairs, float *out)
+{
+    for (int i = 0; i < pairs; i++)
+        out[i] = (float)(pair_frequency(r, i, pairs) / llama3_scaled(r, pair_frequency(r, i, pairs)));
+}
+
+/* The file holds the result only. Factor is the divisor of the longest waves; low 1 and high 4 are what every published
+ * checkpoint has (a common multiple of all three would mean the same), and the trained length is a power of two. */
+enum status rope_find_llama3(const struct rope_config *r, int pairs, struct rope_config *out, struct error *err)
+{
+    const struct tensor *t = r->factors;
+    float divisor[1024], made[1024];
+    if (t->type != STORAGE_F32 || t->dims != 1 || t->shape[0] != pairs || pairs > 1024)
+        return error_set(err, STATUS_BAD_INPUT, "rope_freqs.weight: %d values of F32 are needed", pairs);
+    memcpy(divisor, t->data, (size_t)pairs * sizeof *divisor);
+    double longest = round((double)divisor[pairs - 1] * 1e4) / 1e4;
+    for (int power = 13, i = 0; i < 22; power = 4 + i++) { /* 8192 first, then 16 to 2^24 */
+        *out = *r;
+        out->kind = ROPE_LLAMA3;
+        out->factors = NULL;
+        out->factor = longest;
+        out->low = 1;
+        out->high = 4;
+        out->original = ldexp(1, power);
+        if (!(longest > 0))
+            break;
+        rope_divisors(out, pairs, made);
+        int same = 0;
+        while (same < pairs && fabs((double)(made[same] - divisor[same])) <= 2e-5 * (double)made[same])
+            same++;
+        if (same == pairs)
+            return STATUS_OK;
     }
+    return error_set(err, STATUS_BAD_INPUT,
+                     "rope_freqs.weight holds divisors that are not Llama 3's scaling; config.json has no words for others (longrope is not supported yet)");
 }
 
 static double correction_dim(double rotations, double dims, double theta, double original)
@@ -147,7 +203,7 @@ static double correction_dim(double rotations, double dims, double theta, double
     return dims * log(original / (rotations * 2 * M_PI)) / (2 * log(theta));
 }
 
-static double mscale(double factor, double m) { return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1; }
+double rope_mscale(double factor, double m) { return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1; }
 
 static void scale_yarn(const struct rope_config *r, float *frequency, int dims, double original, float *magnitude)
 {
@@ -166,8 +222,8 @@ static void scale_yarn(const struct rope_config *r, float *frequency, int dims, 
         frequency[i] = (float)(f / r->factor * ramp + f * (1 - ramp));
     }
     *magnitude = (float)(r->attention_factor                ? r->attention_factor
-                         : r->mscale && r->mscale_all_dim ? mscale(r->factor, r->mscale) / mscale(r->factor, r->mscale_all_dim)
-                                                            : mscale(r->factor, 1));
+                         : r->mscale && r->mscale_all_dim ? rope_mscale(r->factor, r->mscale) / rope_mscale(r->factor, r->mscale_all_dim)
+                                                            : rope_mscale(r->factor, 1));
 }
 
 /* GGUF gives Llama 3's scaling as divisors, one per pair. */

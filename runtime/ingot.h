@@ -91,6 +91,21 @@ enum ingot_status ingot_cache_list(void (*each)(void *context, const struct ingo
 /* Removes a model by its name "org/name" for all tools that share the cache. INGOT_NOT_FOUND, INGOT_FAILED. */
 enum ingot_status ingot_cache_remove(const char *name, struct ingot_error *err);
 
+/* ---- conversion ----------------------------------------------------------------------------------------------------- */
+
+struct ingot_convert_options {
+    const char *to;   /* "safetensors" or "gguf"; NULL: gguf if the target's name ends so, else safetensors */
+    const char *type; /* of the matrices: "f32", "f16", "bf16"; NULL: as they are, where the target can hold that */
+    struct ingot_model_options model;
+    /* Called before anything is written (done 0) and for every MiB; false stops with INGOT_INTERRUPTED. May be NULL. */
+    bool (*progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
+};
+/* Writes a MODEL as a folder in Hugging Face layout or as one GGUF file, tokenizer and chat template included. The target must
+ * not exist (or be empty) and appears only when it is complete. INGOT_USAGE: a wrong option, or the type must be named;
+ * INGOT_BAD_INPUT: something of the model has no place in the target, named. options may be NULL. */
+enum ingot_status ingot_convert(const char *name, const char *target, const struct ingot_convert_options *options, struct ingot_error *err);
+
 /* ---- engines -------------------------------------------------------------------------------------------------------- */
 
 struct ingot_engine_options {
@@ -100,7 +115,7 @@ struct ingot_engine_options {
     int parallel;         /* sequences that run together; 0: 1 */
     int threads;          /* 0: all cores this process may use */
     bool reference;       /* the naive path that judges all others */
-    bool deterministic;   /* the same bits whatever else is in the batch */
+    bool deterministic;   /* the same bits however a prompt is cut into pieces or reused; other requests never show anyway */
     uint64_t memory;      /* bytes that may be used; 0: what the system has available */
 };
 

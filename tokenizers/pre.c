@@ -56,13 +56,6 @@
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------------- */
 
-enum step_kind { STEP_END, STEP_NFC, STEP_SPLIT, STEP_DIGITS, STEP_DIGIT_RUNS, STEP_PUNCTUATION, STEP_GPT2, STEP_BYTES };
-
-struct pre_step {
-    enum step_kind kind;
-    const char *regex; /* STEP_SPLIT */
-};
-
 #define NFC {STEP_NFC, NULL}
 #define SPLIT(regex) {STEP_SPLIT, regex}
 #define DIGITS {STEP_DIGITS, NULL}
@@ -73,15 +66,11 @@ struct pre_step {
 #define WHOLE PRE_WHOLE
 #define BOS PRE_BOS
 
-static const struct {
-    const char *name;
-    unsigned flags;
-    struct pre_step steps[8];
-} pre_names[] = {
+const struct pre_name pre_names[] = {
 #define PRE(name, flags, ...) {name, flags, {__VA_ARGS__}},
 #include "tokenizers/pre.def"
 #undef PRE
-};
+    {NULL, 0, {{STEP_END, NULL}}}};
 
 static enum status add_step(struct opening *o, const struct pre_step *step)
 {
@@ -106,17 +95,22 @@ static enum status add_step(struct opening *o, const struct pre_step *step)
     return STATUS_OK;
 }
 
+const struct pre_name *pre_get(const char *name, size_t size, struct error *err)
+{
+    for (const struct pre_name *n = pre_names; n->name; n++)
+        if (strlen(n->name) == size && memcmp(n->name, name, size) == 0)
+            return n;
+    error_set(err, STATUS_BAD_INPUT,
+              "tokenizer.ggml.pre is \"%s\", which is unknown: with a guess in its place the model would read wrong tokens", QUOTE(name, size));
+    return NULL;
+}
+
 enum status pre_open(struct opening *o, const char *name, size_t size, unsigned *flags)
 {
-    for (size_t i = 0; i < sizeof pre_names / sizeof *pre_names; i++) {
-        if (strlen(pre_names[i].name) != size || memcmp(pre_names[i].name, name, size) != 0)
-            continue;
-        enum status status = STATUS_OK;
-        *flags = pre_names[i].flags;
-        for (const struct pre_step *s = pre_names[i].steps; s->kind != STEP_END && !status; s++)
-            status = add_step(o, s);
-        return status;
-    }
-    return error_set(o->err, STATUS_BAD_INPUT,
-                     "tokenizer.ggml.pre is \"%s\", which is unknown: with a guess in its place the model would read wrong tokens", QUOTE(name, size));
+    const struct pre_name *n = pre_get(name, size, o->err);
+    enum status status = n ? STATUS_OK : STATUS_BAD_INPUT;
+    *flags = n ? n->flags : 0;
+    for (const struct pre_step *s = n ? n->steps : NULL; !status && s->kind != STEP_END; s++)
+        status = add_step(o, s);
+    return status;
 }

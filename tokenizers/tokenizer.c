@@ -72,6 +72,8 @@ int32_t tokenizer_size(const struct tokenizer *t) { return t->size; }
 int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
 int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
 
+bool tokenizer_adds_bos(const struct tokenizer *t) { return t->prefix.count > 0; }
+
 const char *token_text(const struct tokenizer *t, int32_t id, size_t *size)
 {
     const struct added_token *a = added_by_id(&t->added, id);

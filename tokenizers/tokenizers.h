@@ -82,10 +82,25 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 /* Ids that the files name: -1 if they name none. */
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_eos(const struct tokenizer *t);
+bool tokenizer_adds_bos(const struct tokenizer *t); /* add_special puts it in front of a text */
 
 /* Ids that end a turn, from all the places that tokenizer files put them: eos_token, tokenizer.ggml.eos/eot/eom ids, and
  * special tokens whose text is a known end-of-turn mark. Sorted, at most *count written; returns the number. */
 size_t tokenizer_end_ids(const struct tokenizer *t, int32_t *ids, size_t capacity);
+
+/* ---- conversion ----------------------------------------------------------------------------------------------------- */
+
+/* A tokenizer opened from a GGUF as tokenizer.json, with the same ids for every text; set is the GGUF it came from.
+ * STATUS_BAD_INPUT names what tokenizer.json cannot say. */
+enum status tokenizer_write_json(const struct tokenizer *t, const struct tensor_set *set, struct str *out, struct error *err);
+
+/* A tokenizer opened from a folder as the keys tokenizer.ggml.*. vocab: rows of the model's embedding, which is how many
+ * tokens are written; ends: ids that the model's own files name as the end of an answer, the first is the eos of a file that names
+ * none. STATUS_BAD_INPUT names what GGUF has no word for. */
+struct gguf_keys;
+struct chat_source;
+enum status tokenizer_write_gguf(const struct tokenizer *t, const char *folder, const struct chat_source *chat, int64_t vocab,
+                                 const int32_t *ends, int end_count, struct gguf_keys *keys, struct error *err);
 
 /* ---- chat templates ------------------------------------------------------------------------------------------------- */
 
@@ -136,6 +151,11 @@ struct chat_source {
 enum status chat_source_open(struct chat_source *out, const char *folder, struct error *err);
 enum status chat_source_open_gguf(struct chat_source *out, const struct tensor_set *set, const struct tokenizer *t, struct error *err);
 void chat_source_close(struct chat_source *s);
+
+/* Templates and named tokens as tokenizer_config.json; context: model_max_length. adds: whether encoding puts a BOS in front. */
+void chat_source_write_json(const struct chat_source *s, int64_t context, bool adds_bos, struct str *out);
+/* The templates as GGUF keys. */
+void chat_source_write_gguf(const struct chat_source *s, struct gguf_keys *keys);
 
 /* The template that a request gets: template_name if given, else "tool_use" if it exists and tools are present, else
  * "default" (or the only one). NULL with STATUS_NOT_FOUND words in err. */

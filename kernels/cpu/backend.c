@@ -102,7 +102,7 @@ static void linear_room(struct compiled *c, struct room *r)
         const struct stage *s = &c->stages[i];
         if (s->kind != STAGE_LINEAR)
             continue;
-        unsigned few = s->norm ? FORM_FLOATS : 0, forms = few;
+        unsigned few = 0, forms = 0;
         int64_t n = s->part[0].w->in;
         for (int k = 0; k < s->parts; k++) {
             const struct linear_kernel *kernel = s->part[k].kernel;
@@ -111,7 +111,11 @@ static void linear_room(struct compiled *c, struct room *r)
             size_t bytes = kernel->scratch_bytes(n);
             scratch = bytes > scratch ? bytes : scratch;
         }
-        size_t one = input_bytes(n, 1, forms), all = input_bytes(n, (int32_t)rows_of(c, s->part[0].y), forms);
+        int32_t rows = (int32_t)rows_of(c, s->part[0].y);
+        /* a set with no rows takes nothing; two sets round their parts up once more: at most 64 bytes for each of 12 */
+        size_t one = input_bytes(n, 1, few), all = input_bytes(n, rows, forms) + 12 * 64;
+        one += s->norm ? normed_bytes(n, 1) : 0;
+        all += s->norm ? normed_bytes(n, rows) : 0;
         private = one > private ? one : private;
         shared = all > shared ? all : shared;
     }
@@ -166,6 +170,9 @@ static size_t lay_out(struct compiled *c, unsigned char *base)
         dims = p->ropes[i].dims > dims ? p->ropes[i].dims : dims;
     c->rope_stride = (dims + 31) / 32 * 32;
     c->rope_table = take(&r, (int64_t)p->rope_count * c->options.max_rows * c->rope_stride, sizeof(float));
+    for (int kind = 0; kind < 2; kind++)
+        for (int set = 0; set < SETS; set++)
+            c->sets[kind].row[set] = take(&r, kind == ROWS_ALL ? c->options.max_rows : c->options.max_wanted, sizeof(int32_t));
     int64_t widest = 1;
     for (int i = 0; i < p->output_count; i++)
         widest = p->buffers[p->outputs[i].buffer].width > widest ? p->buffers[p->outputs[i].buffer].width : widest;

@@ -22,12 +22,19 @@ enum form { FORM_FLOATS = 1, FORM_INT8 = 2, FORM_NIBBLE = 4, FORM_PACKED8 = 8, F
 
 enum { UNIT = 256, PACK_ROWS = 6, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
 
-/* Pointers into a prepared input. `padded` is n rounded up to whole units. */
+/* Which arithmetic a row gets depends on its own sequence alone: on how many of the sequence's rows are in this step
+ * (rows that are wanted, behind SELECT). So what else runs never shows in an answer. Below six rows a sequence's rows are
+ * handled one by one: unpacking a panel of weights costs about as much as five rows do. */
+enum row_set { SET_FEW, SET_MANY, SETS };
+enum { MANY_FROM = 6 };
+
+/* Pointers into the prepared rows of one set. `padded` is n rounded up to whole units. */
 struct input {
     int64_t n, padded;
     int32_t rows;
     unsigned forms;
-    float *floats;        /* [row][float_stride] */
+    const int32_t *row;   /* [rows]: where each prepared row lies in the buffers that are read and written */
+    float *floats;        /* [buffer row][float_stride] */
     int64_t float_stride;
     int8_t *q, *nibble;   /* [row][padded] */
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
@@ -41,13 +48,13 @@ struct input {
 };
 
 /* How the weights of one format are multiplied.
- * few: rows are handled one by one in one arithmetic, so a row's result does not depend on how many there are.
- * many: from `many_from` rows on; weights are unpacked PANEL_ROWS rows at a time and all activation rows run over them.
- * Both compute y[row * y_stride + out] for out in [first, end) of the weight's rows. scratch: see scratch_bytes. */
+ * few: rows are handled one by one.
+ * many: weights are unpacked PANEL_ROWS rows at a time and all activation rows run over them. NULL: few does everything.
+ * Both compute y[in->row[i] * y_stride + out] for out in [first, end) of the weight's rows, and in both a row's bits
+ * depend neither on the number of rows nor on its place among them. scratch: see scratch_bytes. */
 struct linear_kernel {
     const char *name;
     unsigned few_forms, many_forms;
-    int many_from; /* 0: few does everything */
     void (*few)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
     void (*many)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
     size_t (*scratch_bytes)(int64_t n); /* per thread, for rows of n weights */
@@ -186,12 +193,16 @@ struct compiled {
     const struct batch *batch;
     const struct state_memory *state;
     int run_stages;
+    struct sets {
+        int32_t *row[SETS], count[SETS];
+    } sets[2]; /* [enum buffer_rows]: all rows (or wanted ones) by their arithmetic */
     void *memory; /* all of the above in one piece */
 };
 
 /* plan.c */
 void plan_stages(struct compiled *c);
 /* input.c */
+/* Of all forms but FLOATS. */
 size_t input_bytes(int64_t n, int32_t rows, unsigned forms);
 void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t rows, unsigned forms);
 /* rows.c */
@@ -200,6 +211,8 @@ void head_op(struct compiled *c, const struct op *op, int32_t row, int first, in
 void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
 /* linear.c, attend.c */
+size_t normed_bytes(int64_t n, int32_t rows); /* what a stage's norm makes, before its forms */
+void linear_sets(struct compiled *c); /* before a step: fills c->sets */
 void linear_stage(struct compiled *c, int stage, int thread, int threads);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
 int64_t attend_items(const struct compiled *c, const struct op *op);

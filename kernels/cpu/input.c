@@ -13,13 +13,12 @@ static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t 
 {
     size_t at = 0, padded = (size_t)((n + UNIT - 1) / UNIT * UNIT), r = (size_t)rows;
     size_t tiles = (r + PACK_ROWS - 1) / PACK_ROWS, packed = tiles * PACK_ROWS;
-    *in = (struct input){.n = n, .padded = (int64_t)padded, .rows = rows, .forms = forms, .float_stride = (int64_t)padded};
+    *in = (struct input){.n = n, .padded = (int64_t)padded, .rows = rows, .forms = forms};
 #define PLACE(form, member, bytes)                                \
     if (forms & (form)) {                                         \
         size_t offset = take(&at, (bytes));                       \
         in->member = memory ? (void *)(memory + offset) : NULL;   \
     }
-    PLACE(FORM_FLOATS, floats, r * padded * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE, q, r * padded)
     PLACE(FORM_NIBBLE, nibble, r * padded)
     PLACE(FORM_INT8 | FORM_NIBBLE, d, r * padded / 32 * sizeof(float))

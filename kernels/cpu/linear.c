@@ -5,17 +5,43 @@
 /* With few rows a run is about this many bytes of weights: long enough to stream, short enough to share evenly. */
 enum { RUN_BYTES = 16384 };
 
-static bool many(const struct compiled *c, const struct part *part, int32_t rows)
+/* ---- which rows get which arithmetic ---------------------------------------------------------------------------------- */
+
+static void put_row(struct compiled *c, enum buffer_rows kind, int32_t row, int32_t own_rows)
 {
-    return !c->options.deterministic && part->kernel->many_from && rows >= part->kernel->many_from;
+    struct sets *s = &c->sets[kind];
+    enum row_set set = own_rows >= MANY_FROM && !c->options.deterministic ? SET_MANY : SET_FEW;
+    s->row[set][s->count[set]++] = row;
 }
 
+void linear_sets(struct compiled *c)
+{
+    const struct batch *b = c->batch;
+    for (int kind = 0; kind < 2; kind++)
+        c->sets[kind].count[SET_FEW] = c->sets[kind].count[SET_MANY] = 0;
+    for (int32_t row = 0; row < b->rows; row++)
+        put_row(c, ROWS_ALL, row, b->sequence[b->row[row].sequence].rows);
+    for (int32_t i = 0, end; i < b->wanted; i = end) {
+        int32_t sequence = b->row[b->wanted_rows[i]].sequence;
+        for (end = i; end < b->wanted && b->row[b->wanted_rows[end]].sequence == sequence;)
+            end++;
+        for (int32_t k = i; k < end; k++)
+            put_row(c, ROWS_WANTED, k, end - i);
+    }
+}
+
+static const struct sets *sets_of(const struct compiled *c, const struct stage *s) { return &c->sets[c->p->buffers[s->part[0].y].rows]; }
+
+static bool panels(const struct part *part, enum row_set set) { return set == SET_MANY && part->kernel->many; }
+
+static int64_t runs(int64_t out, int64_t run) { return (out + run - 1) / run; }
+
 /* Weight rows in one item: whole panels where panels are used. */
-static int64_t grain(const struct compiled *c, const struct stage *s, int32_t rows)
+static int64_t grain(const struct compiled *c, const struct stage *s)
 {
     int64_t longest = 1;
     for (int i = 0; i < s->parts; i++) {
-        if (many(c, &s->part[i], rows))
+        if (sets_of(c, s)->count[SET_MANY] && panels(&s->part[i], SET_MANY))
             return PANEL_ROWS;
         longest = s->part[i].w->row_bytes > longest ? s->part[i].w->row_bytes : longest;
     }
@@ -23,14 +49,11 @@ static int64_t grain(const struct compiled *c, const struct stage *s, int32_t ro
     return n < 1 ? 1 : n > 256 ? 256 : n;
 }
 
-static int64_t runs(int64_t out, int64_t run) { return (out + run - 1) / run; }
-
 int64_t stage_items(const struct compiled *c, const struct stage *s)
 {
-    int32_t rows = buffer_rows(c, s->part[0].y);
-    if (!rows)
+    if (!buffer_rows(c, s->part[0].y))
         return 0;
-    int64_t run = grain(c, s, rows), items = 0;
+    int64_t run = grain(c, s), items = 0;
     for (int i = 0; i < (s->joint ? 1 : s->parts); i++)
         items += runs(s->part[i].w->out, run);
     return items;
@@ -38,55 +61,71 @@ int64_t stage_items(const struct compiled *c, const struct stage *s)
 
 /* ---- the input ------------------------------------------------------------------------------------------------------- */
 
-static void prepare_row(struct compiled *c, const struct stage *s, struct input *in, int32_t row)
-{
-    if (s->norm)
-        norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
-    if (in->forms & (FORM_INT8 | FORM_NIBBLE))
-        c->isa->quantise(in, row);
-}
-
 static void prepare_tile(struct compiled *c, const struct stage *s, struct input *in, int32_t tile)
 {
-    for (int32_t row = tile * PACK_ROWS; row < (tile + 1) * PACK_ROWS && row < in->rows; row++)
-        prepare_row(c, s, in, row);
+    for (int32_t i = tile * PACK_ROWS; i < (tile + 1) * PACK_ROWS && i < in->rows; i++) {
+        int32_t row = in->row[i];
+        if (s->norm)
+            norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
+        if (in->forms & (FORM_INT8 | FORM_NIBBLE))
+            c->isa->quantise(in, i);
+    }
     if (in->forms & (FORM_PACKED8 | FORM_PACKED16 | FORM_PACKED32))
         c->isa->pack(in, tile);
 }
 
-/* One row: every thread prepares its own copy, which costs less than meeting. Otherwise tiles are shared out. */
-static void prepare(struct compiled *c, const struct stage *s, struct input *in, int32_t rows, int thread, int threads)
+size_t normed_bytes(int64_t n, int32_t rows) { return (size_t)((n + UNIT - 1) / UNIT * UNIT) * (size_t)rows * sizeof(float); }
+
+/* Both sets in one piece of memory, normed rows before them. */
+static void place(struct compiled *c, const struct stage *s, unsigned char *memory, int32_t rows, struct input in[SETS])
 {
-    unsigned forms = s->norm ? FORM_FLOATS : 0;
-    for (int i = 0; i < s->parts; i++)
-        forms |= many(c, &s->part[i], rows) ? s->part[i].kernel->many_forms : s->part[i].kernel->few_forms;
     int64_t n = s->part[0].w->in;
-    unsigned stored = s->norm ? forms : forms & ~(unsigned)FORM_FLOATS;
-    input_place(in, rows == 1 ? c->thread[thread].input : c->input, n, rows, stored);
-    if (!s->norm) {
-        in->floats = c->buffer[s->x];
-        in->float_stride = n;
+    float *floats = c->buffer[s->x];
+    if (s->norm) {
+        floats = (float *)(void *)memory;
+        memory += normed_bytes(n, rows);
     }
-    if (rows == 1) {
-        prepare_tile(c, s, in, 0);
-        return;
+    for (int set = 0; set < SETS; set++) {
+        unsigned forms = 0;
+        for (int i = 0; i < s->parts; i++)
+            forms |= panels(&s->part[i], set) ? s->part[i].kernel->many_forms : s->part[i].kernel->few_forms;
+        int32_t own = sets_of(c, s)->count[set];
+        input_place(&in[set], memory, n, own, forms);
+        memory += input_bytes(n, own, forms);
+        in[set].row = sets_of(c, s)->row[set];
+        in[set].floats = floats;
+        in[set].float_stride = s->norm ? in[set].padded : n;
     }
-    for (int32_t tile = thread; tile * PACK_ROWS < rows; tile += threads)
-        prepare_tile(c, s, in, tile);
-    team_barrier();
+}
+
+static int32_t tiles(const struct input *in) { return (in->rows + PACK_ROWS - 1) / PACK_ROWS; }
+
+/* One row: every thread prepares its own copy, which costs less than meeting. Otherwise tiles are shared out. */
+static void prepare(struct compiled *c, const struct stage *s, struct input in[SETS], int32_t rows, int thread, int threads)
+{
+    place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, in);
+    int32_t few = tiles(&in[SET_FEW]), all = few + tiles(&in[SET_MANY]);
+    for (int32_t i = rows == 1 ? 0 : thread; i < all; i += rows == 1 ? 1 : threads)
+        prepare_tile(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
+    if (rows > 1)
+        team_barrier();
 }
 
 /* ---- the work -------------------------------------------------------------------------------------------------------- */
 
-static void compute(struct compiled *c, const struct part *part, const struct input *in, int64_t first, int64_t end, void *scratch)
+static void compute(struct compiled *c, const struct part *part, const struct input in[SETS], int64_t first, int64_t end, void *scratch)
 {
     float *y = c->buffer[part->y];
     int64_t stride = part->w->out;
-    if (many(c, part, in->rows))
-        part->kernel->many(part->w, first, end, in, y, stride, scratch);
-    else
-        part->kernel->few(part->w, first, end, in, y, stride, scratch);
-    for (int32_t row = 0; part->bias && row < in->rows; row++)
+    for (int set = 0; set < SETS; set++) {
+        if (!in[set].rows)
+            continue;
+        if (panels(part, set))
+            part->kernel->many(part->w, first, end, &in[set], y, stride, scratch);
+        else
+            part->kernel->few(part->w, first, end, &in[set], y, stride, scratch);
+    }
+    for (int32_t row = 0, rows = in[SET_FEW].rows + in[SET_MANY].rows; part->bias && row < rows; row++)
         for (int64_t i = first; i < end; i++)
             y[row * stride + i] += part->bias[i];
 }
@@ -97,9 +136,9 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
     int32_t rows = buffer_rows(c, s->part[0].y);
     if (!rows)
         return;
-    struct input in;
-    prepare(c, s, &in, rows, thread, threads);
-    int64_t run = grain(c, s, rows), item, end;
+    struct input in[SETS];
+    prepare(c, s, in, rows, thread, threads);
+    int64_t run = grain(c, s), item, end;
     void *scratch = c->thread[thread].scratch;
     while (share_take(c, stage, thread, threads, 1, &item, &end)) {
         const struct part *part = s->part;
@@ -107,11 +146,11 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
             for (; item >= runs(part->w->out, run); part++)
                 item -= runs(part->w->out, run);
         int64_t first = item * run, last = first + run < part->w->out ? first + run : part->w->out;
-        compute(c, part, &in, first, last, scratch);
+        compute(c, part, in, first, last, scratch);
         if (!s->joint)
             continue;
         for (int i = 1; i < s->parts; i++)
-            compute(c, part + i, &in, first, last, scratch);
+            compute(c, part + i, in, first, last, scratch);
         for (int i = 0; i < s->op_count; i++)
             columns_op(c, &c->p->ops[s->first_op + i], first, last);
     }

@@ -128,6 +128,7 @@ enum status cpu_step(struct compiled *c, const struct batch *b, const struct sta
     c->batch = b;
     c->state = state;
     c->run_stages = needed_stages(c, output);
+    linear_sets(c);
     team_run(c->threads, work, c);
     if (!result)
         return STATUS_OK;

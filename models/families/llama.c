@@ -6,27 +6,30 @@
 
 enum role { EMBEDDING, OUTPUT_NORM, OUTPUT, ATTN_NORM, Q, K, V, O, Q_BIAS, K_BIAS, V_BIAS, O_BIAS, MLP_NORM, GATE, UP, DOWN, GATE_BIAS, UP_BIAS, DOWN_BIAS };
 
-static const struct weight_name names[] = {
-    [EMBEDDING] = {"embed_tokens.weight", "token_embd.weight", true},
-    [OUTPUT_NORM] = {"norm.weight", "output_norm.weight", true},
-    [OUTPUT] = {"lm_head.weight", "output.weight", false},
-    [ATTN_NORM] = {"layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight", true},
-    [Q] = {"layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight", true},
-    [K] = {"layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight", true},
-    [V] = {"layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight", true},
-    [O] = {"layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight", true},
-    [Q_BIAS] = {"layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias", true},
-    [K_BIAS] = {"layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias", true},
-    [V_BIAS] = {"layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias", true},
-    [O_BIAS] = {"layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias", true},
-    [MLP_NORM] = {"layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight", true},
-    [GATE] = {"layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight", true},
-    [UP] = {"layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight", true},
-    [DOWN] = {"layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight", true},
-    [GATE_BIAS] = {"layers.%d.mlp.gate_proj.bias", "blk.%d.ffn_gate.bias", true},
-    [UP_BIAS] = {"layers.%d.mlp.up_proj.bias", "blk.%d.ffn_up.bias", true},
-    [DOWN_BIAS] = {"layers.%d.mlp.down_proj.bias", "blk.%d.ffn_down.bias", true},
+extern const struct weight_name family_llama_names[];
+extern const int family_llama_name_count;
+const struct weight_name family_llama_names[] = {
+    [EMBEDDING] = {"embed_tokens.weight", "token_embd.weight", true, ROWS_ALIKE},
+    [OUTPUT_NORM] = {"norm.weight", "output_norm.weight", true, ROWS_ALIKE},
+    [OUTPUT] = {"lm_head.weight", "output.weight", false, ROWS_ALIKE},
+    [ATTN_NORM] = {"layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight", true, ROWS_ALIKE},
+    [Q] = {"layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight", true, ROWS_OF_HEADS},
+    [K] = {"layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight", true, ROWS_OF_KV_HEADS},
+    [V] = {"layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight", true, ROWS_ALIKE},
+    [O] = {"layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight", true, ROWS_ALIKE},
+    [Q_BIAS] = {"layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias", true, ROWS_OF_HEADS},
+    [K_BIAS] = {"layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias", true, ROWS_OF_KV_HEADS},
+    [V_BIAS] = {"layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias", true, ROWS_ALIKE},
+    [O_BIAS] = {"layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias", true, ROWS_ALIKE},
+    [MLP_NORM] = {"layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight", true, ROWS_ALIKE},
+    [GATE] = {"layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight", true, ROWS_ALIKE},
+    [UP] = {"layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight", true, ROWS_ALIKE},
+    [DOWN] = {"layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight", true, ROWS_ALIKE},
+    [GATE_BIAS] = {"layers.%d.mlp.gate_proj.bias", "blk.%d.ffn_gate.bias", true, ROWS_ALIKE},
+    [UP_BIAS] = {"layers.%d.mlp.up_proj.bias", "blk.%d.ffn_up.bias", true, ROWS_ALIKE},
+    [DOWN_BIAS] = {"layers.%d.mlp.down_proj.bias", "blk.%d.ffn_down.bias", true, ROWS_ALIKE},
 };
+const int family_llama_name_count = sizeof family_llama_names / sizeof *family_llama_names;
 
 static void norm(struct program *p, int x, int w, int y, double epsilon)
 {
@@ -74,11 +77,11 @@ static void attention(struct binder *b, const struct buffers *f, int layer, int 
     int64_t q_out = c->heads * c->head_dim, kv_out = c->kv_heads * c->head_dim;
     /* GGUF says "no bias" by not having the tensor, config.json by a switch */
     bool gguf = b->m->container == MODEL_GGUF, bias = gguf || c->attention_bias;
-#define BIAS(role, n) (bias ? weight_bind(b, &names[role], layer, 1, n, gguf) : -1)
-    norm(p, f->x, weight_bind(b, &names[ATTN_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
-    linear(p, f->normed, weight_bind(b, &names[Q], layer, q_out, c->hidden, false), BIAS(Q_BIAS, q_out), f->q);   /* [rows, heads * head_dim] */
-    linear(p, f->normed, weight_bind(b, &names[K], layer, kv_out, c->hidden, false), BIAS(K_BIAS, kv_out), f->k); /* [rows, kv_heads * head_dim] */
-    linear(p, f->normed, weight_bind(b, &names[V], layer, kv_out, c->hidden, false), BIAS(V_BIAS, kv_out), f->v);
+#define BIAS(role, n) (bias ? weight_bind(b, &family_llama_names[role], layer, 1, n, gguf) : -1)
+    norm(p, f->x, weight_bind(b, &family_llama_names[ATTN_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
+    linear(p, f->normed, weight_bind(b, &family_llama_names[Q], layer, q_out, c->hidden, false), BIAS(Q_BIAS, q_out), f->q);   /* [rows, heads * head_dim] */
+    linear(p, f->normed, weight_bind(b, &family_llama_names[K], layer, kv_out, c->hidden, false), BIAS(K_BIAS, kv_out), f->k); /* [rows, kv_heads * head_dim] */
+    linear(p, f->normed, weight_bind(b, &family_llama_names[V], layer, kv_out, c->hidden, false), BIAS(V_BIAS, kv_out), f->v);
     turn(p, f->q, rope, c->heads, c->head_dim);
     turn(p, f->k, rope, c->kv_heads, c->head_dim);
     struct op *store = program_add(p, OP_STORE);
@@ -94,7 +97,7 @@ static void attention(struct binder *b, const struct buffers *f, int layer, int 
     attend->heads = (int)c->heads;
     attend->head_dim = (int)c->head_dim;
     attend->scale = (float)(1 / sqrt((double)c->head_dim));
-    linear(p, f->attended, weight_bind(b, &names[O], layer, c->hidden, q_out, false), BIAS(O_BIAS, c->hidden), f->update);
+    linear(p, f->attended, weight_bind(b, &family_llama_names[O], layer, c->hidden, q_out, false), BIAS(O_BIAS, c->hidden), f->update);
     add(p, f->x, f->update);
 #undef BIAS
 }
@@ -104,15 +107,15 @@ static void feed_forward(struct binder *b, const struct buffers *f, int layer)
     const struct config *c = &b->m->config;
     struct program *p = &b->m->program;
     bool gguf = b->m->container == MODEL_GGUF, bias = gguf || c->mlp_bias;
-#define BIAS(role, n) (bias ? weight_bind(b, &names[role], layer, 1, n, gguf) : -1)
-    norm(p, f->x, weight_bind(b, &names[MLP_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
-    linear(p, f->normed, weight_bind(b, &names[GATE], layer, c->intermediate, c->hidden, false), BIAS(GATE_BIAS, c->intermediate), f->gate);
-    linear(p, f->normed, weight_bind(b, &names[UP], layer, c->intermediate, c->hidden, false), BIAS(UP_BIAS, c->intermediate), f->up);
+#define BIAS(role, n) (bias ? weight_bind(b, &family_llama_names[role], layer, 1, n, gguf) : -1)
+    norm(p, f->x, weight_bind(b, &family_llama_names[MLP_NORM], layer, 1, c->hidden, false), f->normed, c->norm_epsilon);
+    linear(p, f->normed, weight_bind(b, &family_llama_names[GATE], layer, c->intermediate, c->hidden, false), BIAS(GATE_BIAS, c->intermediate), f->gate);
+    linear(p, f->normed, weight_bind(b, &family_llama_names[UP], layer, c->intermediate, c->hidden, false), BIAS(UP_BIAS, c->intermediate), f->up);
     struct op *gate = program_add(p, OP_GATE);
     gate->x = gate->y = f->gate;
     gate->z = f->up;
     gate->activation = c->activation;
-    linear(p, f->gate, weight_bind(b, &names[DOWN], layer, c->hidden, c->intermediate, false), BIAS(DOWN_BIAS, c->hidden), f->update);
+    linear(p, f->gate, weight_bind(b, &family_llama_names[DOWN], layer, c->hidden, c->intermediate, false), BIAS(DOWN_BIAS, c->hidden), f->update);
     add(p, f->x, f->update);
 #undef BIAS
 }
@@ -127,9 +130,9 @@ static void head(struct binder *b, const struct buffers *f, int embedding)
     struct op *select = program_add(p, OP_SELECT);
     select->x = f->x;
     select->y = chosen;
-    norm(p, chosen, weight_bind(b, &names[OUTPUT_NORM], 0, 1, c->hidden, false), last, c->norm_epsilon);
+    norm(p, chosen, weight_bind(b, &family_llama_names[OUTPUT_NORM], 0, 1, c->hidden, false), last, c->norm_epsilon);
     /* a file that ties its embeddings may still hold the copy; the embedding is what counts then */
-    linear(p, last, c->tied ? embedding : weight_bind(b, &names[OUTPUT], 0, c->vocab, c->hidden, false), -1, logits);
+    linear(p, last, c->tied ? embedding : weight_bind(b, &family_llama_names[OUTPUT], 0, c->vocab, c->hidden, false), -1, logits);
     program_output(p, "logits", logits);
     program_output(p, "hidden", last);
 }
@@ -139,7 +142,7 @@ enum status family_llama(struct model *m, struct error *err)
     const struct config *c = &m->config;
     struct program *p = &m->program;
     struct binder b;
-    binder_init(&b, m, &names[EMBEDDING], err);
+    binder_init(&b, m, &family_llama_names[EMBEDDING], err);
     p->vocab = c->vocab;
     int64_t q_out = c->heads * c->head_dim, kv_out = c->kv_heads * c->head_dim;
     struct buffers f = {
@@ -159,7 +162,7 @@ enum status family_llama(struct model *m, struct error *err)
                                 .v_dim = (int)c->head_dim,
                                 .window = c->window > INT32_MAX ? 0 : (int)c->window};
     int group = program_group(p, &paged);
-    int embedding = weight_bind(&b, &names[EMBEDDING], 0, c->vocab, c->hidden, false);
+    int embedding = weight_bind(&b, &family_llama_names[EMBEDDING], 0, c->vocab, c->hidden, false);
     struct op *embed = program_add(p, OP_EMBED);
     embed->w = embedding;
     embed->y = f.x;

@@ -19,7 +19,7 @@ static enum status no_room(const struct ingot_plan *p, struct error *err)
 static enum status allocate(struct ingot_engine *e, struct error *err)
 {
     int parallel = e->plan.parallel;
-    e->rows = calloc(MAX_ROWS, sizeof *e->rows);
+    e->rows = calloc((size_t)e->compile.max_rows, sizeof *e->rows);
     e->wanted = calloc((size_t)e->compile.max_wanted + 1, sizeof *e->wanted);
     e->sequences = calloc((size_t)parallel, sizeof *e->sequences);
     e->tables = calloc((size_t)parallel * MAX_GROUPS, sizeof *e->tables);

@@ -149,8 +149,8 @@ enum status engine_prepare(const struct ingot_model *model, const struct ingot_e
     const struct config *config = &model->model->config;
     if (o->context < 0 || o->context > (int64_t)1 << 32)
         return error_set(err, STATUS_USAGE, "--context %" PRId64 " is out of range", o->context);
-    if (p->parallel > MAX_ROWS)
-        return error_set(err, STATUS_USAGE, "--parallel %d is over the limit of %d", p->parallel, MAX_ROWS);
+    if (p->parallel > MAX_PARALLEL)
+        return error_set(err, STATUS_USAGE, "--parallel %d is over the limit of %d", p->parallel, MAX_PARALLEL);
     if (p->threads > 256)
         return error_set(err, STATUS_USAGE, "--threads %d is over the limit of 256", p->threads);
     enum status status = choose_backend(o, backend, err);
@@ -159,9 +159,9 @@ enum status engine_prepare(const struct ingot_model *model, const struct ingot_e
     if (o->context > config->context)
         log_line(LOG_WARN, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for; answers may get worse", o->context,
                  config->context);
-    c->max_rows = MAX_ROWS;
+    c->max_rows = PIECE + p->parallel; /* a whole piece of a prompt beside single rows of all others */
     c->max_sequences = p->parallel;
-    c->max_wanted = p->parallel > 64 ? p->parallel : 64;
+    c->max_wanted = PIECE_WANTED + p->parallel;
     c->max_context = o->context ? o->context : config->context;
     if ((status = (*backend)->sizes(&model->model->program, c, sizes, err)))
         return status;

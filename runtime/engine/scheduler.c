@@ -1,5 +1,10 @@
-/* The scheduler: one thread per engine. Each step takes single tokens of all answers first, then pieces of prompts, up to
- * MAX_ROWS rows, as one ragged batch. */
+/* The scheduler: one thread per engine. Each step takes single tokens of all answers first, then pieces of prompts, as one
+ * ragged batch.
+ *
+ * Answers do not depend on load: backends let a row's bits depend on its sequence's rows in the step alone, so a prompt must
+ * be cut into the same pieces whatever else runs. Its pieces have one size, from where the request started computing on,
+ * and are taken whole or not at all. Nobody starves: beside single rows of all others there is always room for one piece
+ * (see engine_prepare), and the request that came first is asked first. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -86,11 +91,11 @@ static void fail_list(struct ingot_engine *e, struct ingot_request *list, const 
 
 struct step {
     struct batch batch;
-    struct ingot_request *request[MAX_ROWS]; /* of each sequence */
-    bool sampled[MAX_ROWS];                  /* its last row is wanted for sampling */
+    struct ingot_request *request[MAX_PARALLEL]; /* of each sequence */
+    bool sampled[MAX_PARALLEL];                  /* its last row is wanted for sampling */
 };
 
-/* Adds up to `rows` next tokens of a session to the batch. Lock held. */
+/* Adds the `rows` next tokens of a session to the batch. Lock held. */
 static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
 {
     struct ingot_session *s = r->session;
@@ -121,6 +126,15 @@ static enum status add_rows(struct ingot_engine *e, struct step *step, struct in
     return STATUS_OK;
 }
 
+/* Rows of the request's next step; depends on nothing but the request. */
+static int64_t next_piece(const struct ingot_request *r)
+{
+    int64_t rows = (int64_t)r->session->tokens.count - r->session->cached, most = request_wants_rows(r) ? PIECE_WANTED : PIECE;
+    if (r->options.chunk > 0 && r->options.chunk < most)
+        most = r->options.chunk;
+    return rows < most ? rows : most;
+}
+
 /* Answers first: they are one row each and somebody waits for them. Lock held. */
 static void build(struct ingot_engine *e, struct step *step)
 {
@@ -128,18 +142,10 @@ static void build(struct ingot_engine *e, struct step *step)
     step->batch = (struct batch){.row = e->rows, .sequence = e->sequences, .wanted_rows = e->wanted};
     for (int prompts = 0; prompts < 2; prompts++)
         for (struct ingot_request *r = e->running; r; r = r->next) {
-            struct ingot_session *s = r->session;
-            int64_t rows = (int64_t)s->tokens.count - s->cached, room = e->compile.max_rows - step->batch.rows;
-            if (r->state != REQUEST_RUNNING || (rows == 1) != (prompts == 0))
+            if (r->state != REQUEST_RUNNING)
                 continue;
-            if (r->options.chunk > 0 && rows > r->options.chunk && s->cached < r->prompt_end)
-                rows = r->options.chunk;
-            int64_t wanted = e->compile.max_wanted - step->batch.wanted;
-            if (request_wants_rows(r) && room > wanted)
-                room = wanted;
-            if (rows > room)
-                rows = room;
-            if (rows < 1 || !wanted || step->batch.sequences >= e->compile.max_sequences)
+            int64_t rows = next_piece(r), wanted = request_wants_rows(r) ? rows : 1;
+            if (rows < 1 || (rows == 1) != (prompts == 0) || rows > e->compile.max_rows - step->batch.rows || wanted > e->compile.max_wanted - step->batch.wanted)
                 continue;
             if (add_rows(e, step, r, rows, &err)) {
                 pthread_mutex_unlock(&e->lock);

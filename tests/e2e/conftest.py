@@ -115,7 +115,7 @@ def serve():
 
 @pytest.fixture(scope="module")
 def server(tiny):
-    s = Server(tiny, "--alias", "tiny", "--parallel", "6", "--deterministic")
+    s = Server(tiny, "--alias", "tiny", "--parallel", "6")
     yield s
     code, log = s.stop()
     assert code == 0, log

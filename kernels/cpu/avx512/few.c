@@ -44,7 +44,6 @@ INLINE void few_rows(decode_function *decode, int unit_bytes, int offset, bool h
     }
     int64_t units = w->in / UNIT;
     int blocks = (int)(w->in % UNIT) / 32;
-    y += row * y_stride;
     for (int64_t out = first; out < end; out++) {
         __m512 sum[4][2], offsets[4];
 #pragma GCC unroll 4
@@ -68,7 +67,7 @@ INLINE void few_rows(decode_function *decode, int unit_bytes, int offset, bool h
         for (int r = 0; r < rows; r++) {
             __m512 total = _mm512_add_ps(sum[r][0], sum[r][1]);
             total = has_min ? _mm512_add_ps(total, offsets[r]) : _mm512_fnmadd_ps(_mm512_set1_ps((float)offset), offsets[r], total);
-            y[r * y_stride + out] = _mm512_reduce_add_ps(total);
+            y[in->row[row + r] * y_stride + out] = _mm512_reduce_add_ps(total);
         }
     }
 }

@@ -172,7 +172,7 @@ INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int 
                 run_tile(6, group, has_min, panel, in->padded, x, d, s, out);
             int64_t columns = end - from < PANEL_ROWS ? end - from : PANEL_ROWS;
             for (int r = 0; r < rows; r++)
-                memcpy(y + (tile * PACK_ROWS + r) * y_stride + from, out[r], (size_t)columns * sizeof(float));
+                memcpy(y + in->row[tile * PACK_ROWS + r] * y_stride + from, out[r], (size_t)columns * sizeof(float));
         }
     }
 }

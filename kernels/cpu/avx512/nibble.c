@@ -108,7 +108,6 @@ INLINE void few_rows(struct layout l, const struct tables *t, const struct weigh
     int blocks = (int)(w->in % 128) / 32, bytes_left = blocks * l.step, second = 4 * l.step - 64;
     __mmask64 mask = bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1;
     __mmask64 mask_second = bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0;
-    y += row * y_stride;
     for (int64_t out = first; out < end; out++) {
         struct sums s[4];
 #pragma GCC unroll 4
@@ -131,7 +130,7 @@ INLINE void few_rows(struct layout l, const struct tables *t, const struct weigh
         }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
-            y[r * y_stride + out] = total(l, s + r);
+            y[in->row[row + r] * y_stride + out] = total(l, s + r);
     }
 }
 

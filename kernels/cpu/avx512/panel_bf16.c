@@ -92,7 +92,7 @@ void avx512_many_bf16(const struct weight *w, int64_t first, int64_t end, const 
                 else
                     run_tile(6, panel, count, x, out);
                 for (int r = 0; r < rows; r++) {
-                    float *to = y + (tile * PACK_ROWS + r) * y_stride + from;
+                    float *to = y + in->row[tile * PACK_ROWS + r] * y_stride + from;
                     for (int64_t i = 0; i < columns; i++)
                         to[i] = at ? to[i] + out[r][i] : out[r][i];
                 }

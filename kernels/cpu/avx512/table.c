@@ -6,7 +6,6 @@
                         .few_forms = form,                       \
                         .few = avx512_few_##id,                  \
                         .many_forms = FORM_PACKED8,              \
-                        .many_from = 6,                          \
                         .many = avx512_many_##id,                \
                         .scratch_bytes = avx512_panel_bytes}
 static const struct linear_kernel kernels[STORAGE_COUNT] = {
@@ -45,7 +44,6 @@ static const struct linear_kernel *own_bf16(void)
                                                 .few_forms = FORM_FLOATS,
                                                 .few = few_bf16,
                                                 .many_forms = FORM_PACKED16,
-                                                .many_from = 6,
                                                 .many = avx512_many_bf16,
                                                 .scratch_bytes = avx512_bf16_panel_bytes};
     return &kernel;

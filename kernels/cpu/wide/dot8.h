@@ -129,7 +129,7 @@ INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool h
             if (has_min)
                 sum += group == 32 ? dot_floats(c.min, in->s + row * (in->padded / 32), in->padded / 32)
                                    : dot_floats(c.min, in->s16 + row * (in->padded / 16), in->padded / 16);
-            y[row * y_stride + out] = sum;
+            y[in->row[row] * y_stride + out] = sum;
         }
     }
 }

@@ -28,8 +28,7 @@ INLINE vf load_tail(load_function *load, const unsigned char *p, int64_t count, 
 enum { FEW_AT_ONCE = 4 };
 
 /* rows <= FEW_AT_ONCE activation rows share the loads of one weight row; two chains per row hide the latency */
-INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, const float *x, int64_t stride, int64_t n, int rows, float *y,
-                     int64_t y_stride)
+INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, const float *const *x, int64_t n, int rows, float *const *y)
 {
     vf even[FEW_AT_ONCE], odd[FEW_AT_ONCE];
 #pragma GCC unroll 4
@@ -41,8 +40,8 @@ INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, con
         vf a = load(w + i * bytes), b = load(w + (i + LANES) * bytes);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            even[r] = v_fma(a, v_load(x + r * stride + i), even[r]);
-            odd[r] = v_fma(b, v_load(x + r * stride + i + LANES), odd[r]);
+            even[r] = v_fma(a, v_load(x[r] + i), even[r]);
+            odd[r] = v_fma(b, v_load(x[r] + i + LANES), odd[r]);
         }
     }
     for (; i < n; i += LANES) {
@@ -51,13 +50,13 @@ INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, con
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             float t[LANES] = {0};
-            memcpy(t, x + r * stride + i, (size_t)left * sizeof *t);
+            memcpy(t, x[r] + i, (size_t)left * sizeof *t);
             even[r] = v_fma(a, v_load(t), even[r]);
         }
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        y[r * y_stride] = v_sum(even[r] + odd[r]);
+        *y[r] = v_sum(even[r] + odd[r]);
 }
 
 INLINE void few_floats(load_function *load, int bytes, const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y,
@@ -65,11 +64,20 @@ INLINE void few_floats(load_function *load, int bytes, const struct weight *w, i
 {
     for (int64_t out = first; out < end; out++) {
         const unsigned char *row = w->data + out * w->row_bytes;
-        int32_t r = 0;
-        for (; r + FEW_AT_ONCE <= in->rows; r += FEW_AT_ONCE)
-            dot_rows(load, bytes, row, in->floats + r * in->float_stride, in->float_stride, w->in, FEW_AT_ONCE, y + r * y_stride + out, y_stride);
-        for (; r < in->rows; r++)
-            dot_rows(load, bytes, row, in->floats + r * in->float_stride, in->float_stride, w->in, 1, y + r * y_stride + out, y_stride);
+        for (int32_t r = 0; r < in->rows;) {
+            const float *x[FEW_AT_ONCE];
+            float *to[FEW_AT_ONCE];
+            int rows = in->rows - r < FEW_AT_ONCE ? 1 : FEW_AT_ONCE;
+            for (int i = 0; i < rows; i++) {
+                x[i] = in->floats + in->row[r + i] * in->float_stride;
+                to[i] = y + in->row[r + i] * y_stride + out;
+            }
+            if (rows == FEW_AT_ONCE)
+                dot_rows(load, bytes, row, x, w->in, FEW_AT_ONCE, to);
+            else
+                dot_rows(load, bytes, row, x, w->in, 1, to);
+            r += rows;
+        }
     }
 }
 
@@ -123,7 +131,7 @@ INLINE void many_floats(load_function *load, int bytes, const struct weight *w, 
                     }
                 }
                 for (int r = 0; r < PACK_ROWS && tile * PACK_ROWS + r < in->rows; r++) {
-                    float t[FLOAT_PANEL], *to = y + (tile * PACK_ROWS + r) * y_stride + out;
+                    float t[FLOAT_PANEL], *to = y + in->row[tile * PACK_ROWS + r] * y_stride + out;
                     int64_t wide = end - out < FLOAT_PANEL ? end - out : FLOAT_PANEL;
                     v_store(t, a[r]);
                     v_store(t + LANES, b[r]);

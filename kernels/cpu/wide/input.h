@@ -64,7 +64,7 @@ INLINE bool any_nan(const float *x, int64_t n)
 
 static void wide_quantise(struct input *in, int32_t row)
 {
-    const float *x = in->floats + row * in->float_stride;
+    const float *x = in->floats + in->row[row] * in->float_stride;
     int8_t *q = in->q + row * in->padded;
     float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
     float *d16 = in->d16 + row * (in->padded / 16);
@@ -99,7 +99,7 @@ static void pack_int8(struct input *in, int32_t tile)
     float *ps16 = in->ps16 + (int64_t)tile * (in->padded / 16) * PACK_ROWS;
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + row * in->float_stride;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         bool broken = any_nan(x, n);
         for (int64_t b = 0; b < in->padded / 32; b++) {
@@ -127,7 +127,7 @@ static void wide_pack(struct input *in, int32_t tile)
         pack_int8(in, tile);
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + row * in->float_stride;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         if (in->forms & FORM_PACKED32) {
             float *p = in->p32 + (int64_t)tile * in->padded * PACK_ROWS + r;

@@ -13,7 +13,6 @@
                         .few_forms = FORM_FLOATS,                                                                            \
                         .few = few_##id,                                                                                   \
                         .many_forms = FORM_PACKED32,                                                                         \
-                        .many_from = 6,                                                                                      \
                         .many = many_##id,                                                                                 \
                         .scratch_bytes = float_scratch}
 static const struct linear_kernel wide_kernels[STORAGE_COUNT] = {

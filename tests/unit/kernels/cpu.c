@@ -1,8 +1,12 @@
-/* The CPU backend, on every instruction set that this machine has, against the reference.
+/* The CPU backend, on every instruction set that this machine has, against the reference. Every case draws its numbers from
+ * a seed of its own, so it is the same on every machine and in every order.
  *
- * Bounds on the relative error |a - b| / |b|: activations are quantised to int8 per 32 values (about 0.5 % for one
- * product of random values), so 2 % for one LINEAR and 6 % for whole tiny models with quantised weights; 1e-5 and 1e-4
- * where weights are F32 or F16, 1e-2 where BF16 weights may meet bfloat16 activations. */
+ * Bounds on one LINEAR. Float weights: relative error 1e-5, and 1e-2 for BF16, whose activations may be rounded to bfloat16.
+ * Quantised weights: activations are rounded to steps of d = largest / 127 of their 32, an error that is uniform in
+ * [-d/2, d/2], so d / sqrt(12) in the root mean square; behind weights w its square adds up to the sum of w^2 d^2 / 12.
+ * Within a row outputs share the rounding (weights with a common mean make them all err alike), so a row counts as one draw:
+ * one row must stay within 4 times the expected error, many rows within a little more than once.
+ * Whole tiny models with quantised weights: 6 % relative; 1e-4 where weights are F32 or F16. */
 #include "tiny.h"
 
 #include "base/team.h"
@@ -13,62 +17,123 @@ static const enum storage formats[] = {STORAGE_F32,  STORAGE_F16,  STORAGE_BF16,
                                        STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
-static double one_bound(enum storage f) { return f == STORAGE_F32 || f == STORAGE_F16 ? 1e-5 : f == STORAGE_BF16 ? 1e-2 : 2e-2; }
 static double model_bound(enum storage f) { return f == STORAGE_F32 || f == STORAGE_F16 ? 1e-4 : f == STORAGE_BF16 ? 2e-2 : 6e-2; }
 
 /* ---- one LINEAR, from embeddings given as rows ---- */
 
-static void run_linear(const struct backend *backend, const struct program *p, int y, const float *x, int rows, bool deterministic, float *out)
+/* One LINEAR with a bias over rows given as embeddings. */
+struct one_linear {
+    struct arena arena;
+    struct program p;
+    struct weight w;
+    int y;
+};
+
+static void build_linear(struct one_linear *l, enum storage format, int out, int in)
+{
+    tiny_seed = 88172645463325252u + (uint64_t)format * 1000003 + (uint64_t)out * 1009 + (uint64_t)in;
+    memset(l, 0, sizeof *l);
+    struct program *p = &l->p;
+    p->arena = &l->arena;
+    p->vocab = 1;
+    struct weight e = tiny_weight("embedding", STORAGE_F32, 1, in, 1), bias = tiny_weight("bias", STORAGE_F16, 1, out, 1);
+    l->w = tiny_weight("w", format, out, in, 1);
+    int x = program_buffer(p, "x", in, ROWS_ALL), y = program_buffer(p, "y", out, ROWS_ALL);
+    struct op *op = program_add(p, OP_EMBED);
+    op->y = x, op->w = program_weight(p, &e);
+    op = program_add(p, OP_LINEAR);
+    op->x = x, op->y = y, op->w = program_weight(p, &l->w), op->b = program_weight(p, &bias);
+    program_output(p, "y", y);
+    l->y = y;
+}
+
+enum { MOST = 2 * 67 };
+
+static struct compiled *compile(const struct backend *backend, const struct one_linear *l, bool deterministic)
 {
     struct compile_options o = tiny_options(STORAGE_F32);
     o.deterministic = deterministic;
+    o.max_rows = o.max_wanted = o.max_sequences = MOST;
     struct compiled *c;
     struct error err = {0};
-    cr_assert_eq(backend->compile(&c, p, &o, &err), STATUS_OK, "%s", err.text);
-    static struct batch_row row[128];
-    static int32_t wanted[128];
-    int64_t in = p->buffers[0].width, width = p->buffers[y].width;
-    for (int i = 0; i < rows; i++) {
-        row[i] = (struct batch_row){-1, x + i * in, i, 0};
-        wanted[i] = i;
+    cr_assert_eq(backend->compile(&c, &l->p, &o, &err), STATUS_OK, "%s", err.text);
+    return c;
+}
+
+/* counts[s] rows of each sequence, all wanted. */
+static void step_linear(const struct backend *backend, struct compiled *c, const struct one_linear *l, const float *x, const int *counts, int sequences,
+                        float *out)
+{
+    static struct batch_row row[MOST];
+    static int32_t wanted[MOST];
+    static struct batch_sequence sequence[MOST];
+    int64_t in = l->w.in, width = l->w.out;
+    struct batch b = {.row = row, .sequence = sequence, .wanted_rows = wanted, .sequences = sequences};
+    for (int s = 0; s < sequences; s++) {
+        sequence[s] = (struct batch_sequence){.first_row = b.rows, .rows = counts[s]};
+        for (int i = 0; i < counts[s]; i++, b.rows++) {
+            row[b.rows] = (struct batch_row){-1, x + b.rows * in, i, s};
+            wanted[b.rows] = b.rows;
+        }
     }
-    struct batch_sequence s = {.rows = rows};
-    struct batch b = {rows, 1, rows, row, &s, wanted};
+    b.wanted = b.rows;
     const float *result;
-    cr_assert_eq(backend->step(c, &b, &(struct state_memory){0}, y, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(rows * width) * sizeof *out);
-    backend->free(c);
+    struct error err = {0};
+    cr_assert_eq(backend->step(c, &b, &(struct state_memory){0}, l->y, &result, &err), STATUS_OK, "%s", err.text);
+    memcpy(out, result, (size_t)(b.rows * width) * sizeof *out);
+}
+
+/* Expected norm of the error of `rows` rows times what such a number of draws may exceed it by. */
+static double linear_bound(const struct weight *w, const float *x, int rows, const float *expected)
+{
+    double size = 0, error = 0;
+    for (int64_t i = 0; i < rows * w->out; i++)
+        size += (double)expected[i] * expected[i];
+    if (w->format == STORAGE_F32 || w->format == STORAGE_F16 || w->format == STORAGE_BF16)
+        return sqrt(size) * (w->format == STORAGE_BF16 ? 1e-2 : 1e-5);
+    double *squares = calloc((size_t)w->in / 32, sizeof *squares); /* of weights, over all outputs */
+    float *values = malloc((size_t)w->in * sizeof *values);
+    for (int64_t out = 0; out < w->out; out++) {
+        format_find(w->format)->decode(w->data + out * w->row_bytes, values, w->in);
+        for (int64_t i = 0; i < w->in; i++)
+            squares[i / 32] += (double)values[i] * values[i];
+    }
+    for (int64_t at = 0; at < rows * w->in; at += 32) {
+        double most = 0;
+        for (int i = 0; i < 32; i++)
+            most = fabs((double)x[at + i]) > most ? fabs((double)x[at + i]) : most;
+        error += squares[at % w->in / 32] * (most / 127) * (most / 127) / 12;
+    }
+    free(squares), free(values);
+    return sqrt(error) * (1 + 3 / sqrt(rows)) + 1e-5 * sqrt(size);
 }
 
 static void check_linear(const char *isa, enum storage format, int out, int in)
 {
-    struct arena arena = {0};
-    struct program p = {.arena = &arena, .vocab = 1};
-    struct weight e = tiny_weight("embedding", STORAGE_F32, 1, in, 1), w = tiny_weight("w", format, out, in, 1);
-    struct weight bias = tiny_weight("bias", STORAGE_F16, 1, out, 1);
-    int x = program_buffer(&p, "x", in, ROWS_ALL), y = program_buffer(&p, "y", out, ROWS_ALL);
-    struct op *op = program_add(&p, OP_EMBED);
-    op->y = x, op->w = program_weight(&p, &e);
-    op = program_add(&p, OP_LINEAR);
-    op->x = x, op->y = y, op->w = program_weight(&p, &w), op->b = program_weight(&p, &bias);
-    program_output(&p, "y", y);
+    struct one_linear l;
+    build_linear(&l, format, out, in);
     float *input = malloc((size_t)(67 * in) * sizeof(float)), *expected = malloc((size_t)(67 * out) * sizeof(float)),
           *got = malloc((size_t)(67 * out) * sizeof(float)), *one = malloc((size_t)(67 * out) * sizeof(float));
     for (int i = 0; i < 67 * in; i++)
         input[i] = tiny_float() * (i % 97 == 0 ? 3.0f : 1.0f);
-    run_linear(&backend_reference, &p, y, input, 67, false, expected);
+    const struct backend *cpu = backend_cpu(NULL);
+    struct compiled *reference = compile(&backend_reference, &l, false), *usual = compile(cpu, &l, false), *deterministic = compile(cpu, &l, true);
+    step_linear(&backend_reference, reference, &l, input, (int[]){67}, 1, expected);
     static const int counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 31, 67};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        run_linear(backend_cpu(NULL), &p, y, input, counts[i], false, got);
-        double error = tiny_error(got, expected, (int64_t)counts[i] * out);
-        cr_assert_lt(error, one_bound(format), "%s, %s [%d, %d], %d rows: %g", isa, storage_types[format].name, out, in, counts[i], error);
-        run_linear(backend_cpu(NULL), &p, y, input, counts[i], true, i ? got : one);
+        step_linear(cpu, usual, &l, input, counts + i, 1, got);
+        double error = 0, bound = linear_bound(&l.w, input, counts[i], expected);
+        for (int k = 0; k < counts[i] * out; k++)
+            error += ((double)got[k] - expected[k]) * ((double)got[k] - expected[k]);
+        cr_assert(sqrt(error) <= bound, "%s, %s [%d, %d], %d rows: %g over %g", isa, storage_types[format].name, out, in, counts[i], sqrt(error), bound);
+        step_linear(cpu, deterministic, &l, input, counts + i, 1, i ? got : one);
         if (i)
             cr_assert_eq(memcmp(got, one, (size_t)out * sizeof *one), 0, "%s, %s: row 0 of %d differs from row 0 alone", isa,
                          storage_types[format].name, counts[i]);
     }
+    backend_reference.free(reference), cpu->free(usual), cpu->free(deterministic);
     free(input), free(expected), free(got), free(one);
-    arena_free(&arena);
+    arena_free(&l.arena);
 }
 
 Test(cpu, linear)
@@ -90,14 +155,99 @@ Test(cpu, linear)
     }
 }
 
+/* ---- what else is in the batch never shows ---- */
+
+/* `own` rows of a sequence alone, then behind, before and between the rows of others: 1 to 67 rows of both, the others one
+ * sequence or many of all sizes. */
+static void check_beside(const char *isa, enum storage format, int out, int in)
+{
+    struct one_linear l;
+    build_linear(&l, format, out, in);
+    const struct backend *cpu = backend_cpu(NULL);
+    struct compiled *c = compile(cpu, &l, false);
+    float *x = malloc((size_t)(3 * 67 * in) * sizeof *x), *y = malloc((size_t)(MOST * out) * sizeof *y), *alone = malloc((size_t)(67 * out) * sizeof *alone);
+    for (int i = 0; i < 3 * 67 * in; i++)
+        x[i] = tiny_float();
+    for (int own = 1; own <= 67; own++) {
+        int others = own * 29 % 67 + 1, counts[MOST], sequences = 0, before = 0, after = 0;
+        step_linear(cpu, c, &l, x + 67 * in, (int[]){own}, 1, alone);
+        switch (own % 3) {
+        case 0:
+            before = counts[sequences++] = others;
+            break;
+        case 1:
+            after = others;
+            break;
+        default: /* 1, 2, 3 ... rows each, about half of them before */
+            for (int n = 1; before < others / 2; before += n++)
+                counts[sequences++] = n;
+            after = others > before ? others - before : 0;
+        }
+        counts[sequences++] = own;
+        for (int n = 1, left = after; left; left -= counts[sequences++], n++)
+            counts[sequences] = own % 3 == 1 || n > left ? left : n;
+        step_linear(cpu, c, &l, x + (67 - before) * in, counts, sequences, y);
+        cr_assert_eq(memcmp(y + before * out, alone, (size_t)(own * out) * sizeof *alone), 0, "%s, %s [%d, %d]: %d rows beside %d + %d others differ", isa,
+                     storage_types[format].name, out, in, own, before, after);
+    }
+    cpu->free(c);
+    free(x), free(y), free(alone);
+    arena_free(&l.arena);
+}
+
+Test(cpu, linear_rows_do_not_depend_on_others)
+{
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        if (!isa_find(names[n]))
+            continue;
+        setenv("INGOT_ISA", names[n], 1);
+        for (int f = 0; f < FORMATS; f++) {
+            check_beside(names[n], formats[f], 33, 256);
+            if (storage_types[formats[f]].block_elements <= 32)
+                check_beside(names[n], formats[f], 70, 96);
+            if (f < 3)
+                check_beside(names[n], formats[f], 19, 1030);
+        }
+    }
+}
+
 /* ---- whole models ---- */
 
 static int32_t tokens[4][160];
 static float expected[160 * 64], got[160 * 64], other[4][160 * 64];
 
+/* A prompt of `own` rows and two more tokens, one by one: alone, and beside others that are at other places of theirs. */
+static void check_model_beside(const char *isa, const struct tiny *t, const struct compile_options *o)
+{
+    const int vocab = t->shape.vocab;
+    struct tiny_run run;
+    tiny_open(&run, t, backend_cpu(NULL), o);
+    for (int own = 1; own <= 67; own += 1 + own / 5) {
+        for (int beside = 0; beside < 2; beside++) {
+            memset(run.cached, 0, sizeof run.cached);
+            run.last_only = own % 4 == 3; /* the usual way: logits of the last row only */
+            float *to = beside ? got : expected;
+            for (int step = 0, at = 0; step < 3; step++) {
+                int rows = step ? 1 : own, others[3] = {1 + own * 29 % 20, own * 13 % 23, 1};
+                if (step == 1)
+                    others[0] = 1, others[1] = 37;
+                tiny_step(&run, t, t->logits, (int[4]){beside * others[0], rows, beside * others[1], beside * others[2]},
+                          (const int32_t *[4]){tokens[0], tokens[1] + at, tokens[2], tokens[3]}, (float *[4]){other[0], to, other[1], other[2]});
+                to += (run.last_only ? 1 : rows) * vocab;
+                at += rows;
+            }
+        }
+        int rows = (run.last_only ? 1 : own) + 2;
+        cr_assert_eq(memcmp(expected, got, (size_t)(rows * vocab) * sizeof *got), 0, "%s, %s, KV %s: %d rows beside others differ", isa,
+                     storage_types[t->shape.format].name, storage_types[o->k_type].name, own);
+    }
+    tiny_close(&run);
+}
+
 static void check_model(const char *isa, const struct tiny_shape *shape, enum storage kv, bool deterministic)
 {
     struct tiny t;
+    tiny_seed = 88172645463325252u + (uint64_t)shape->format * 1000003 + (uint64_t)kv;
     tiny_build(&t, shape);
     for (int s = 0; s < 4; s++)
         for (int i = 0; i < 160; i++)
@@ -130,6 +280,7 @@ static void check_model(const char *isa, const struct tiny_shape *shape, enum st
     if (deterministic)
         cr_assert_eq(memcmp(parts, got, (size_t)(length * vocab) * sizeof *got), 0, "%s: chunked differs", isa);
     tiny_close(&run);
+    check_model_beside(isa, &t, &o);
     arena_free(&t.arena);
 }
 

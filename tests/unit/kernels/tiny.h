@@ -208,6 +208,7 @@ struct tiny_run {
     struct state_memory state;
     int32_t table[TINY_SEQUENCES][TINY_BLOCKS];
     int64_t cached[TINY_SEQUENCES];
+    bool last_only; /* only the last row of each sequence is wanted */
 };
 
 static inline struct compile_options tiny_options(enum storage kv)
@@ -236,8 +237,8 @@ static inline void tiny_close(struct tiny_run *run)
     free(run->state.pool[0]);
 }
 
-/* Runs counts[s] further tokens of each sequence (its tokens start at tokens[s]), all rows wanted; the output's rows are
- * copied to out[s]. */
+/* Runs counts[s] further tokens of each sequence (its tokens start at tokens[s]), all rows wanted unless run->last_only;
+ * the output's rows are copied to out[s]. */
 static inline void tiny_step(struct tiny_run *run, const struct tiny *t, int output, const int *counts, const int32_t *const *tokens,
                              float *const *out)
 {
@@ -255,18 +256,21 @@ static inline void tiny_step(struct tiny_run *run, const struct tiny *t, int out
         sequences[b.sequences] = (struct batch_sequence){b.rows, counts[s], run->cached[s], blocks[b.sequences], -1, 0};
         for (int i = 0; i < counts[s]; i++, b.rows++) {
             rows[b.rows] = (struct batch_row){tokens[s][i], NULL, run->cached[s] + i, b.sequences};
-            wanted[b.rows] = b.rows;
+            if (!run->last_only || i == counts[s] - 1)
+                wanted[b.wanted++] = b.rows;
         }
         run->cached[s] += counts[s];
         b.sequences++;
     }
-    b.wanted = b.rows;
     const float *result;
     struct error err = {0};
     cr_assert_eq(run->backend->step(run->compiled, &b, &run->state, output, &result, &err), STATUS_OK, "%s", err.text);
     int64_t width = t->p.buffers[output].width;
-    for (int i = 0; i < b.sequences; i++)
-        memcpy(out[which[i]], result + sequences[i].first_row * width, (size_t)(sequences[i].rows * width) * sizeof(float));
+    for (int i = 0; i < b.sequences; i++) {
+        int64_t count = run->last_only ? 1 : sequences[i].rows;
+        memcpy(out[which[i]], result, (size_t)(count * width) * sizeof(float));
+        result += count * width;
+    }
 }
 
 /* |a - b| / |b| */

@@ -13,14 +13,21 @@ struct fixture {
     struct ingot_engine *engine;
 };
 
-static struct fixture start(const char *name, int parallel)
+static struct fixture start_with(const char *name, struct ingot_engine_options o)
 {
     struct fixture f = {.folder = tiny_make(name)};
     struct ingot_error err;
     cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
-    struct ingot_engine_options o = {.parallel = parallel, .threads = 2, .kv = "f32", .deterministic = true};
+    o.threads = 2;
+    o.kv = "f32";
     cr_assert_eq(ingot_engine_open(&f.engine, f.model, &o, &err), INGOT_OK, "%s", err.text);
     return f;
+}
+
+/* For tests that compare what one piece of a prompt gives with what several give. */
+static struct fixture start(const char *name, int parallel)
+{
+    return start_with(name, (struct ingot_engine_options){.parallel = parallel, .deterministic = true});
 }
 
 static void stop(struct fixture *f)
@@ -121,28 +128,82 @@ Test(session, forks_share_and_part)
     stop(&f);
 }
 
-Test(session, six_at_once_get_what_one_gets)
+/* Tokens and the bits of their log probabilities: two answers may read alike and still differ. */
+struct answer {
+    int32_t tokens[24];
+    float logprobs[24], prompt[24];
+};
+
+static struct ingot_request *watched(struct fixture *f, struct ingot_session *s, int chunk, bool prompt_logprobs)
 {
-    struct fixture f = start("plain", 6);
-    int32_t alone[6][8], together[6][8];
+    struct ingot_request *r;
+    struct ingot_request_options o;
+    struct ingot_error err;
+    ingot_request_defaults(f->model, &o);
+    o.sampling.temperature = 0;
+    o.max_tokens = 24;
+    o.ignore_end = true;
+    o.top_logprobs = 0;
+    o.chunk = chunk;
+    o.prompt_logprobs = prompt_logprobs;
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
+    return r;
+}
+
+static struct answer answered(struct ingot_request *r)
+{
+    struct answer a;
+    struct ingot_event e;
+    int n = 0, prompt = 0;
+    memset(&a, 0, sizeof a);
+    while (ingot_request_next(r, -1, &e)) {
+        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+        if (e.kind == INGOT_EVENT_TOKEN) {
+            a.tokens[n] = e.token;
+            a.logprobs[n++] = e.logprob;
+        } else if (e.kind == INGOT_EVENT_PROMPT_TOKEN) {
+            a.prompt[prompt++ % 24] += e.logprob;
+        }
+    }
+    ingot_request_free(r);
+    cr_assert_eq(n, 24);
+    return a;
+}
+
+static void six_at_once(bool deterministic)
+{
+    /* prompts shorter than what takes another arithmetic, longer, and of several pieces whose last is short, so that pieces
+     * cut elsewhere would show; one wants all its logits */
+    static const struct {
+        int length, chunk;
+        bool logprobs;
+    } prompts[6] = {{3, 0, false}, {2 * PIECE + 3, 0, false}, {17, 5, false}, {2 * PIECE_WANTED + 4, 0, true}, {PIECE + 2, 0, false}, {40, 9, false}};
+    struct fixture f = start_with("plain", (struct ingot_engine_options){.parallel = 6, .context = 2048, .deterministic = deterministic});
+    struct answer alone[6];
     struct ingot_session *s[6];
     struct ingot_request *r[6];
     for (int i = 0; i < 6; i++) {
-        s[i] = session(&f, i, 5 + 3 * i);
-        greedy(&f, s[i], 8, alone[i]);
+        s[i] = session(&f, i, prompts[i].length);
+        alone[i] = answered(watched(&f, s[i], prompts[i].chunk, prompts[i].logprobs));
         ingot_session_close(s[i]);
     }
-    for (int i = 0; i < 6; i++)
-        s[i] = session(&f, i, 5 + 3 * i);
-    for (int i = 0; i < 6; i++)
-        r[i] = request(&f, s[i], 8);
-    for (int i = 0; i < 6; i++) {
-        cr_assert_eq(collect(r[i], together[i]), 8);
-        cr_assert(memcmp(alone[i], together[i], sizeof alone[i]) == 0, "request %d", i);
-        ingot_session_close(s[i]);
+    for (int round = 0; round < 3; round++) { /* others come first each time */
+        for (int k = 0; k < 6; k++)
+            s[k] = session(&f, k, prompts[k].length);
+        for (int k = 0, i = 0; k < 6; k++, i = (i + 5) % 6)
+            r[(i + 2 * round) % 6] = watched(&f, s[(i + 2 * round) % 6], prompts[(i + 2 * round) % 6].chunk, prompts[(i + 2 * round) % 6].logprobs);
+        for (int i = 0; i < 6; i++) {
+            struct answer together = answered(r[i]);
+            cr_assert(memcmp(&alone[i], &together, sizeof together) == 0, "request %d, round %d", i, round);
+            ingot_session_close(s[i]);
+        }
     }
     stop(&f);
 }
+
+Test(session, six_at_once_get_what_one_gets) { six_at_once(false); }
+
+Test(session, six_at_once_get_what_one_gets_deterministic) { six_at_once(true); }
 
 Test(session, more_requests_than_places_wait_their_turn)
 {

@@ -1,0 +1,365 @@
+/* From one container to the other: names, types, the order of rotated rows. One tensor at a time, one row of it in memory.
+ *
+ * GGUF's llama turns neighbouring values (2i, 2i+1), transformers turns (i, i + half). The same numbers come out when
+ * the rows of Q and K change places inside each head:
+ *
+ *   row of a head   transformers  0 1 2 3 | 4 5 6 7       GGUF  0 4 | 1 5 | 2 6 | 3 7 */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/files/writer.h"
+#include "models/private.h"
+
+enum { RAW_PIECE = 1 << 20 };
+
+struct conversion_step {
+    const struct tensor *from; /* NULL: zeros, or `values` */
+    const float *values;
+    int64_t heads;             /* rows change places inside each of so many heads; 0: they stay */
+};
+
+/* ---- which tensors -------------------------------------------------------------------------------------------------- */
+
+struct planning {
+    struct conversion *c;
+    struct arena *arena;
+    enum storage type;
+    const char *prefix; /* of the source's names when it is a folder */
+    bool *used;         /* [tensors of the source] */
+    int64_t capacity;
+    struct error *err;
+};
+
+static bool is_float(enum storage type) { return type == STORAGE_F32 || type == STORAGE_F16 || type == STORAGE_BF16; }
+
+static enum status choose_type(const struct planning *p, const struct tensor *from, enum storage *out)
+{
+    bool gguf = p->c->to == MODEL_GGUF, vector = from->dims < 2;
+    *out = !format_find(from->type) || (gguf && vector && !is_float(from->type)) ? from->type
+           : gguf && vector                                                      ? STORAGE_F32
+           : p->type != STORAGE_COUNT                                            ? p->type
+                                                                                 : from->type;
+    if (!gguf && !storage_types[*out].safetensors)
+        return error_set(p->err, STATUS_USAGE,
+                         "tensor %s is stored as %s, which a safetensors file cannot hold: say which type its numbers get with --type f32, f16 or bf16",
+                         QUOTE(from->name, strlen(from->name)), storage_types[*out].name);
+    if (gguf && storage_types[*out].gguf < 0)
+        return error_set(p->err, STATUS_USAGE, "tensor %s is stored as %s, which a GGUF file cannot hold", QUOTE(from->name, strlen(from->name)),
+                         storage_types[*out].name);
+    return STATUS_OK;
+}
+
+/* A tensor at the end of the list: shape of `like`. */
+static enum status add_tensor(struct planning *p, const char *name, const struct tensor *like, const struct conversion_step *how, enum storage type)
+{
+    struct conversion *c = p->c;
+    char *kept = arena_copy(p->arena, name, strlen(name));
+    if (!kept || c->count >= p->capacity)
+        return error_memory(p->err, "the list of tensors");
+    struct tensor *t = &c->tensors[c->count];
+    *t = *like;
+    t->name = kept;
+    t->type = type;
+    t->data = NULL;
+    uint64_t elements = 1;
+    for (int d = 0; d < t->dims; d++)
+        elements *= (uint64_t)t->shape[d]; /* checked when the file was opened */
+    if (!storage_bytes(type, elements, &t->bytes))
+        return error_set(p->err, STATUS_BAD_INPUT, "tensor %s: its size does not fit 64 bits", QUOTE(name, strlen(name)));
+    c->how[c->count++] = *how;
+    c->bytes += t->bytes;
+    return STATUS_OK;
+}
+
+static const struct tensor *source(const struct planning *p, const struct weight_name *n, int layer)
+{
+    const struct model *m = p->c->model;
+    char name[200];
+    weight_spell(n, m->container == MODEL_GGUF ? NULL : p->prefix, layer, name, sizeof name);
+    const struct tensor *t = tensor_find(m->tensors, name);
+    if (t)
+        p->used[t - m->tensors->tensors] = true;
+    return t;
+}
+
+static bool ends_with(const char *text, const char *tail)
+{
+    size_t n = strlen(text), k = strlen(tail);
+    return n >= k && !strcmp(text + n - k, tail);
+}
+
+/* transformers has one switch for all biases of a block: a missing one is zero. */
+static bool needs_zeros(const struct planning *p, const struct weight_name *n)
+{
+    if (p->c->to == MODEL_GGUF || !ends_with(n->hf, ".bias"))
+        return false;
+    return strstr(n->hf, "self_attn") ? p->c->attention_bias : p->c->mlp_bias;
+}
+
+/* What lies in a file but is not read: the copy of a tied embedding, biases that the configuration switches off. */
+static bool is_idle(const struct conversion *c, const struct weight_name *n)
+{
+    const struct config *config = &c->model->config;
+    if (c->model->container == MODEL_SAFETENSORS && ends_with(n->hf, ".bias"))
+        return strstr(n->hf, "self_attn") ? !config->attention_bias : !config->mlp_bias;
+    return config->tied && !strcmp(n->gguf, "output.weight");
+}
+
+static enum status add_weight(struct planning *p, const struct weight_name *n, int layer)
+{
+    const struct config *config = &p->c->model->config;
+    const struct tensor *from = source(p, n, layer), *like = from;
+    struct tensor zeros;
+    if (is_idle(p->c, n) || (!from && !needs_zeros(p, n)))
+        return STATUS_OK;
+    if (!from) {
+        char weight[200];
+        weight_spell(n, NULL, layer, weight, sizeof weight);
+        memcpy(weight + strlen(weight) - 4, "weight", 7);
+        like = tensor_find(p->c->model->tensors, weight);
+        if (!like)
+            return error_set(p->err, STATUS_BAD_INPUT, "tensor %s is missing", weight);
+        zeros = (struct tensor){.type = p->type != STORAGE_COUNT ? p->type : STORAGE_F32, .dims = 1, .shape = {like->shape[0]}};
+        like = &zeros;
+    }
+    enum storage type = like->type;
+    enum status status = from ? choose_type(p, from, &type) : STATUS_OK;
+    struct conversion_step how = {.from = from};
+    if (from && p->c->model->container != p->c->to)
+        how.heads = n->rows == ROWS_OF_HEADS ? config->heads : n->rows == ROWS_OF_KV_HEADS ? config->kv_heads : 0;
+    char name[200];
+    weight_spell(n, p->c->to == MODEL_GGUF ? NULL : "model.", layer, name, sizeof name);
+    return status ? status : add_tensor(p, name, like, &how, type);
+}
+
+/* Nothing may be lost without a word. */
+static enum status check_all_used(const struct planning *p)
+{
+    const struct tensor_set *set = p->c->model->tensors;
+    for (int64_t i = 0; i < set->tensor_count; i++) {
+        const char *name = set->tensors[i].name;
+        bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight"); /* follow from the configuration */
+        if (!p->used[i] && !derived)
+            return error_set(p->err, STATUS_BAD_INPUT, "tensor %s has no name in the other format", QUOTE(name, strlen(name)));
+    }
+    return STATUS_OK;
+}
+
+/* Same container: every tensor with its name. */
+static enum status plan_same(struct planning *p)
+{
+    const struct tensor_set *set = p->c->model->tensors;
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < set->tensor_count && !status; i++) {
+        enum storage type;
+        if (!(status = choose_type(p, &set->tensors[i], &type)))
+            status = add_tensor(p, set->tensors[i].name, &set->tensors[i], &(struct conversion_step){.from = &set->tensors[i]}, type);
+    }
+    return status;
+}
+
+static enum status plan_other(struct planning *p)
+{
+    struct conversion *c = p->c;
+    const struct weight_name *names = c->model->family->names;
+    int count = *c->model->family->name_count;
+    enum status status = STATUS_OK;
+    if (c->to == MODEL_SAFETENSORS) { /* the switches of config.json follow from what is there */
+        for (int64_t i = 0; i < c->model->tensors->tensor_count; i++) {
+            const char *name = c->model->tensors->tensors[i].name;
+            c->attention_bias |= ends_with(name, ".bias") && strstr(name, ".attn_");
+            c->mlp_bias |= ends_with(name, ".bias") && strstr(name, ".ffn_");
+        }
+    }
+    for (int i = 0; i < count && !status; i++)
+        if (!strstr(names[i].hf, "%d"))
+            status = add_weight(p, &names[i], 0);
+    for (int layer = 0; layer < c->model->config.layers && !status; layer++)
+        for (int i = 0; i < count && !status; i++)
+            if (strstr(names[i].hf, "%d"))
+                status = add_weight(p, &names[i], layer);
+    return status ? status : check_all_used(p);
+}
+
+/* What the target has no words for. */
+static enum status check_words(const struct planning *p)
+{
+    struct conversion *c = p->c;
+    const struct config *config = &c->model->config;
+    const struct rope_config *r = &config->rope;
+    if (c->model->container == c->to)
+        return STATUS_OK;
+    if (config->head_dim % 2 || (r->dims && r->dims != config->head_dim) || r->partial < 1)
+        return error_set(p->err, STATUS_BAD_INPUT, "only a part of each head is rotated; files of this architecture always rotate whole heads");
+    if (c->to == MODEL_SAFETENSORS) {
+        if (r->factors && r->kind != ROPE_DEFAULT)
+            return error_set(p->err, STATUS_BAD_INPUT, "rope_freqs.weight and a rope scaling type at once; config.json has no words for both");
+        if (config->window && (c->attention_bias || c->mlp_bias))
+            return error_set(p->err, STATUS_BAD_INPUT, "a sliding window and biases at once; neither LlamaConfig nor MistralConfig has words for both");
+        return r->factors ? rope_find_llama3(r, (int)(config->head_dim / 2), &c->rope, p->err) : STATUS_OK;
+    }
+    if (config->activation != ACT_SILU)
+        return error_set(p->err, STATUS_BAD_INPUT, "hidden_act is not silu, and a GGUF file of architecture llama has no key for it: other programs would compute silu");
+    if (r->kind == ROPE_DYNAMIC)
+        return error_set(p->err, STATUS_BAD_INPUT, "rope type dynamic has no name in GGUF");
+    if (r->kind == ROPE_YARN && !r->truncate)
+        return error_set(p->err, STATUS_BAD_INPUT, "yarn with truncate: false has no key in GGUF");
+    return STATUS_OK;
+}
+
+static enum status add_divisors(struct planning *p)
+{
+    const struct config *config = &p->c->model->config;
+    int pairs = (int)(config->head_dim / 2);
+    float *values = arena_array(p->arena, (size_t)pairs, sizeof *values);
+    if (!values)
+        return error_memory(p->err, "rope");
+    rope_divisors(&config->rope, pairs, values);
+    struct tensor like = {.type = STORAGE_F32, .dims = 1, .shape = {pairs}};
+    return add_tensor(p, "rope_freqs.weight", &like, &(struct conversion_step){.values = values}, STORAGE_F32);
+}
+
+enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, enum storage type,
+                            struct error *err)
+{
+    int64_t roles = *m->family->name_count * (m->config.layers + 1), most = m->tensors->tensor_count;
+    struct planning p = {.c = c, .arena = arena, .type = type, .capacity = (roles > most ? roles : most) + 1, .err = err};
+    *c = (struct conversion){.model = m, .to = to, .rope = m->config.rope, .attention_bias = m->config.attention_bias, .mlp_bias = m->config.mlp_bias};
+    c->tensors = arena_array(arena, (size_t)p.capacity, sizeof *c->tensors);
+    c->how = arena_array(arena, (size_t)p.capacity, sizeof *c->how);
+    p.used = arena_array(arena, (size_t)most + 1, sizeof *p.used);
+    if (!c->tensors || !c->how || !p.used)
+        return error_memory(err, "the list of tensors");
+    p.prefix = weight_prefix(m, &m->family->names[0]);
+    enum status status = m->container == to ? plan_same(&p) : plan_other(&p);
+    if (!status)
+        status = check_words(&p);
+    if (!status && m->container != to && to == MODEL_GGUF && m->config.rope.kind == ROPE_LLAMA3)
+        status = add_divisors(&p);
+    uint64_t bytes[STORAGE_COUNT] = {0};
+    for (int64_t i = 0; i < c->count; i++)
+        bytes[c->tensors[i].type] += c->tensors[i].bytes;
+    for (int i = 0; i < STORAGE_COUNT; i++)
+        if (bytes[i] > bytes[c->most])
+            c->most = (enum storage)i;
+    if (status)
+        error_prefix(err, "%s", m->path);
+    return status;
+}
+
+/* ---- their bytes ---------------------------------------------------------------------------------------------------- */
+
+struct writing {
+    const struct conversion *c;
+    struct tensor_writer *w;
+    conversion_watch *watch;
+    void *context;
+    uint64_t done, told;
+    struct error *err;
+};
+
+static enum status put(struct writing *x, const void *data, size_t size)
+{
+    enum status status = tensor_writer_add(x->w, data, size, x->err);
+    x->done += size;
+    if (!status && (x->done - x->told >= RAW_PIECE || x->done == x->c->bytes)) {
+        x->told = x->done;
+        if (x->watch && !x->watch(x->context, x->done, x->c->bytes)) {
+            tensor_writer_abandon(x->w);
+            status = error_set(x->err, STATUS_INTERRUPTED, "interrupted; nothing was written");
+        }
+    }
+    return status;
+}
+
+static enum status put_raw(struct writing *x, const unsigned char *data, uint64_t size)
+{
+    enum status status = STATUS_OK;
+    for (uint64_t at = 0; at < size && !status; at += RAW_PIECE)
+        status = put(x, data + at, size - at < RAW_PIECE ? (size_t)(size - at) : RAW_PIECE);
+    return status;
+}
+
+static enum status put_zeros(struct writing *x, uint64_t size)
+{
+    static const unsigned char zeros[4096];
+    enum status status = STATUS_OK;
+    for (uint64_t at = 0; at < size && !status; at += sizeof zeros)
+        status = put(x, zeros, size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros);
+    return status;
+}
+
+/* The row of the source that becomes row `row` of the target. */
+static int64_t source_row(const struct conversion *c, int64_t row, int64_t rows, int64_t heads)
+{
+    if (!heads)
+        return row;
+    int64_t dim = rows / heads, half = dim / 2, first = row / dim * dim, i = row % dim;
+    return first + (c->to == MODEL_GGUF ? i % 2 * half + i / 2 : i % half * 2 + i / half);
+}
+
+static enum status check_half(const struct tensor *t, const float *values, int64_t count, struct error *err)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (isfinite(values[i]) && fabsf(values[i]) >= 65520)
+            return error_set(err, STATUS_FAILED, "tensor %s holds %g, beyond what f16 can hold; take --type bf16 or f32", QUOTE(t->name, strlen(t->name)),
+                             (double)values[i]);
+    return STATUS_OK;
+}
+
+static enum status put_rows(struct writing *x, const struct tensor *t, const struct conversion_step *how)
+{
+    const struct tensor *from = how->from;
+    bool single = t->dims < 2 && how->heads; /* a bias: its values are the rows */
+    int64_t columns = single || !t->dims ? 1 : t->shape[t->dims - 1];
+    const struct format *in = format_find(from->type), *out = format_find(t->type);
+    uint64_t in_bytes, out_bytes;
+    if (!columns || !storage_bytes(from->type, (uint64_t)columns, &in_bytes) || !storage_bytes(t->type, (uint64_t)columns, &out_bytes))
+        return error_set(x->err, STATUS_BAD_INPUT, "tensor %s: rows are no whole number of blocks", QUOTE(from->name, strlen(from->name)));
+    int64_t rows = (int64_t)(t->bytes / out_bytes);
+    float *values = malloc((size_t)columns * sizeof *values);
+    unsigned char *bytes = malloc((size_t)out_bytes);
+    enum status status = values && bytes ? STATUS_OK : error_memory(x->err, "a row");
+    for (int64_t r = 0; r < rows && !status; r++) {
+        const unsigned char *row = from->data + (uint64_t)source_row(x->c, r, rows, how->heads) * in_bytes;
+        if (from->type == t->type) {
+            status = put(x, row, (size_t)out_bytes);
+            continue;
+        }
+        in->decode(row, values, columns);
+        if (t->type == STORAGE_F16)
+            status = check_half(from, values, columns, x->err);
+        out->encode(values, bytes, columns);
+        if (!status)
+            status = put(x, bytes, (size_t)out_bytes);
+    }
+    free(values);
+    free(bytes);
+    return status;
+}
+
+enum status conversion_write(const struct conversion *c, struct tensor_writer *w, conversion_watch *watch, void *context, struct error *err)
+{
+    struct writing x = {.c = c, .w = w, .watch = watch, .context = context, .err = err};
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < c->count && !status; i++) {
+        const struct tensor *t = &c->tensors[i];
+        const struct conversion_step *how = &c->how[i];
+        if (how->values)
+            status = put(&x, how->values, (size_t)t->bytes);
+        else if (!how->from)
+            status = put_zeros(&x, t->bytes);
+        else if (how->from->type == t->type && !how->heads)
+            status = put_raw(&x, how->from->data, t->bytes);
+        else
+            status = put_rows(&x, t, how);
+        const char *lost = status ? NULL : tensor_set_lost(c->model->tensors);
+        if (lost)
+            status = error_set(err, STATUS_FAILED, "%s: the file became shorter while it was read", lost);
+    }
+    if (status)
+        tensor_writer_abandon(w);
+    return status;
+}

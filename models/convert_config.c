@@ -1,0 +1,260 @@
+/* The words of a configuration in both containers: config.json, generation_config.json, GGUF metadata. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/files/writer.h"
+#include "models/private.h"
+
+static const char *dtype_name(enum storage type) { return type == STORAGE_F16 ? "float16" : type == STORAGE_BF16 ? "bfloat16" : "float32"; }
+
+/* ---- config.json ---------------------------------------------------------------------------------------------------- */
+
+/* Numbers of GGUF are float32: the shortest text that reads back as the same one (1e-05, not 9.999999747378752e-06). */
+static void add_real(struct str *out, const char *key, double value)
+{
+    char text[40];
+    for (int precision = 6; precision <= 17; precision++) {
+        snprintf(text, sizeof text, "%.*g", precision, value);
+        if (precision < 10 ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value)
+            break;
+    }
+    str_format(out, "  \"%s\": %s%s,\n", key, text, strpbrk(text, ".e") ? "" : ".0");
+}
+
+static void add_size(struct str *out, const char *key, int64_t value) { str_format(out, "  \"%s\": %" PRId64 ",\n", key, value); }
+
+static void add_id(struct str *out, const char *key, int32_t id)
+{
+    if (id < 0)
+        str_format(out, "  \"%s\": null,\n", key); /* an absent key would mean the class's default */
+    else
+        add_size(out, key, id);
+}
+
+static void add_ends(struct str *out, const struct conversion_ids *ids)
+{
+    if (ids->end_count < 2) {
+        add_id(out, "eos_token_id", ids->end_count ? ids->ends[0] : ids->eos);
+        return;
+    }
+    str_add_text(out, "  \"eos_token_id\": [");
+    for (int i = 0; i < ids->end_count; i++)
+        str_format(out, "%s%" PRId32, i ? ", " : "", ids->ends[i]);
+    str_add_text(out, "],\n");
+}
+
+static void end_object(struct str *out)
+{
+    if (out->size >= 2 && !out->failed)
+        out->size -= 2; /* the last comma and newline */
+    str_add_text(out, "\n}\n");
+}
+
+static void add_rope(struct str *out, const struct conversion *c)
+{
+    static const char *const names[] = {[ROPE_LINEAR] = "linear", [ROPE_DYNAMIC] = "dynamic", [ROPE_YARN] = "yarn", [ROPE_LLAMA3] = "llama3"};
+    const struct rope_config *r = &c->rope;
+    add_real(out, "rope_theta", r->theta);
+    if (r->kind == ROPE_DEFAULT) {
+        str_add_text(out, "  \"rope_scaling\": null,\n");
+        return;
+    }
+    str_format(out, "  \"rope_scaling\": {\n    \"rope_type\": \"%s\",\n", names[r->kind]);
+    add_real(out, "factor", r->factor);
+    if (r->kind == ROPE_LLAMA3) {
+        add_real(out, "low_freq_factor", r->low);
+        add_real(out, "high_freq_factor", r->high);
+    }
+    if (r->kind == ROPE_YARN) {
+        if (r->beta_fast > 0)
+            add_real(out, "beta_fast", r->beta_fast);
+        if (r->beta_slow > 0)
+            add_real(out, "beta_slow", r->beta_slow);
+        if (r->attention_factor > 0)
+            add_real(out, "attention_factor", r->attention_factor);
+    }
+    if (r->kind == ROPE_LLAMA3 || r->kind == ROPE_YARN)
+        add_size(out, "original_max_position_embeddings", (int64_t)(r->original ? r->original : (double)c->model->config.context));
+    out->size -= 2;
+    str_add_text(out, "\n  },\n");
+}
+
+static void new_config(const struct conversion *c, const struct conversion_ids *ids, struct str *out)
+{
+    const struct config *config = &c->model->config;
+    bool mistral = config->window > 0; /* LlamaConfig knows no window */
+    /* linear and dynamic scaling stretch what config.json calls max_position_embeddings; yarn names the trained length beside it */
+    bool stretched = (c->rope.kind == ROPE_LINEAR || c->rope.kind == ROPE_DYNAMIC) && c->rope.original > 0;
+    str_format(out, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", mistral ? "MistralForCausalLM" : "LlamaForCausalLM",
+               mistral ? "mistral" : "llama");
+    add_size(out, "vocab_size", config->vocab);
+    add_size(out, "hidden_size", config->hidden);
+    add_size(out, "intermediate_size", config->intermediate);
+    add_size(out, "num_hidden_layers", config->layers);
+    add_size(out, "num_attention_heads", config->heads);
+    add_size(out, "num_key_value_heads", config->kv_heads);
+    add_size(out, "head_dim", config->head_dim);
+    add_size(out, "max_position_embeddings", stretched ? (int64_t)c->rope.original : config->context);
+    str_add_text(out, "  \"hidden_act\": \"silu\",\n");
+    add_real(out, "rms_norm_eps", config->norm_epsilon);
+    add_rope(out, c);
+    if (mistral) {
+        add_size(out, "sliding_window", config->window);
+    } else {
+        str_format(out, "  \"attention_bias\": %s,\n  \"mlp_bias\": %s,\n", c->attention_bias ? "true" : "false", c->mlp_bias ? "true" : "false");
+    }
+    str_format(out, "  \"tie_word_embeddings\": %s,\n", config->tied ? "true" : "false");
+    add_id(out, "bos_token_id", ids->bos);
+    add_ends(out, ids);
+    add_id(out, "pad_token_id", ids->pad);
+    str_format(out, "  \"torch_dtype\": \"%s\",\n", dtype_name(c->most));
+    end_object(out);
+}
+
+/* The old text with another type in it; whatever else it says stays. */
+static enum status old_config(const struct conversion *c, struct str *out, struct error *err)
+{
+    struct arena arena = {0};
+    struct json root;
+    char *text, *path = file_join(&arena, c->model->folder, "config.json");
+    size_t size;
+    bool named = false;
+    enum status status = path ? file_read(&arena, path, 16 << 20, &text, &size, err) : error_memory(err, "a path");
+    if (!status)
+        status = json_parse(&arena, text, size, NULL, &root, err);
+    for (uint32_t i = 0; !status && i < root.size; i++) {
+        const struct json_member *m = &root.members[i];
+        bool dtype = (m->key_size == 5 && !memcmp(m->key, "dtype", 5)) || (m->key_size == 11 && !memcmp(m->key, "torch_dtype", 11));
+        str_add_text(out, i ? ",\n  " : "{\n  ");
+        json_write_string(out, m->key, m->key_size);
+        str_add_text(out, ": ");
+        if (dtype)
+            str_format(out, "\"%s\"", dtype_name(c->most));
+        else
+            json_write(out, &m->value);
+        named |= dtype;
+    }
+    if (!status && !named)
+        str_format(out, ",\n  \"torch_dtype\": \"%s\"", dtype_name(c->most));
+    str_add_text(out, "\n}\n");
+    arena_free(&arena);
+    return status;
+}
+
+enum status conversion_config(const struct conversion *c, const struct conversion_ids *ids, struct str *out, struct error *err)
+{
+    enum status status = STATUS_OK;
+    if (c->model->container == MODEL_SAFETENSORS)
+        status = old_config(c, out, err);
+    else
+        new_config(c, ids, out);
+    return !status && out->failed ? error_memory(err, "config.json") : status;
+}
+
+void conversion_generation(const struct conversion *c, const struct conversion_ids *ids, struct str *out)
+{
+    (void)c;
+    str_add_text(out, "{\n");
+    add_id(out, "bos_token_id", ids->bos);
+    add_ends(out, ids);
+    add_id(out, "pad_token_id", ids->pad);
+    end_object(out);
+}
+
+/* ---- GGUF metadata -------------------------------------------------------------------------------------------------- */
+
+static const char *key_of(const char *suffix, char out[128])
+{
+    snprintf(out, 128, "llama.%s", suffix);
+    return out;
+}
+
+static void key_u32(struct gguf_keys *k, const char *suffix, int64_t value)
+{
+    char key[128];
+    gguf_key_int(k, key_of(suffix, key), value > UINT32_MAX ? META_U64 : META_U32, value);
+}
+
+static void key_f32(struct gguf_keys *k, const char *suffix, double value)
+{
+    char key[128];
+    gguf_key_float(k, key_of(suffix, key), (float)value);
+}
+
+static void add_rope_keys(const struct conversion *c, struct gguf_keys *k)
+{
+    const struct rope_config *r = &c->model->config.rope;
+    char key[128];
+    key_u32(k, "rope.dimension_count", c->model->config.head_dim);
+    key_f32(k, "rope.freq_base", r->theta);
+    if (r->kind != ROPE_LINEAR && r->kind != ROPE_YARN) /* llama3: a tensor */
+        return;
+    const char *name = r->kind == ROPE_LINEAR ? "linear" : "yarn";
+    gguf_key_string(k, key_of("rope.scaling.type", key), name, strlen(name));
+    key_f32(k, "rope.scaling.factor", r->factor);
+    key_u32(k, "rope.scaling.original_context_length", (int64_t)(r->original ? r->original : (double)c->model->config.context));
+    if (r->kind != ROPE_YARN)
+        return;
+    if (r->beta_fast > 0)
+        key_f32(k, "rope.scaling.yarn_beta_fast", r->beta_fast);
+    if (r->beta_slow > 0)
+        key_f32(k, "rope.scaling.yarn_beta_slow", r->beta_slow);
+    double usual = rope_mscale(r->factor, 1);
+    double said = r->attention_factor > 0               ? r->attention_factor
+                  : r->mscale > 0 && r->mscale_all_dim > 0 ? rope_mscale(r->factor, r->mscale) / rope_mscale(r->factor, r->mscale_all_dim)
+                                                           : usual;
+    if (fabs(said - usual) > 1e-6 * usual)
+        key_f32(k, "rope.scaling.attn_factor", said / usual);
+}
+
+static int file_type(enum storage type) { return type == STORAGE_F32 ? 0 : type == STORAGE_BF16 ? 32 : 1; } /* llama.cpp's LLAMA_FTYPE */
+
+static void new_keys(const struct conversion *c, const char *name, struct gguf_keys *k)
+{
+    const struct config *config = &c->model->config;
+    gguf_key_string(k, "general.architecture", "llama", 5);
+    gguf_key_string(k, "general.type", "model", 5);
+    gguf_key_string(k, "general.name", name, strlen(name));
+    gguf_key_int(k, "general.file_type", META_U32, file_type(c->most));
+    key_u32(k, "vocab_size", config->vocab);
+    key_u32(k, "context_length", config->context);
+    key_u32(k, "embedding_length", config->hidden);
+    key_u32(k, "block_count", config->layers);
+    key_u32(k, "feed_forward_length", config->intermediate);
+    key_u32(k, "attention.head_count", config->heads);
+    key_u32(k, "attention.head_count_kv", config->kv_heads);
+    key_u32(k, "attention.key_length", config->head_dim);
+    key_u32(k, "attention.value_length", config->head_dim);
+    key_f32(k, "attention.layer_norm_rms_epsilon", config->norm_epsilon);
+    if (config->window)
+        key_u32(k, "attention.sliding_window", config->window);
+    add_rope_keys(c, k);
+}
+
+static void old_keys(const struct conversion *c, struct gguf_keys *k)
+{
+    const struct tensor_set *set = c->model->tensors;
+    bool plain = c->most == STORAGE_F32 || c->most == STORAGE_F16 || c->most == STORAGE_BF16;
+    for (int64_t i = 0; i < set->meta_count; i++) {
+        const char *key = set->metas[i].key;
+        if (!strncmp(key, "split.", 6) || !strcmp(key, "general.alignment") || (plain && !strcmp(key, "general.quantization_version")))
+            continue; /* one file comes out, aligned to the standard 32 bytes */
+        if (plain && !strcmp(key, "general.file_type"))
+            gguf_key_int(k, key, META_U32, file_type(c->most));
+        else
+            gguf_key_copy(k, &set->metas[i]);
+    }
+}
+
+enum status conversion_keys(const struct conversion *c, const char *name, struct gguf_keys *keys, struct error *err)
+{
+    if (c->model->container == MODEL_GGUF)
+        old_keys(c, keys);
+    else
+        new_keys(c, name, keys);
+    return keys->bytes.failed ? error_memory(err, "the metadata") : STATUS_OK;
+}
