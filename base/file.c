@@ -67,16 +67,31 @@ static enum status writer_failed(struct file_writer *w, const char *doing, struc
     return status;
 }
 
-enum status file_writer_begin(struct file_writer *w, const char *path, struct error *err)
+enum status file_writer_begin_in_place(struct file_writer *w, const char *path, struct error *err)
 {
     *w = (struct file_writer){.fd = -1, .path = strdup(path)};
-    size_t n = strlen(path) + 16;
+    if (!w->path)
+        return error_memory(err, "a file name");
+    w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return w->fd < 0 ? writer_failed(w, "create", err) : STATUS_OK;
+}
+
+enum status file_writer_begin(struct file_writer *w, const char *path, struct error *err)
+{
+    struct stat st;
+    if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return file_writer_begin_in_place(w, path, err);
+    bool link = !lstat(path, &st) && S_ISLNK(st.st_mode); /* replaced is what it points to */
+    *w = (struct file_writer){.fd = -1, .path = link ? realpath(path, NULL) : NULL};
+    if (!w->path)
+        w->path = strdup(path);
+    size_t n = (w->path ? strlen(w->path) : 0) + 16;
     w->temporary = malloc(n);
     if (!w->path || !w->temporary) {
         file_writer_abandon(w);
         return error_memory(err, "a file name");
     }
-    snprintf(w->temporary, n, "%s.XXXXXX", path);
+    snprintf(w->temporary, n, "%s.XXXXXX", w->path);
     w->fd = mkostemp(w->temporary, O_CLOEXEC);
     if (w->fd < 0) {
         w->temporary[0] = 0;
@@ -105,15 +120,16 @@ enum status file_writer_write(struct file_writer *w, const void *data, size_t si
 
 enum status file_writer_commit(struct file_writer *w, struct error *err)
 {
-    if (fsync(w->fd))
+    if (fsync(w->fd) && (w->temporary || errno != EINVAL)) /* pipes and devices know no fsync */
         return writer_failed(w, "write to disk", err);
     int fd = w->fd;
     w->fd = -1;
     if (close(fd))
         return writer_failed(w, "close", err);
-    if (rename(w->temporary, w->path))
+    if (w->temporary && rename(w->temporary, w->path))
         return writer_failed(w, "replace", err);
-    w->temporary[0] = 0;
+    if (w->temporary)
+        w->temporary[0] = 0;
     char *slash = strrchr(w->path, '/'); /* the rename itself reaches the disk with the folder */
     if (slash)
         slash[slash == w->path] = 0;

@@ -17,15 +17,18 @@ enum status file_read(struct arena *arena, const char *path, size_t limit, char 
 enum status file_read_all(int fd, size_t limit, struct str *out, struct error *err);
 
 /* Replaces path: temporary file in the same folder, write, fsync, rename, fsync of the folder. On any failure the
- * old content stays, the temporary file is gone and the message names file and cause (STATUS_FAILED). */
+ * old content stays, the temporary file is gone and the message names file and cause (STATUS_FAILED). A symbolic link stays:
+ * what it points to is replaced. Pipes and devices (/dev/null, /dev/stdout) are written to, never replaced. */
 enum status file_replace(const char *path, const void *data, size_t size, struct error *err);
 
 /* The same for content that is written in pieces: begin, write..., then commit or abandon. */
 struct file_writer {
     int fd;
-    char *path, *temporary;
+    char *path, *temporary; /* temporary NULL: written in place */
 };
 enum status file_writer_begin(struct file_writer *w, const char *path, struct error *err);
+/* Truncates and writes path itself: for files whose name says that they may be unfinished. */
+enum status file_writer_begin_in_place(struct file_writer *w, const char *path, struct error *err);
 enum status file_writer_write(struct file_writer *w, const void *data, size_t size, struct error *err);
 enum status file_writer_commit(struct file_writer *w, struct error *err);
 void file_writer_abandon(struct file_writer *w); /* after commit: nothing */

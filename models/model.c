@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "models/private.h"
@@ -62,6 +63,11 @@ static enum status open_safetensors(struct model *m, enum mapping_kind kind, con
     char *config = m->folder ? file_join(&m->arena, m->folder, "config.json") : NULL;
     if (!config)
         return error_memory(err, "a path");
+    if (access(config, F_OK) && file_is_folder(m->path))
+        return error_set(err, STATUS_NOT_FOUND, "%s: the folder holds no config.json; is it the model's own folder? A .gguf file in it is named itself",
+                         QUOTE(m->path, strlen(m->path)));
+    if (access(config, F_OK))
+        return error_set(err, STATUS_BAD_INPUT, "%s: neither a .gguf file, nor weights with a config.json beside them", QUOTE(m->path, strlen(m->path)));
     enum status status = config_read_json(m, config, family, err);
     return status ? status : safetensors_open(&m->tensors, m->path, kind, err);
 }

@@ -84,6 +84,8 @@ struct ingot_cached {
     uint64_t bytes;
     int files;
 };
+/* The folder of the shared cache, whether it is there yet or not. INGOT_USAGE: longer than size. */
+enum ingot_status ingot_cache_folder(char *path, size_t size, struct ingot_error *err);
 /* Calls each for every cached model; what it is given lives until it returns. */
 enum ingot_status ingot_cache_list(void (*each)(void *context, const struct ingot_cached *model), void *context, struct ingot_error *err);
 /* Removes a model by its name "org/name" for all tools that share the cache. INGOT_NOT_FOUND, INGOT_FAILED. */
@@ -147,7 +149,7 @@ void ingot_engine_describe(const struct ingot_engine *engine, char *out, size_t 
 /* ---- sessions ------------------------------------------------------------------------------------------------------- */
 
 enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err);
-void ingot_session_close(struct ingot_session *session); /* NULL is fine; not while a request runs on it */
+void ingot_session_close(struct ingot_session *session); /* NULL is fine; ends a request that still runs on it */
 
 /* Adds ids at the end; nothing is computed yet. INGOT_USAGE: an id outside the vocabulary; INGOT_NO_ROOM: both counts. */
 enum ingot_status ingot_session_append(struct ingot_session *session, const int32_t *ids, size_t count, struct ingot_error *err);
@@ -155,7 +157,7 @@ enum ingot_status ingot_session_append(struct ingot_session *session, const int3
 enum ingot_status ingot_session_sync(struct ingot_session *session, const int32_t *ids, size_t count, size_t *kept, struct ingot_error *err);
 /* Cuts back to at most `position` tokens; returns the position reached. */
 size_t ingot_session_rewind(struct ingot_session *session, size_t position);
-/* A second session with the same past; state is shared until either goes on. */
+/* A second session with the same past; state is shared until either goes on. INGOT_USAGE: a request runs on it. */
 enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *session, struct ingot_error *err);
 const int32_t *ingot_session_tokens(const struct ingot_session *session, size_t *count); /* until the next change */
 /* Tokens always, state as it is in the cache; version, model and checksum are written and checked. Loading into an engine

@@ -15,12 +15,6 @@ const struct command commands[] = {
     {0}};
 const int command_count = sizeof commands / sizeof *commands - 1;
 
-static int print_version(void)
-{
-    printf("ingot %s (%s)\ndevices: cpu (%d cores)\ninstruction sets: %s\n", INGOT_VERSION, INGOT_COMMIT, team_cores(), cpu_isa_name());
-    return 0;
-}
-
 static int finish(enum status status, const struct error *err)
 {
     if (status && err->text[0])
@@ -28,20 +22,34 @@ static int finish(enum status status, const struct error *err)
     return status_exit_code(status);
 }
 
+/* What the program says about itself, from its own tables. */
+static enum status print_about(const char *what, const char *shell, bool *known, struct error *err)
+{
+    *known = true;
+    if (!strcmp(what, "--help") || !strcmp(what, "-h") || !strcmp(what, "help"))
+        help_program(stdout);
+    else if (!strcmp(what, "--version"))
+        printf("ingot %s (%s)\ndevices: cpu (%d cores)\ninstruction sets: %s\n", INGOT_VERSION, INGOT_COMMIT, team_cores(), cpu_isa_name());
+    else if (!strcmp(what, "--man-page"))
+        man_page(stdout);
+    else if (!strcmp(what, "--completion") && shell) {
+        if (!completion(stdout, shell))
+            return error_set(err, STATUS_USAGE, "--completion: %s is none of bash, zsh, fish", QUOTE(shell, strlen(shell)));
+    } else
+        *known = false;
+    return output_finish(stdout, err);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error with words, not a silent end */
     struct error err = {0};
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-        help_program(argc < 2 ? stderr : stdout);
-        return argc < 2 ? 2 : 0;
-    }
-    if (!strcmp(argv[1], "--version"))
-        return print_version();
-    if (!strcmp(argv[1], "--man-page"))
-        return man_page(stdout), fflush(stdout) != 0;
-    if (argc == 3 && !strcmp(argv[1], "--completion"))
-        return completion(stdout, argv[2]) ? fflush(stdout) != 0 : 2;
+    if (argc < 2)
+        return help_program(stderr), 2;
+    bool known;
+    enum status about = print_about(argv[1], argc > 2 ? argv[2] : NULL, &known, &err);
+    if (known)
+        return finish(about, &err);
     for (int i = 0; i < command_count; i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;
@@ -52,8 +60,8 @@ int main(int argc, char **argv)
             help_command(stdout, &commands[i]);
         else if (!status)
             status = commands[i].run(&s, &err);
-        if (fflush(stdout) && !status)
-            status = error_set(&err, STATUS_FAILED, "cannot write the result");
+        if (!status)
+            status = output_finish(stdout, &err);
         settings_free(&s);
         return finish(status, &err);
     }

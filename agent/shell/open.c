@@ -13,32 +13,52 @@
 
 static struct ingot_error *outer(struct error *err) { return (struct ingot_error *)err; }
 
+struct progress {
+    char what[80];
+    double start;
+    uint64_t before; /* bytes that were there already */
+    bool open;       /* the cursor stands in the line */
+};
+
+static void end_progress(struct progress *p)
+{
+    if (p->open)
+        fputc('\n', stderr);
+    *p = (struct progress){0};
+}
+
 /* One line that is rewritten; the last call (done == total) ends it. */
 static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
-    double *start = context, now = clock_seconds();
-    if (!*start)
-        *start = now;
-    double rate = (double)done / (now - *start + 1e-3) / 1e6;
-    if (total)
-        fprintf(stderr, "\r\033[K%s  %3.0f %%  %.1f of %.1f MB  %.1f MB/s", what, 100 * (double)done / (double)total, (double)done / 1e6, (double)total / 1e6, rate);
-    else
-        fprintf(stderr, "\r\033[K%s  %.1f MB  %.1f MB/s", what, (double)done / 1e6, rate);
-    if (total && done >= total) {
-        fputc('\n', stderr);
-        *start = 0;
+    struct progress *p = context;
+    double now = clock_seconds();
+    if (p->open && strncmp(p->what, what, sizeof p->what - 1) != 0)
+        end_progress(p);
+    if (!p->open) {
+        *p = (struct progress){.start = now, .before = done, .open = true};
+        snprintf(p->what, sizeof p->what, "%s", what);
     }
+    fprintf(stderr, "\r\033[K%s", p->what);
+    if (total)
+        fprintf(stderr, "  %3.0f %%  %.1f of %.1f MB", 100 * (double)done / (double)total, (double)done / 1e6, (double)total / 1e6);
+    else
+        fprintf(stderr, "  %.1f MB", (double)done / 1e6);
+    if (now - p->start > 0.3) /* before, a rate would say nothing */
+        fprintf(stderr, "  %.1f MB/s", (double)(done - p->before) / (now - p->start) / 1e6);
+    if (total && done >= total)
+        end_progress(p);
 }
 
 enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err)
 {
-    double start = 0;
+    struct progress progress = {0};
     struct ingot_model_options o = {.offline = s->offline.value, .no_mmap = s->no_mmap.value, .mlock = s->mlock.value};
     if (isatty(STDERR_FILENO) && !s->quiet.value) {
         o.progress = show_progress;
-        o.progress_context = &start;
+        o.progress_context = &progress;
     }
     enum status status = (enum status)ingot_model_open(out, name, &o, outer(err));
+    end_progress(&progress);
     if (!status && s->template_file.set && (status = (enum status)ingot_model_use_template(*out, s->template_file.value, outer(err)))) {
         ingot_model_close(*out);
         *out = NULL;

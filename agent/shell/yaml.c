@@ -6,7 +6,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { DEPTH = 64 };
+enum { DEPTH = 64, MOST_KEYS = 1000 };
 
 struct reader {
     struct arena *arena;
@@ -44,6 +44,18 @@ static enum status convert_scalar(struct reader *r, const yaml_node_t *n, struct
     return STATUS_OK;
 }
 
+/* As in JSON files: of two values for one key neither is meant (R4). */
+static enum status check_key(struct reader *r, const struct json_member *members, size_t at, size_t line)
+{
+    const struct json_member *m = &members[at];
+    if (at >= MOST_KEYS)
+        return error_set(r->err, STATUS_BAD_INPUT, "YAML: over %d keys in one place (line %zu)", MOST_KEYS, line);
+    for (size_t i = 0; i < at; i++)
+        if (members[i].key_size == m->key_size && !memcmp(members[i].key, m->key, m->key_size))
+            return error_set(r->err, STATUS_BAD_INPUT, "YAML: the key %s stands twice (line %zu)", QUOTE(m->key, m->key_size), line);
+    return STATUS_OK;
+}
+
 static enum status convert(struct reader *r, int index, struct json *out)
 {
     yaml_node_t *n = yaml_document_get_node(&r->document, index);
@@ -55,18 +67,24 @@ static enum status convert(struct reader *r, int index, struct json *out)
     } else if (n->type == YAML_SEQUENCE_NODE) {
         size_t count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
         struct json *items = arena_array(r->arena, count + 1, sizeof *items);
-        for (size_t i = 0; i < count && items && !status; i++)
+        if (!items)
+            return error_memory(r->err, "a YAML file");
+        for (size_t i = 0; i < count && !status; i++)
             status = convert(r, n->data.sequence.items.start[i], &items[i]);
         *out = (struct json){.kind = JSON_ARRAY, .size = (uint32_t)count, .items = items};
     } else {
         size_t count = (size_t)(n->data.mapping.pairs.top - n->data.mapping.pairs.start);
         struct json_member *members = arena_array(r->arena, count + 1, sizeof *members);
-        for (size_t i = 0; i < count && members && !status; i++) {
-            struct json key;
+        if (!members)
+            return error_memory(r->err, "a YAML file");
+        for (size_t i = 0; i < count && !status; i++) {
+            struct json key = {0};
             if (!(status = convert(r, n->data.mapping.pairs.start[i].key, &key)) && key.kind > JSON_STRING)
                 status = error_set(r->err, STATUS_BAD_INPUT, "YAML: a key is no text (line %zu)", n->start_mark.line + 1);
             members[i].key = key.text ? key.text : "";
             members[i].key_size = key.text ? key.size : 0;
+            if (!status)
+                status = check_key(r, members, i, n->start_mark.line + 1);
             if (!status)
                 status = convert(r, n->data.mapping.pairs.start[i].value, &members[i].value);
         }

@@ -46,7 +46,7 @@ struct pool {
     int32_t blocks;              /* of each group */
     int32_t *free[MAX_GROUPS];   /* stack of free ids */
     int32_t free_count[MAX_GROUPS];
-    uint16_t *references[MAX_GROUPS];
+    int32_t *references[MAX_GROUPS];
     int32_t reserved;            /* promised to running requests, not yet taken */
 };
 enum status pool_open(struct pool *p, const struct program *program, const struct compile_sizes *sizes, int32_t blocks, struct error *err);

@@ -21,6 +21,20 @@ static uint64_t read_number(const char *path)
     return v;
 }
 
+/* Pages of files count as used in a cgroup, though the kernel takes them back when they are needed. */
+static uint64_t cgroup_file_pages(void)
+{
+    char line[128];
+    unsigned long long n, sum = 0;
+    FILE *f = fopen("/sys/fs/cgroup/memory.stat", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "inactive_file %llu", &n) == 1 || sscanf(line, "active_file %llu", &n) == 1)
+            sum += n;
+    if (f)
+        fclose(f);
+    return sum;
+}
+
 /* What the system can give without swapping, within the cgroup's limit. */
 static uint64_t available_memory(void)
 {
@@ -36,8 +50,10 @@ static uint64_t available_memory(void)
     if (!available)
         available = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t limit = read_number("/sys/fs/cgroup/memory.max"), used = read_number("/sys/fs/cgroup/memory.current");
-    if (limit && limit > used && limit - used < available)
-        available = limit - used;
+    uint64_t files = cgroup_file_pages();
+    used -= files < used ? files : used;
+    if (limit && limit - (used < limit ? used : limit) < available)
+        available = limit - (used < limit ? used : limit);
     return available;
 }
 

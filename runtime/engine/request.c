@@ -32,15 +32,16 @@ static void event_free(struct event_node *node)
     free(node);
 }
 
-static void event_text(struct event_node *node, const char *text, size_t size)
+static bool event_text(struct event_node *node, const char *text, size_t size)
 {
     node->text = malloc(size + 1);
     if (!node->text)
-        return;
+        return false;
     memcpy(node->text, text, size);
     node->text[size] = 0;
     node->event.text = node->text;
     node->event.size = size;
+    return true;
 }
 
 void request_push(struct ingot_request *r, struct event_node *node)
@@ -52,7 +53,7 @@ void request_push(struct ingot_request *r, struct event_node *node)
     pthread_mutex_unlock(&r->engine->lock);
 }
 
-/* node may be NULL when memory is out: the consumer sees the end by the state. */
+/* node may be NULL when memory is out, an error's too: the consumer then sees the end by the state alone. */
 static void push_last(struct ingot_request *r, struct event_node *node)
 {
     r->ended = clock_seconds();
@@ -87,9 +88,14 @@ void request_finish(struct ingot_request *r, enum ingot_finish finish)
         str_add(&rest, str_text(&r->held), r->held.size); /* the beginning of a stop text that never came */
         if (r->detokenize)
             detokenizer_finish(&r->detokenizer, &rest);
-        event_text(node, str_text(&rest), rest.size);
+        bool whole = !rest.failed && event_text(node, str_text(&rest), rest.size);
         str_free(&rest);
         node->event.finish = finish;
+        if (!whole) { /* an answer that lacks its end must not look like one */
+            node->event.kind = INGOT_EVENT_ERROR;
+            node->event.error = &node->error;
+            error_memory(inner(&node->error), "an answer's text");
+        }
     }
     push_last(r, node);
 }
@@ -160,7 +166,12 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
         size_t holding, stop = find_stop(r, &holding);
         stopped = stop < r->held.size;
         size_t now = stopped ? stop : holding;
-        event_text(node, str_text(&r->held), now);
+        if (r->held.failed || !event_text(node, str_text(&r->held), now)) {
+            event_free(node);
+            error_memory(&err, "an answer's text");
+            request_fail(r, &err);
+            return;
+        }
         memmove(r->held.data ? r->held.data : (char[1]){0}, str_text(&r->held) + now, r->held.size - now);
         r->held.size -= now;
         if (stopped) {
@@ -183,11 +194,15 @@ void request_row(struct ingot_request *r, int64_t position, const float *logits)
 {
     if (r->options.row)
         r->options.row(r->options.row_context, (size_t)position, logits);
-    if (!r->options.prompt_logprobs || position + 1 >= r->prompt_end)
+    if (!r->options.prompt_logprobs || position + 1 >= r->prompt_end || r->state != REQUEST_RUNNING)
         return;
     struct event_node *node = event_new(INGOT_EVENT_PROMPT_TOKEN);
-    if (!node)
+    if (!node) {
+        struct error err;
+        error_memory(&err, "an event");
+        request_fail(r, &err);
         return;
+    }
     node->event.token = r->session->tokens.data[position + 1];
     add_logprobs(r, node, logits, node->event.token);
     request_push(r, node);

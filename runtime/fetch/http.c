@@ -57,14 +57,22 @@ static CURL *new_handle(const struct http_request *r, char *words)
     return c;
 }
 
+const char *http_shown(struct shown_url *out, const char *url)
+{
+    const char *host = strstr(url, "://"), *path = host ? strchr(host + 3, '/') : NULL;
+    const char *at = host ? memrchr(host + 3, '@', path ? (size_t)(path - host - 3) : strlen(host + 3)) : NULL;
+    snprintf(out->text, sizeof out->text, "%.*s%s", at ? (int)(host + 3 - url) : 0, url, at ? at + 1 : url);
+    return out->text;
+}
+
 static enum status network_failed(const struct http_request *r, CURLcode code, const char *words, struct error *err)
 {
-    return error_set(err, STATUS_NETWORK, "%s: %s", r->url, words[0] ? words : curl_easy_strerror(code));
+    return error_set(err, STATUS_NETWORK, "%s: %s", HTTP_SHOWN(r->url), words[0] ? words : curl_easy_strerror(code));
 }
 
 static enum status http_failed(const struct http_request *r, long code, struct error *err)
 {
-    return error_set(err, code == 404 || code == 410 ? STATUS_NOT_FOUND : STATUS_NETWORK, "%s answers %ld%s", r->url, code,
+    return error_set(err, code == 404 || code == 410 ? STATUS_NOT_FOUND : STATUS_NETWORK, "%s answers %ld%s", HTTP_SHOWN(r->url), code,
                      code == 401 || code == 403 ? "; is HF_TOKEN set and allowed to read it?" : "");
 }
 
@@ -122,6 +130,7 @@ struct download {
     bool checked;   /* the answer's status was looked at */
     int cause;      /* errno of a failed write */
     double shown;
+    bool shown_end;
 };
 
 static size_t add_to_file(char *data, size_t size, size_t count, void *context)
@@ -133,11 +142,6 @@ static size_t add_to_file(char *data, size_t size, size_t count, void *context)
         curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &answer);
         if (answer >= 400)
             return 0;
-        if (answer == 200 && d->have) { /* no ranges here: from the start */
-            if (ftruncate(d->fd, 0) || lseek(d->fd, 0, SEEK_SET))
-                return 0;
-            d->have = d->start = 0;
-        }
         d->checked = true;
     }
     while (left) {
@@ -162,8 +166,9 @@ static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off
     (void)up_total, (void)up_now;
     double time = clock_seconds();
     bool done = total > 0 && now == total;
-    if (o && o->progress && d->checked && (time - d->shown >= 0.1 || (done && d->shown > 0))) {
-        d->shown = done ? 0 : time;
+    if (o && o->progress && d->checked && !d->shown_end && (done ? d->shown > 0 : time - d->shown >= 0.1)) {
+        d->shown = time;
+        d->shown_end = done;
         o->progress(o->progress_context, d->r->what, d->start + (uint64_t)now, total > 0 ? d->start + (uint64_t)total : 0);
     }
     return 0;
@@ -200,6 +205,11 @@ static enum status download(struct download *d, bool *again, const char *path, s
     }
     if (code == CURLE_OK)
         return STATUS_OK;
+    if (code == CURLE_RANGE_ERROR && d->have && !ftruncate(d->fd, 0) && lseek(d->fd, 0, SEEK_SET) == 0) {
+        d->have = 0; /* no ranges here: from the start */
+        *again = true;
+        return network_failed(d->r, code, words, err);
+    }
     *again = d->have > d->start || code == CURLE_OPERATION_TIMEDOUT || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING;
     return network_failed(d->r, code, words, err);
 }
@@ -253,7 +263,8 @@ enum status http_file(const struct http_request *r, const char *path, const char
         return status;
     if (strcmp(found, sha256) != 0) {
         unlink(path);
-        return error_set(err, STATUS_NETWORK, "%s: what arrived has sha256 %s where %s is right; it was removed, try again", r->url, found, sha256);
+        return error_set(err, STATUS_NETWORK, "%s: what arrived has sha256 %s where %s is right; it was removed, try again", HTTP_SHOWN(r->url), found,
+                         sha256);
     }
     return STATUS_OK;
 }

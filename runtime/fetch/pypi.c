@@ -126,7 +126,7 @@ enum status pypi_fetch(struct arena *arena, const char *package, const char *ver
             continue;
         enum status status = http_page(&r, PAGE_LIMIT, &page, err);
         if (!status && !find_link(arena, str_text(&page), base, stem, &url, sha256))
-            status = error_set(err, STATUS_NOT_FOUND, "%s lists no wheel of version %s with a sha256", base, version);
+            status = error_set(err, STATUS_NOT_FOUND, "%s lists no wheel of version %s with a sha256", HTTP_SHOWN(base), version);
         str_free(&page);
         if (!status) {
             r.url = url;

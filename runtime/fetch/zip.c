@@ -54,8 +54,10 @@ static bool find_member(const struct mapping *m, const char *suffix, struct memb
             if (local + 30 > m->size || u32(m->data + local) != 0x04034b50)
                 return false;
             uint64_t data = local + 30 + u16(m->data + local + 26) + u16(m->data + local + 28);
+            if (data > m->size || out->packed > m->size - data)
+                return false;
             out->data = m->data + data;
-            return data <= m->size && out->packed <= m->size - data && (out->method == 0 || out->method == 8);
+            return out->method == 0 || out->method == 8;
         }
         p += 46u + name + u16(h + 30) + u16(h + 32);
     }
@@ -84,7 +86,7 @@ static enum status inflate_to(const struct member *z, struct file_writer *w, con
         crc = crc32(crc, buffer, (uInt)n);
         done += n;
         status = file_writer_write(w, buffer, n, err);
-        if (options && options->progress && clock_seconds() - shown > 0.1) {
+        if (options && options->progress && (clock_seconds() - shown > 0.1 || done == z->size)) {
             shown = clock_seconds();
             options->progress(options->progress_context, "unpacking", done, z->size);
         }
@@ -105,7 +107,7 @@ enum status zip_extract(const char *archive, const char *suffix, const char *pat
         return status;
     if (!find_member(m, suffix, &z))
         status = error_set(err, STATUS_BAD_INPUT, "%s: no member *%s that can be unpacked", archive, suffix);
-    if (!status && !(status = file_writer_begin(&w, path, err))) {
+    if (!status && !(status = file_writer_begin_in_place(&w, path, err))) {
         status = z.method == 8 ? inflate_to(&z, &w, options, err) : file_writer_write(&w, z.data, z.packed, err);
         if (!status)
             status = file_writer_commit(&w, err);

@@ -271,7 +271,7 @@ static enum status start_choice(struct exchange *x, struct choice *c, int number
     struct ingot_request_options o = x->ask.options;
     o.sampling.seed += (uint64_t)number; /* n answers of one seed differ, and repeat */
     o.discard = true; /* of n answers only some run at a time, and a client may never read: the others need the room */
-    if (x->ask.echo) {
+    if (x->ask.echo && x->served->model->tokenizer) {
         if (x->ask.logprobs >= 0)
             legacy_logprobs(x, c, x->ask.prompts[c->prompt].ids[0], NULL);
         struct str text = {0};
@@ -454,10 +454,10 @@ static ssize_t read_stream(void *context, uint64_t position, char *buffer, size_
     int waited = 0;
     MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0);
     while (x->sent == x->out.size && !x->ended) {
+        if (!exchange_connected(x) || atomic_load(&x->server->cutting) || x->out.failed)
+            return MHD_CONTENT_READER_END_WITH_ERROR;
         str_clear(&x->out);
         x->sent = 0;
-        if (!exchange_connected(x) || atomic_load(&x->server->cutting))
-            return MHD_CONTENT_READER_END_WITH_ERROR;
         if (pump(x, WAIT_MS, &busy, &running, &err)) {
             str_add_text(&x->out, "data: ");
             error_object(&x->out, 500, NULL, NULL, err.text);
@@ -488,6 +488,7 @@ static enum MHD_Result answer_stream(struct exchange *x)
     MHD_add_response_header(r, "Content-Type", "text/event-stream");
     MHD_add_response_header(r, "Cache-Control", "no-store");
     MHD_add_response_header(r, "X-Accel-Buffering", "no");
+    reply_add_origin(x->connection, r);
     enum MHD_Result result = MHD_queue_response(x->connection, 200, r);
     MHD_destroy_response(r);
     return result;

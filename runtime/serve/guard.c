@@ -1,4 +1,5 @@
 /* Who may ask (security.md R13-R15): framing, headers, Host and Origin, keys. */
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <string.h>
 #include <strings.h>
@@ -31,6 +32,20 @@ static bool host_is(const char *header, const char *name)
     return size == n && strncasecmp(header, name, n) == 0;
 }
 
+/* An address in digits: no name, so nobody's name server can point it here. */
+static bool host_is_address(const char *header)
+{
+    char text[64];
+    unsigned char address[16];
+    const char *end = *header == '[' ? strchr(header, ']') : NULL;
+    size_t size = end ? (size_t)(end - header) - 1 : strcspn(header, ":");
+    if (size >= sizeof text)
+        return false;
+    memcpy(text, header + (end != NULL), size);
+    text[size] = 0;
+    return inet_pton(end ? AF_INET6 : AF_INET, text, address) == 1;
+}
+
 static bool host_allowed(const struct server *s, const char *host)
 {
     static const char *const local[] = {"127.0.0.1", "localhost", "[::1]"};
@@ -41,7 +56,7 @@ static bool host_allowed(const struct server *s, const char *host)
         if (host_is(host, s->options->allow_hosts[i]))
             return true;
     /* a server that listens beyond loopback is reached under its address or name; a key guards it */
-    return s->options->host && (host_is(host, s->options->host) || s->key_count);
+    return s->options->host && (host_is(host, s->options->host) || host_is_address(host) || s->key_count);
 }
 
 static bool origin_allowed(const struct server *s, const char *origin)
@@ -65,13 +80,6 @@ enum status guard_check(const struct server *s, struct MHD_Connection *c, const 
 {
     struct headers h = {0};
     MHD_get_connection_values(c, MHD_HEADER_KIND, count_header, &h);
-    *code = 400;
-    if (h.lengths > 1 || h.chunked > 1 || (h.lengths && h.chunked))
-        return error_set(err, STATUS_USAGE, "the request says its length twice");
-    if (h.count > MAX_HEADERS) {
-        *code = 431;
-        return error_set(err, STATUS_USAGE, "more than %d header lines", MAX_HEADERS);
-    }
     const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Host");
     const char *origin = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Origin");
     *code = 403;
@@ -79,7 +87,14 @@ enum status guard_check(const struct server *s, struct MHD_Connection *c, const 
         return error_set(err, STATUS_DENIED, "the Host header names no address of this server; start it with --allow-host to answer under that name");
     if (origin && !origin_allowed(s, origin))
         return error_set(err, STATUS_DENIED, "web pages of %s may not call this server; start it with --allow-origin to let them", QUOTE(origin, strlen(origin)));
-    if (s->key_count) {
+    *code = 400;
+    if (h.lengths > 1 || h.chunked > 1 || (h.lengths && h.chunked))
+        return error_set(err, STATUS_USAGE, "the request says its length twice");
+    if (h.count > MAX_HEADERS) {
+        *code = 431;
+        return error_set(err, STATUS_USAGE, "more than %d header lines", MAX_HEADERS);
+    }
+    if (s->key_count && !reply_is_preflight(c, method)) { /* browsers ask beforehand without the key */
         const char *given = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
         *code = 401;
         if (!given || strncasecmp(given, "Bearer ", 7) != 0 || !key_right(s, given + 7))

@@ -3,7 +3,38 @@
 
 #include "runtime/serve/serve.h"
 
-enum MHD_Result reply_json(struct MHD_Connection *c, unsigned code, const struct str *body)
+void reply_add_origin(struct MHD_Connection *c, struct MHD_Response *r)
+{
+    const char *origin = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Origin");
+    if (!origin)
+        return;
+    MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
+    MHD_add_response_header(r, "Vary", "Origin");
+}
+
+bool reply_is_preflight(struct MHD_Connection *c, const char *method)
+{
+    return !strcmp(method, "OPTIONS") && MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Origin") &&
+           MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Access-Control-Request-Method");
+}
+
+enum MHD_Result reply_preflight(struct MHD_Connection *c)
+{
+    struct MHD_Response *r = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+    const char *headers = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Access-Control-Request-Headers");
+    if (!r)
+        return MHD_NO;
+    reply_add_origin(c, r);
+    MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST");
+    if (headers)
+        MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
+    enum MHD_Result result = MHD_queue_response(c, MHD_HTTP_NO_CONTENT, r);
+    MHD_destroy_response(r);
+    return result;
+}
+
+/* allow (may be NULL): the method that would be answered. */
+static enum MHD_Result reply_body(struct MHD_Connection *c, unsigned code, const char *allow, const struct str *body)
 {
     struct MHD_Response *r = MHD_create_response_from_buffer(body->size, (void *)(uintptr_t)str_text(body), MHD_RESPMEM_MUST_COPY);
     if (!r)
@@ -12,8 +43,23 @@ enum MHD_Result reply_json(struct MHD_Connection *c, unsigned code, const struct
     MHD_add_response_header(r, "Cache-Control", "no-store");
     if (code == MHD_HTTP_UNAUTHORIZED)
         MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+    if (code != MHD_HTTP_FORBIDDEN)
+        reply_add_origin(c, r);
+    if (allow)
+        MHD_add_response_header(r, "Allow", allow);
     enum MHD_Result result = MHD_queue_response(c, code, r);
     MHD_destroy_response(r);
+    return result;
+}
+
+enum MHD_Result reply_json(struct MHD_Connection *c, unsigned code, const struct str *body) { return reply_body(c, code, NULL, body); }
+
+enum MHD_Result reply_method(struct MHD_Connection *c, const char *method)
+{
+    struct str body = {0};
+    error_object(&body, 405, "method_not_allowed", NULL, "this path does not answer that method");
+    enum MHD_Result result = reply_body(c, 405, !strcmp(method, "GET") ? "GET, HEAD" : method, &body);
+    str_free(&body);
     return result;
 }
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "base/log.h"
 #include "runtime/serve/serve.h"
 
-enum { CONNECTIONS = 1024, PER_ADDRESS = 512, POOL_BYTES = 64 << 10, BODY_LIMIT = 16 << 20, HEADER_SECONDS = 30, DRAIN_SECONDS = 10 };
+enum { CONNECTIONS = 1024, PER_ADDRESS = 512, POOL_BYTES = 64 << 10, BODY_LIMIT = 16 << 20, HEADER_SECONDS = 30, BODY_SECONDS = 600, DRAIN_SECONDS = 10 };
 
 static int stop_pipe[2] = {-1, -1};
 
@@ -93,18 +94,22 @@ static enum MHD_Result one_model(struct exchange *x, const char *id)
 
 static enum MHD_Result answer(struct exchange *x, const char *path, const char *method)
 {
-    bool known = false;
+    const char *known = NULL;
+    if (reply_is_preflight(x->connection, method))
+        return reply_preflight(x->connection);
+    if (!strcmp(method, "HEAD")) /* the daemon leaves the body out */
+        method = "GET";
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         if (strcmp(path, routes[i].path) != 0)
             continue;
-        known = true;
+        known = routes[i].method;
         if (!strcmp(method, routes[i].method))
             return routes[i].answer(x);
     }
     if (!strcmp(method, "GET") && !strncmp(path, "/v1/models/", 11))
         return one_model(x, path + 11);
     if (known)
-        return reply_error(x->connection, 405, "method_not_allowed", NULL, "this path does not answer that method");
+        return reply_method(x->connection, known);
     char words[200];
     snprintf(words, sizeof words, "there is nothing at %s", QUOTE(path, strlen(path)));
     return reply_error(x->connection, 404, "not_found", NULL, words);
@@ -119,6 +124,7 @@ static struct exchange *exchange_open(struct server *s, struct MHD_Connection *c
         return NULL;
     x->server = s;
     x->connection = c;
+    x->started = clock_seconds();
     atomic_fetch_add(&s->waiting, 1);
     return x;
 }
@@ -160,6 +166,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *c, const
         return MHD_YES;
     }
     if (*size) {
+        if (clock_seconds() - x->started > BODY_SECONDS)
+            return MHD_NO; /* it drips: the connection is for others */
         if (x->body.size + *size > limit)
             x->too_large = true;
         else
@@ -183,22 +191,34 @@ static bool is_loopback(const struct sockaddr *a)
     return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
 }
 
-static enum status start_daemon(struct server *s, const struct addrinfo *a, struct error *err)
+/* A port that another server listens on is refused; one that only waits out its last connections is taken. */
+static enum status bind_socket(struct server *s, const struct addrinfo *a, struct error *err)
 {
     const struct ingot_serve_options *o = s->options;
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | (a->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
-    int port = o->port ? o->port : 8080;
-    s->daemon = MHD_start_daemon(flags, (uint16_t)port, NULL, NULL, on_request, s, MHD_OPTION_SOCK_ADDR, a->ai_addr, MHD_OPTION_NOTIFY_COMPLETED,
-                                 exchange_close, s, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-                                 (unsigned)PER_ADDRESS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-                                 (unsigned)HEADER_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_LISTENING_ADDRESS_REUSE, 0u, MHD_OPTION_END);
-    if (!s->daemon)
-        return error_set(err, STATUS_FAILED, "cannot listen on %s port %d: %s; is another server running there? choose another --port",
-                         o->host ? o->host : "127.0.0.1", port, error_errno(errno));
+    s->listener = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (s->listener < 0 || setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) || bind(s->listener, a->ai_addr, a->ai_addrlen))
+        return error_set(err, STATUS_FAILED, "cannot listen on %s port %d: %s%s", o->host ? o->host : "127.0.0.1", o->port ? o->port : 8080,
+                         error_errno(errno), errno == EADDRINUSE ? "; is another server running there? choose another --port" : "");
     return STATUS_OK;
 }
 
-static enum status listen_on(struct server *s, struct error *err)
+static enum status start_daemon(struct server *s, struct error *err)
+{
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
+    errno = 0;
+    s->daemon = listen(s->listener, SOMAXCONN)
+                    ? NULL
+                    : MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listener, MHD_OPTION_NOTIFY_COMPLETED,
+                                 exchange_close, s, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                                 (unsigned)PER_ADDRESS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
+                                 (unsigned)HEADER_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    if (!s->daemon)
+        return error_set(err, STATUS_FAILED, "cannot start the server: %s", error_errno(errno ? errno : ENOMEM));
+    s->listener = -1;
+    return STATUS_OK;
+}
+
+static enum status open_listener(struct server *s, struct error *err)
 {
     const struct ingot_serve_options *o = s->options;
     const char *host = o->host ? o->host : "127.0.0.1";
@@ -212,7 +232,7 @@ static enum status listen_on(struct server *s, struct error *err)
     if (!is_loopback(found->ai_addr) && !s->key_count && !o->no_auth)
         status = error_set(err, STATUS_USAGE, "%s can be reached from other machines: give --api-key-file FILE, or --no-auth to serve everybody", host);
     if (!status)
-        status = start_daemon(s, found, err);
+        status = bind_socket(s, found, err);
     freeaddrinfo(found);
     return status;
 }
@@ -220,11 +240,8 @@ static enum status listen_on(struct server *s, struct error *err)
 static void wait_for_stop(struct server *s)
 {
     for (char byte;;) {
-        struct timespec wait = {1, 0};
-        fd_set set;
-        FD_ZERO(&set);
-        FD_SET(stop_pipe[0], &set);
-        if (pselect(stop_pipe[0] + 1, &set, NULL, NULL, &wait, NULL) > 0 && read(stop_pipe[0], &byte, 1) == 1)
+        struct pollfd wait = {.fd = stop_pipe[0], .events = POLLIN};
+        if (poll(&wait, 1, 1000) > 0 && read(stop_pipe[0], &byte, 1) == 1)
             return;
         if (s->options->idle_unload)
             served_unload_idle(&s->models, clock_seconds());
@@ -259,13 +276,16 @@ static enum status serve(struct server *s, struct error *err)
     if (!status && o->scripted)
         status = script_open(&s->script, o->scripted, err);
     if (!status)
+        status = open_listener(s, err);
+    if (!status)
         status = served_open(&s->models, o, err);
     if (!status)
-        status = listen_on(s, err);
+        status = start_daemon(s, err);
     if (status)
         return status;
     char address[300];
-    snprintf(address, sizeof address, "http://%s:%d", o->host ? o->host : "127.0.0.1", o->port ? o->port : 8080);
+    bool colons = o->host && strchr(o->host, ':'); /* IPv6 */
+    snprintf(address, sizeof address, colons ? "http://[%s]:%d" : "http://%s:%d", o->host ? o->host : "127.0.0.1", o->port ? o->port : 8080);
     if (o->ready)
         o->ready(o->ready_context, address);
     wait_for_stop(s);
@@ -275,8 +295,10 @@ static enum status serve(struct server *s, struct error *err)
 
 enum ingot_status ingot_serve(const struct ingot_serve_options *options, struct ingot_error *err)
 {
-    struct server s = {.options = options};
+    struct server s = {.options = options, .listener = -1};
     enum status status = serve(&s, inner(err));
+    if (s.listener >= 0)
+        close(s.listener);
     served_close(&s.models);
     script_close(s.script);
     arena_free(&s.arena);

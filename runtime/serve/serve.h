@@ -20,6 +20,7 @@ struct server;
 
 struct served {
     const char *id, *name;
+    bool loading;                /* somebody does, without the lock: the others wait */
     struct ingot_model *model;   /* NULL while unloaded */
     struct ingot_engine *engine;
     int users;                   /* exchanges that hold it */
@@ -28,12 +29,14 @@ struct served {
 };
 
 struct served_list {
-    pthread_mutex_t lock; /* guards every served */
+    pthread_mutex_t lock;  /* guards every served */
+    pthread_cond_t loaded; /* ... or failed to */
     struct served *list;
     int count;
     const struct ingot_serve_options *options;
 };
-/* The model of a request ("" or NULL: the first), loaded if it is not. STATUS_NOT_FOUND: not served. */
+/* The model of a request ("" or NULL: the first), loaded if it is not. STATUS_NOT_FOUND: not served; STATUS_FAILED:
+ * it could not be loaded, which is no fault of the request. */
 enum status served_take(struct served_list *l, const char *id, size_t size, struct served **out, struct error *err);
 void served_give(struct served_list *l, struct served *s);
 enum status served_open(struct served_list *l, const struct ingot_serve_options *options, struct error *err);
@@ -104,6 +107,7 @@ struct exchange {
     struct arena arena;
     struct str body;
     bool too_large;
+    double started;
     struct served *served;
     struct ask ask;
     struct choice *choices;
@@ -124,6 +128,7 @@ struct server {
     const char **keys;
     int key_count;
     struct MHD_Daemon *daemon;
+    int listener; /* bound before models load, so that a port in use is known at once; then the daemon's */
     atomic_bool cutting;  /* the time to drain is over: answers end now */
     atomic_int waiting;   /* exchanges open */
 };
@@ -135,6 +140,13 @@ enum status guard_read_keys(struct server *s, const char *path, struct error *er
 /* reply.c */
 enum MHD_Result reply_json(struct MHD_Connection *c, unsigned code, const struct str *body);
 enum MHD_Result reply_error(struct MHD_Connection *c, unsigned code, const char *code_name, const char *param, const char *message);
+/* 405, naming the method that the path does answer. */
+enum MHD_Result reply_method(struct MHD_Connection *c, const char *method);
+/* A browser asks beforehand whether a page of an allowed origin may call. */
+bool reply_is_preflight(struct MHD_Connection *c, const char *method);
+enum MHD_Result reply_preflight(struct MHD_Connection *c);
+/* Lets the page of an allowed origin read the answer; others were refused by guard_check. */
+void reply_add_origin(struct MHD_Connection *c, struct MHD_Response *r);
 enum MHD_Result reply_status(struct MHD_Connection *c, const struct error *err, const char *param);
 /* The JSON of an error, without newline. */
 void error_object(struct str *out, unsigned code, const char *code_name, const char *param, const char *message);

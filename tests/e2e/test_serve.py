@@ -1,7 +1,7 @@
 """The server through the official client, and through sockets where clients misbehave."""
-import http.client, json, socket, struct, threading, time
+import http.client, json, os, pathlib, signal, socket, struct, subprocess, threading, time
 import pytest
-from conftest import free_port, ingot
+from conftest import INGOT, free_port, ingot
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 
@@ -203,3 +203,108 @@ def test_a_body_over_the_limit(serve, tiny):
     s = serve(tiny, "--body-limit", "64K")
     assert post(s, "/v1/completions", dict(prompt="a" * 100000))[0] == 413
     assert post(s, "/v1/completions", dict(prompt="a", max_tokens=1))[0] == 200
+
+
+def raw(server, method, path, headers=None):
+    c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    c.request(method, path, headers=headers or {})
+    r = c.getresponse()
+    return r.status, dict(r.getheaders()), r.read()
+
+
+def test_methods(server):
+    assert raw(server, "HEAD", "/health")[0] == 200
+    code, headers, _ = raw(server, "GET", "/v1/chat/completions")
+    assert code == 405 and headers["Allow"] == "POST"
+    assert raw(server, "OPTIONS", "/v1/models")[0] == 405
+    assert "Access-Control-Allow-Origin" not in raw(server, "GET", "/v1/models")[1]
+
+
+def test_pages_of_an_allowed_origin_may_read_answers(serve, tiny, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("secret\n")
+    s = serve(tiny, "--allow-origin", "https://app.example", "--api-key-file", keys)
+    origin = {"Origin": "https://app.example"}
+    code, headers, _ = raw(s, "OPTIONS", "/v1/chat/completions",
+                           origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"})
+    assert code == 204 and headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "POST" in headers["Access-Control-Allow-Methods"] and "authorization" in headers["Access-Control-Allow-Headers"]
+    assert raw(s, "GET", "/v1/models", origin)[0] == 401
+    code, headers, _ = raw(s, "GET", "/v1/models", origin | {"Authorization": "Bearer secret"})
+    assert code == 200 and headers["Access-Control-Allow-Origin"] == "https://app.example"
+    code, headers, _ = raw(s, "OPTIONS", "/v1/models", {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"})
+    assert code == 403 and "Access-Control-Allow-Origin" not in headers
+
+
+def test_addresses_are_no_foreign_names(serve, tiny):
+    s = serve(tiny, "--host", "0.0.0.0", "--no-auth")
+    assert raw(s, "GET", "/health", {"Host": f"192.168.7.8:{s.port}"})[0] == 200
+    assert raw(s, "GET", "/health", {"Host": "rebound.example"})[0] == 403
+
+
+def test_a_port_in_use_is_known_before_anything_is_loaded(server, tiny, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"no model")
+    r = ingot("serve", tmp_path / "m.gguf", "--port", server.port)
+    assert r.returncode == 1 and "choose another --port" in r.stderr, r.stderr
+    assert ingot("serve", tiny, "--parallel", "2x", "--port", free_port()).returncode == 2
+
+
+def test_a_server_comes_back_on_its_port(serve, tiny):
+    s = serve(tiny)
+    c = socket.create_connection(("127.0.0.1", s.port))      # the server's end closes first and waits out its time
+    c.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    while c.recv(1000):
+        pass
+    c.close()
+    assert s.stop()[0] == 0
+    again = subprocess.Popen([INGOT, "serve", tiny, "--port", str(s.port)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert "listening" in again.stderr.readline() + again.stderr.readline()
+    finally:
+        again.terminate()
+        assert again.wait(15) == 0
+
+
+def test_a_model_that_cannot_load_is_the_servers_fault(serve, tiny, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    s = serve(tmp_path / "broken", tiny, "--idle-unload", "60")
+    code, body = post(s, "/v1/completions", dict(prompt="a", max_tokens=1))
+    assert code == 500 and "cannot be loaded" in body["error"]["message"], body
+    assert post(s, "/v1/completions", dict(model=tiny, prompt="a", max_tokens=1))[0] == 200
+    code, log = s.stop()
+    assert code == 0 and "cannot be loaded" in log
+
+
+def test_loading_one_model_does_not_stop_another(serve, tiny, tmp_path):
+    """A pipe as the Hub: the default model's download hangs for as long as we like."""
+    hang = socket.create_server(("127.0.0.1", 0))
+    hang.settimeout(20)
+    env = dict(HF_ENDPOINT=f"http://127.0.0.1:{hang.getsockname()[1]}", HF_HUB_CACHE=str(tmp_path / "hub"))
+    old = {k: os.environ.get(k) for k in env}
+    os.environ.update(env)
+    try:
+        s = serve("default", tiny, "--idle-unload", "60")
+    finally:
+        for k, v in old.items():
+            os.environ.pop(k) if v is None else os.environ.__setitem__(k, v)
+    body = json.dumps(dict(model="default", prompt="a")).encode()
+    waiting = socket.create_connection(("127.0.0.1", s.port))
+    waiting.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    hub, _ = hang.accept()
+    hub.recv(1000)
+    start = time.time()
+    assert post(s, "/v1/completions", dict(model=tiny, prompt="a", max_tokens=1))[0] == 200 and time.time() - start < 10
+    s.process.terminate()
+    time.sleep(0.5)
+    s.process.terminate()          # a second signal does not wait for anything
+    assert s.process.wait(5) == 128 + signal.SIGTERM
+    hub.close(), waiting.close(), hang.close()
+
+
+def test_echo_without_a_tokenizer(serve, tiny, tmp_path):
+    for f in ("config.json", "model.safetensors"):
+        (tmp_path / f).write_bytes((pathlib.Path(tiny) / f).read_bytes())
+    s = serve(tmp_path, "--alias", "bare")
+    assert post(s, "/v1/completions", dict(prompt=[1, 2, 3], echo=True, max_tokens=2, logprobs=1))[0] == 200
+    assert s.stop()[0] == 0

@@ -1,5 +1,5 @@
 """The program on the command line."""
-import http.server, json, os, pty, re, resource, select, shutil, signal, subprocess, threading, time
+import http.server, json, os, pty, pwd, re, resource, select, shutil, signal, stat, subprocess, threading, time
 import pytest
 from conftest import INGOT, ROOT, ingot
 
@@ -132,6 +132,12 @@ class Terminal:
         self.seen = ""
         os.write(self.fd, text.encode())
 
+    def leave(self):
+        """Ctrl-D, which is an end only where a line is being read: before, the terminal makes a NUL of it."""
+        self.wait_for(r"> $")
+        self.type("\x04")
+        return self.end()
+
     def end(self):
         while True:
             try:
@@ -166,20 +172,24 @@ def test_chat_on_a_terminal(tiny, tmp_path, monkeypatch):
     t.wait_for("> ")
     t.type("/stats\n")
     t.wait_for(r"context [1-9]\d* of 9000")
-    t.type("\x04")
-    assert t.end() == 0
+    assert t.leave() == 0
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
     """Serves one file by ranges, cutting the first answer short."""
-    content, cut, asked = b"", 0, []
+    content, cut, asked, gone, ranges = b"", 0, [], False, True
 
     def do_GET(self):
         start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-")).group(1))
         self.asked.append(start)
+        if self.gone and len(self.asked) > 1:
+            return self.send_error(404)
+        start = start if Hub.ranges else 0
         body = self.content[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.end_headers()
         if Hub.cut:
             body, Hub.cut = body[:Hub.cut], 0
@@ -192,10 +202,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+NO_INDEX = dict(PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_CONFIG_FILE="/dev/null") # else the wheel would come to the rescue
+
+
 @pytest.fixture
 def hub():
     Hub.asked.clear()
-    Hub.cut = 0
+    Hub.cut, Hub.gone, Hub.ranges = 0, False, True
     s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{s.server_port}"
@@ -204,7 +217,7 @@ def hub():
 
 def test_a_download_resumes_and_is_stored_once(default_model, hub, tmp_path):
     Hub.content, Hub.cut = open(default_model, "rb").read(), 5_000_000
-    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"))
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX)
     r = ingot("pull", "default", env=env)
     assert r.returncode == 0, r.stderr
     assert len(Hub.asked) == 2 and Hub.asked[1] >= 1_000_000, Hub.asked
@@ -258,3 +271,107 @@ def test_install_and_embed(tiny, tmp_path):
     r = subprocess.run([str(tmp_path / "embed"), tiny, "hello"], capture_output=True, env=env, timeout=60)
     assert r.returncode == 0 and len(r.stdout) > 1
     assert (prefix / "bin" / "ingot").exists() and list(prefix.rglob("ingot.1")) and list(prefix.rglob("ingot.h"))
+
+
+def test_what_cannot_be_written_says_why(tiny):
+    for arguments in (f"run {tiny} hello -n 3", f"tokenize {tiny} hello", f"run {tiny} hello -n 3 --events", "--version", "--help", "run --help"):
+        r = subprocess.run(f"{INGOT} {arguments} > /dev/full", shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert r.returncode == 1 and "No space left" in r.stderr, (arguments, r)
+
+
+def test_nobody_reads_on(tiny):
+    p = subprocess.Popen([INGOT, "run", tiny, "hello", "--ignore-eos", "--reference", "--context", "100000", "--events"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.readline()
+    p.stdout.close()
+    assert p.wait(20) == 1 and "Broken pipe" in p.stderr.read()
+
+
+def test_results_into_devices_and_links(tiny, tmp_path):
+    ids, real, link, fifo = (tmp_path / n for n in ("ids.json", "real.npy", "link.npy", "fifo"))
+    ids.write_text("[1, 2]")
+    real.write_text("old")
+    link.symlink_to(real)
+    assert ingot("logits", tiny, "--tokens", ids, "--out", link).returncode == 0
+    assert link.is_symlink() and real.read_bytes()[:6] == b"\x93NUMPY"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
+    assert ingot("logits", tiny, "--tokens", ids, "--out", fifo).returncode == 0
+    assert reader.communicate(timeout=20)[0] == real.read_bytes() and stat.S_ISFIFO(os.stat(fifo).st_mode)
+
+
+@pytest.mark.parametrize("name, words", [("", "empty"), ("/etc/passwd", "neither a .gguf"), ("/tmp", "config.json")])
+def test_what_is_no_model(name, words):
+    r = ingot("run", name, "hi", stdin=None)
+    assert r.returncode in (2, 4) and words in r.stderr
+
+
+def test_chat_ends_on_a_line_of_its_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INGOT_HOME", str(tmp_path / "home"))
+    t = Terminal("chat", tiny, "-n", "3", "--ignore-eos", "--seed", "1")
+    t.wait_for("> ")
+    t.type("/undo\n")
+    t.wait_for("nothing to take back")
+    t.type("hello\n")
+    t.wait_for("cut after 3 tokens")
+    t.type("/retry\n")
+    t.wait_for("cut after 3 tokens")
+    assert t.leave() == 0
+
+
+def test_the_cache_without_home(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")}
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    r = subprocess.run([INGOT, "doctor"], capture_output=True, text=True, env=env)
+    assert f"{home}/.cache/huggingface/hub" in r.stdout
+    r = subprocess.run([INGOT, "doctor"], capture_output=True, text=True, env=env | dict(XDG_CACHE_HOME="/tmp/x"))
+    assert "/tmp/x/huggingface/hub" in r.stdout
+
+
+def test_an_index_password_is_not_shown(hub, tmp_path):
+    Hub.content = b"nothing here"
+    index = hub.replace("http://", "http://somebody:hunter2@") + "/simple"
+    env = dict(HF_ENDPOINT="http://127.0.0.1:1", HF_HUB_CACHE=str(tmp_path / "hub"), PIP_INDEX_URL=index, PIP_CONFIG_FILE="/dev/null")
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 6 and "/simple" in r.stderr and "hunter2" not in r.stderr
+
+
+def test_what_the_hub_gave_stays_for_the_next_try(default_model, hub, tmp_path):
+    """The Hub breaks off and is gone, the index has nothing: the second run asks for the rest only."""
+    Hub.content, Hub.cut = open(default_model, "rb").read(), 5_000_000
+    env = dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX)
+    Hub.gone = True
+    try:
+        assert ingot("pull", "default", env=env).returncode == 6
+    finally:
+        Hub.gone = False
+    r = ingot("pull", "default", env=env)
+    assert r.returncode == 0, r.stderr
+    assert Hub.asked[-1] >= 1_000_000, Hub.asked
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    r = ingot("pull", "default", env=dict(HF_HUB_CACHE=str(tmp_path / "file")))
+    assert r.returncode == 1 and "HF_HUB_CACHE" in r.stderr
+
+
+def test_a_yaml_key_stands_once(tiny, tmp_path):
+    (tmp_path / "c.yaml").write_text("max_tokens: 1\nseed: 1\nmax_tokens: 2\n")
+    r = ingot("run", tiny, "hi", "--config", tmp_path / "c.yaml")
+    assert r.returncode == 4 and "max_tokens" in r.stderr and "twice" in r.stderr
+
+
+def test_a_hub_without_ranges_starts_over(default_model, hub, tmp_path):
+    Hub.content, Hub.cut, Hub.ranges = open(default_model, "rb").read(), 5_000_000, False
+    r = ingot("pull", "default", env=dict(HF_ENDPOINT=hub, HF_HUB_CACHE=str(tmp_path / "hub"), **NO_INDEX))
+    assert r.returncode == 0 and open(r.stdout.strip(), "rb").read() == Hub.content, r.stderr
+
+
+def test_names_in_the_cache_cannot_steer_a_terminal(tmp_path, monkeypatch):
+    (tmp_path / "models--org--\x1b]0;owned\x07name").mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    t = Terminal("list")
+    t.wait_for("name")
+    assert "\x1b" not in t.seen and "\x07" not in t.seen
+    assert t.end() == 0

@@ -6,6 +6,7 @@
 
 #include "agent/shell/shell.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "runtime/ingot.h"
 
@@ -119,10 +120,13 @@ static void report(struct bench *b, const char *test, bool decode, int parallel,
     if (decode && parallel == 1 && b->roof > 0) /* bytes that a token must read, over what the machine can read */
         share = median * (double)b->info.weight_bytes / b->roof;
     if (!strcmp(format, "json")) {
-        printf("{\"model\": \"%s\", \"type\": \"%s\", \"weight_bytes\": %llu, \"threads\": %d, \"kv\": \"%s/%s\", \"test\": \"%s\", \"tokens_per_second\": %.2f, \"min\": %.2f, \"max\": %.2f, "
+        struct str path = {0};
+        json_write_string(&path, b->info.path, strlen(b->info.path));
+        printf("{\"model\": %s, \"type\": \"%s\", \"weight_bytes\": %llu, \"threads\": %d, \"kv\": \"%s/%s\", \"test\": \"%s\", \"tokens_per_second\": %.2f, \"min\": %.2f, \"max\": %.2f, "
                "\"runs\": %d, \"read_gbps\": %.2f, \"roof_share\": ",
-               b->info.path, b->info.dtype, (unsigned long long)b->info.weight_bytes, p->threads, p->k_type, p->v_type, test, median, rates[0],
+               str_text(&path), b->info.dtype, (unsigned long long)b->info.weight_bytes, p->threads, p->k_type, p->v_type, test, median, rates[0],
                rates[count - 1], count, b->roof / 1e9);
+        str_free(&path);
         isnan(share) ? printf("null}\n") : printf("%.3f}\n", share);
     } else if (!strcmp(format, "csv")) {
         if (!b->header)

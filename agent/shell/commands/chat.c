@@ -90,7 +90,9 @@ static enum status print_answer(struct chat *c, struct ingot_request *request, s
         if (e.kind == INGOT_EVENT_ERROR)
             return error_set(c->err, (enum status)e.error->status, "%s", e.error->text);
         shell_print(e.text, e.size);
-        fflush(stdout);
+        enum status status = output_finish(stdout, c->err);
+        if (status)
+            return status;
         str_add(text, e.text, e.size);
         if (e.kind == INGOT_EVENT_DONE)
             break;
@@ -215,6 +217,8 @@ static enum status obey(struct chat *c, const char *line, bool *end)
         return *end = true, STATUS_OK;
     if (behind(line, "/undo")) {
         int keep = c->count;
+        if (keep == c->has_system)
+            return error_set(c->err, STATUS_USAGE, "there is nothing to take back");
         while (keep > c->has_system && !strstr(str_text(&c->messages[keep - 1]), "\"role\": \"user\""))
             keep--;
         drop_messages(c, keep > c->has_system ? keep - 1 : c->has_system);
@@ -224,6 +228,7 @@ static enum status obey(struct chat *c, const char *line, bool *end)
     if (behind(line, "/retry")) {
         if (c->count && strstr(str_text(&c->messages[c->count - 1]), "\"role\": \"assistant\""))
             drop_messages(c, c->count - 1);
+        c->options.sampling.seed++; /* with --seed the same answer would come again */
         return c->count > c->has_system ? answer(c) : error_set(c->err, STATUS_USAGE, "there is nothing to answer yet");
     }
     if ((rest = behind(line, "/system"))) {
@@ -255,8 +260,10 @@ static char *history_path(char *out, size_t size)
         snprintf(out, size, "%s", home);
     else if (state && *state)
         snprintf(out, size, "%s/ingot", state);
+    else if (user && *user)
+        snprintf(out, size, "%s/.local/state/ingot", user);
     else
-        snprintf(out, size, "%s/.local/state/ingot", user ? user : ".");
+        return NULL; /* no home, no history: not into whatever folder this is */
     if (file_make_folders(out, NULL))
         return NULL;
     size_t n = strlen(out);
@@ -279,6 +286,8 @@ static enum status converse(struct chat *c)
             putchar('\n');
             continue;
         }
+        if (!line && isatty(STDOUT_FILENO))
+            putchar('\n'); /* Ctrl-D: the shell's prompt gets a line of its own */
         if (!line)
             break;
         enum status status = STATUS_OK;
@@ -295,6 +304,8 @@ static enum status converse(struct chat *c)
         else if (*line && (status = answer(c)))
             drop_messages(c, before); /* a question without an answer is taken back */
         free(line);
+        if (status && ferror(stdout))
+            return status; /* nobody reads the answers */
         if (status)
             fprintf(stderr, "ingot: %s\n", c->err->text);
     }

@@ -70,10 +70,9 @@ static void print_gpu(void)
 
 static void print_cache(void)
 {
-    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *user = getenv("HOME");
-    char path[4096];
-    snprintf(path, sizeof path, "%s%s", cache ? cache : home ? home : user ? user : ".", cache ? "" : home ? "/hub" : "/.cache/huggingface/hub");
+    char path[4096] = "unknown";
     struct statvfs v;
+    ingot_cache_folder(path, sizeof path, NULL);
     bool there = access(path, F_OK) == 0;
     printf("cache      %s%s", path, there ? "" : " (not there yet)");
     if (there && statvfs(path, &v) == 0)

@@ -9,11 +9,13 @@
 static void print_cached(void *context, const struct ingot_cached *m)
 {
     const struct settings *s = context;
-    if (!s->json.value) {
-        printf("%-60s %8.1f MB\n", m->name, (double)m->bytes / 1e6);
+    struct str line = {0};
+    if (!s->json.value) { /* folders of a shared cache: anybody's names */
+        str_format(&line, "%-60s %8.1f MB\n", m->name, (double)m->bytes / 1e6);
+        shell_print(str_text(&line), line.size);
+        str_free(&line);
         return;
     }
-    struct str line = {0};
     str_add_text(&line, "{\"name\": ");
     json_write_string(&line, m->name, strlen(m->name));
     str_add_text(&line, ", \"path\": ");
@@ -40,7 +42,7 @@ static void show_wanted(void *context, const struct ingot_cached *m)
     if (strcmp(m->name, w->name) != 0)
         return;
     w->found = true;
-    fprintf(stderr, "%s\n  %s: %d files, %.1f MB\n", m->name, m->path, m->files, (double)m->bytes / 1e6);
+    fprintf(stderr, "%s\n  %s: %d files, %.1f MB\n", QUOTE(m->name, strlen(m->name)), QUOTE(m->path, strlen(m->path)), m->files, (double)m->bytes / 1e6);
 }
 
 enum status command_rm(const struct settings *s, struct error *err)

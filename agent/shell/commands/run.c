@@ -20,7 +20,7 @@ struct answer {
     struct ingot_event done;
 };
 
-static void write_event(const struct ingot_event *e)
+static enum status write_event(const struct ingot_event *e, struct error *err)
 {
     static const char *const kinds[] = {"prompt_token", "token", "done", "error"};
     struct str line = {0};
@@ -34,8 +34,8 @@ static void write_event(const struct ingot_event *e)
                    e->generated_tokens);
     str_add_text(&line, "}\n");
     fwrite(str_text(&line), 1, line.size, stdout);
-    fflush(stdout);
     str_free(&line);
+    return output_finish(stdout, err);
 }
 
 static enum status collect(const struct settings *s, struct ingot_request *request, struct answer *a, struct error *err)
@@ -49,14 +49,13 @@ static enum status collect(const struct settings *s, struct ingot_request *reque
             continue;
         if (e.kind == INGOT_EVENT_ERROR)
             return error_set(err, (enum status)e.error->status, "%s", e.error->text);
-        if (s->events.value)
-            write_event(&e);
+        enum status status = s->events.value ? write_event(&e, err) : STATUS_OK;
         if (stream && e.size) {
             shell_print(e.text, e.size);
-            fflush(stdout);
-            if (ferror(stdout))
-                return output_finish(stdout, err);
+            status = output_finish(stdout, err);
         }
+        if (status) /* nobody reads on: computing more would be for nothing */
+            return status;
         str_add(&a->text, e.text, e.size);
         if (e.kind == INGOT_EVENT_TOKEN)
             str_format(&a->tokens, "%s%d", a->tokens.size ? ", " : "", e.token);
@@ -110,6 +109,8 @@ static enum status answer(const struct settings *s, struct ingot_engine *engine,
         status = (enum status)ingot_request_start(&request, session, o, e);
     if (!status)
         status = collect(s, request, &a, err);
+    if (!status && (a.text.failed || a.tokens.failed))
+        status = error_memory(err, "the answer");
     if (!status)
         finish_answer(s, &a, info.has_tokenizer);
     if (!status && a.done.finish == INGOT_FINISH_CANCELLED)

@@ -2,20 +2,29 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/shell/shell.h"
 #include "base/log.h"
 #include "runtime/ingot.h"
 
+/* The first asks for an orderly end, a second one does not wait for it. */
 static void on_stop(int number)
 {
-    (void)number;
+    static volatile sig_atomic_t asked;
+    if (asked)
+        _exit(128 + number);
+    asked = 1;
     ingot_serve_stop();
 }
 
+/* While models load (or are fetched) Ctrl-C simply ends the program. */
 static void say_ready(void *context, const char *address)
 {
+    struct sigaction action = {.sa_handler = on_stop};
     (void)context;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     log_line(LOG_SAY, "listening on %s (OpenAI base URL: %s/v1); Ctrl-C ends", address, address);
 }
 
@@ -50,15 +59,14 @@ enum status command_serve(const struct settings *s, struct error *err)
     enum status status = shell_engine_options(s, &o.engine, err);
     if (status)
         return status;
-    o.engine.parallel = s->parallel.set ? atoi(s->parallel.value) : 4;
-    if (o.engine.parallel < 1)
-        return error_set(err, STATUS_USAGE, "--parallel must be at least 1");
+    char *end = NULL;
+    long parallel = s->parallel.set ? strtol(s->parallel.value, &end, 10) : 4;
+    if (parallel < 1 || parallel > 512 || (end && *end))
+        return error_set(err, STATUS_USAGE, "--parallel: \"%s\" is not a number from 1 to 512", QUOTE(s->parallel.value, strlen(s->parallel.value)));
+    o.engine.parallel = (int)parallel;
     if (s->port.set && (s->port.value < 1 || s->port.value > 65535))
         return error_set(err, STATUS_USAGE, "--port must be 1 to 65535");
     if (s->idle_unload.value < 0 || s->idle_unload.value > 1 << 30 || s->body_limit.value < 0)
         return error_set(err, STATUS_USAGE, "--idle-unload and --body-limit must not be negative");
-    struct sigaction action = {.sa_handler = on_stop};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
     return (enum status)ingot_serve(&o, (struct ingot_error *)err);
 }

@@ -206,7 +206,7 @@ static enum status one_request(struct renderer *r, struct error *err)
     if (!status)
         status = render(r, &request, &text, err);
     if (!status && text.text.size)
-        fwrite(text.text.data, 1, text.text.size, stdout);
+        shell_print(str_text(&text.text), text.text.size);
     if (!status)
         status = output_finish(stdout, err);
     chat_text_free(&text);

@@ -410,3 +410,28 @@ Test(session, memory_is_planned_before_anything_is_taken)
     cr_assert(strstr(err.text, "--context"), "%s", err.text);
     stop(&f);
 }
+
+Test(session, closing_ends_what_still_runs)
+{
+    struct fixture f = start("plain", 2);
+    for (int i = 0; i < 20; i++) {
+        struct ingot_session *s = session(&f, 0, 40);
+        struct ingot_request *r = request(&f, s, 400);
+        struct ingot_event e;
+        if (i % 2) /* in the queue, in a prompt, in an answer */
+            ingot_request_next(r, -1, &e);
+        struct ingot_session *copy;
+        if (s->active) {
+            struct ingot_error err;
+            cr_assert_eq(ingot_session_fork(&copy, s, &err), INGOT_USAGE);
+        }
+        ingot_session_close(s);
+        bool done = false;
+        while (ingot_request_next(r, -1, &e))
+            done = e.kind == INGOT_EVENT_DONE; /* cancelled, or just at its end */
+        cr_assert(done);
+        ingot_request_free(r);
+    }
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    stop(&f);
+}
