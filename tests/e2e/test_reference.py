@@ -60,12 +60,10 @@ def test_reference_path_gives_the_same_answers(default_model, converted, tmp_pat
             assert tokens[:sure] == wanted[:sure], (name, c["prompt"])
 
 
-# What the GGUF's fast path may differ by: it multiplies int8 activations, a scale for every 32. The same rounding put into
-# transformers moves the leads of these tokens by 0.157 (standard deviation; ours 0.159), and here and there by more than 1: the one
-# token that led by 0.96 and is missed moves by -0.45 +- 0.42 there, over scales that differ by a percent. Weights in float32
-# round nothing but the cache: 0.002.
-@pytest.mark.parametrize("form, missing, spread", [("gguf", 2, 0.25), ("folder", 0, 0.02)])
-def test_fast_path_finds_the_same_best_tokens(form, missing, spread, default_model, converted, tmp_path):
+# Prompts are multiplied with 15 bits of their activations: leads move by 0.002. With int8 alone (a scale for every 32) they moved by
+# 0.16 in ours and by 0.157 with the same rounding put into transformers, and one token that leads by 0.96 was missed.
+@pytest.mark.parametrize("form, spread", [("gguf", 0.02), ("folder", 0.02)])
+def test_fast_path_finds_the_same_best_tokens(form, spread, default_model, converted, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([c["ids"] + c["tokens"] for c in CASES]))
     r = ingot("logits", default_model if form == "gguf" else converted, "--tokens", tmp_path / "ids.json", "--out", tmp_path / "out.npy", timeout=600)
     assert r.returncode == 0, r.stderr
@@ -80,4 +78,4 @@ def test_fast_path_finds_the_same_best_tokens(form, missing, spread, default_mod
             close += margin <= MARGIN and lead < 0
         at += len(c["ids"]) + len(c["tokens"])
     print(f"{form}: {len(missed)} of {sure} sure tokens missed {missed}, {close} of the others; leads moved by {np.std(moved):.3f}, at most {np.abs(moved).max():.3f}")
-    assert sure > 400 and len(missed) <= missing and max(missed, default=0) < 2 * MARGIN and np.std(moved) < spread
+    assert sure > 400 and not missed and np.std(moved) < spread
