@@ -45,7 +45,7 @@ void man_page(FILE *out)
         fprintf(out, "\n");
     }
     fprintf(out, ".SH EXIT STATUS\n0 done; 1 failed or no usable device; 2 wrong usage; 3 denied; 4 a bad or missing model or file; 5 does not fit in memory or\n"
-                 "context; 6 network; 130 interrupted.\n.SH ENVIRONMENT\nINGOT_HOME, INGOT_ISA, INGOT_LOG, INGOT_CONFIG, NO_COLOR; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,\n"
+                 "context; 6 network; 130 interrupted.\n.SH ENVIRONMENT\nEvery option can be set as INGOT_ and its name, as in INGOT_MAX_TOKENS or INGOT_CONFIG; arguments win over it, and it wins over the\nconfiguration file. Also INGOT_HOME, INGOT_ISA, INGOT_LOG, NO_COLOR; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,\n"
                  "HF_HUB_OFFLINE as for huggingface_hub.\n");
 }
 

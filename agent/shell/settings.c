@@ -127,6 +127,38 @@ static enum status parse_one(struct settings *s, const struct command *c, int ar
     return settings_set(s, o, argv[++*at], SET_BY_ARGUMENT, err);
 }
 
+enum setting_source settings_source(const struct settings *s, const struct option *o)
+{
+    const void *field = (const char *)s + o->offset;
+    switch (o->kind) {
+    case OPTION_FLAG: return ((const struct setting_FLAG *)field)->set;
+    case OPTION_TEXT: return ((const struct setting_TEXT *)field)->set;
+    case OPTION_REAL: return ((const struct setting_REAL *)field)->set;
+    case OPTION_LIST: return ((const struct setting_LIST *)field)->set;
+    default: return ((const struct setting_INT *)field)->set;
+    }
+}
+
+/* INGOT_MAX_TOKENS and the like: every option's name, for what the arguments left open. */
+static enum status read_environment(struct settings *s, const struct command *c, struct error *err)
+{
+    for (int i = 0; i < option_count; i++) {
+        const struct option *o = &options[i];
+        char name[80] = "INGOT_";
+        size_t n = strlen(name);
+        for (const char *at = o->name; *at && n < sizeof name - 1; at++)
+            name[n++] = *at == '-' ? '_' : (char)(*at >= 'a' && *at <= 'z' ? *at - 32 : *at);
+        name[n] = 0;
+        const char *value = getenv(name);
+        if (!value || !*value || !(o->group & (c->groups | GROUP_COMMON)) || settings_source(s, o) == SET_BY_ARGUMENT)
+            continue;
+        enum status status = settings_set(s, o, value, SET_BY_ENVIRONMENT, err);
+        if (status)
+            return error_prefix(err, "%s", name), status;
+    }
+    return STATUS_OK;
+}
+
 enum status settings_parse(struct settings *s, const struct command *c, int argc, char **argv, bool *help, struct error *err)
 {
     *help = false;
@@ -152,8 +184,9 @@ enum status settings_parse(struct settings *s, const struct command *c, int argc
         if (status)
             return status;
     }
-    const char *path = s->config.set ? s->config.value : getenv("INGOT_CONFIG");
-    enum status status = path && *path ? settings_read_file(s, c, path, err) : STATUS_OK;
+    enum status status = read_environment(s, c, err);
+    if (!status && s->config.set)
+        status = settings_read_file(s, c, s->config.value, err);
     if (!status && s->trust_remote_code.set && s->trust_remote_code.value)
         status = error_set(err, STATUS_USAGE, "--trust-remote-code: code from a checkpoint is never run; ingot has the model families built in");
     if (s->quiet.value)

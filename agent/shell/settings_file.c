@@ -7,7 +7,7 @@
  *     device = "auto"
  *     max_new_tokens = 512
  *
- * Other sections are other backends' and are passed over; an unknown key is an error. Arguments win over the file. */
+ * Other sections are other backends' and are passed over; an unknown key is an error. Arguments and environment win over the file. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,18 +38,6 @@ static const struct option *find(const char *key, size_t size)
         if (!strcmp(options[i].name, name) && strcmp(name, "config"))
             return &options[i];
     return NULL;
-}
-
-static enum setting_source source_of(const struct settings *s, const struct option *o)
-{
-    const void *field = (const char *)s + o->offset;
-    switch (o->kind) {
-    case OPTION_FLAG: return ((const struct setting_FLAG *)field)->set;
-    case OPTION_TEXT: return ((const struct setting_TEXT *)field)->set;
-    case OPTION_REAL: return ((const struct setting_REAL *)field)->set;
-    case OPTION_LIST: return ((const struct setting_LIST *)field)->set;
-    default: return ((const struct setting_INT *)field)->set;
-    }
 }
 
 static enum status set_one(struct settings *s, const struct option *o, const struct json *v, struct error *err)
@@ -83,13 +71,13 @@ static enum status set_special(struct settings *s, const struct command *c, cons
     if (json_is_text(&key, "do_sample")) {
         if (m->value.kind != JSON_BOOL)
             return error_set(err, STATUS_USAGE, "do_sample is %s where true or false is needed", json_kind_name(&m->value));
-        if (!truth && s->temperature.set != SET_BY_ARGUMENT)
+        if (!truth && s->temperature.set <= SET_BY_FILE)
             s->temperature = (struct setting_REAL){0, SET_BY_FILE};
         return STATUS_OK;
     }
     bool eight = json_is_text(&key, "load_in_8bit"), four = json_is_text(&key, "load_in_4bit");
     if (eight || four) {
-        if (truth && s->quantize.set != SET_BY_ARGUMENT && c->groups & GROUP_ENGINE)
+        if (truth && s->quantize.set <= SET_BY_FILE && c->groups & GROUP_ENGINE)
             s->quantize = (struct setting_TEXT){eight ? "q8_0" : "q4_k_m", SET_BY_FILE};
         return STATUS_OK;
     }
@@ -110,8 +98,8 @@ static enum status apply(struct settings *s, const struct command *c, const stru
             continue;
         if (!o)
             return error_set(err, STATUS_USAGE, "%s: there is no option %s", path, QUOTE(m->key, m->key_size));
-        if (!(o->group & (c->groups | GROUP_COMMON)) || source_of(s, o) == SET_BY_ARGUMENT)
-            continue; /* another command's, or said on the command line */
+        if (!(o->group & (c->groups | GROUP_COMMON)) || settings_source(s, o) > SET_BY_FILE)
+            continue; /* another command's, or said closer by */
         if ((status = set_one(s, o, &m->value, err)))
             return error_prefix(err, "%s", path), status;
     }

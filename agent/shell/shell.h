@@ -62,7 +62,10 @@ extern const int command_count;
 #include "agent/commands.def"
 #undef COMMAND
 
-/* Arguments behind the command's name, then INGOT_CONFIG or --config's file for what is not set yet.
+/* Where an option's present value comes from. */
+enum setting_source settings_source(const struct settings *s, const struct option *o);
+/* Arguments behind the command's name; for what they leave open the environment (INGOT_MAX_TOKENS ...), then the file of
+ * --config or INGOT_CONFIG.
  * STATUS_USAGE names the option. *help is set when --help was asked for. */
 enum status settings_parse(struct settings *s, const struct command *c, int argc, char **argv, bool *help, struct error *err);
 void settings_free(struct settings *s);

@@ -98,6 +98,17 @@ def test_configuration_files(tiny, tmp_path):
     assert ingot("run", tiny, "hi", "--config", tmp_path / "code.json").returncode == 2
 
 
+def test_environment_stands_between_arguments_and_file(tiny, tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps(dict(max_tokens=3, temperature=0)))
+    count = lambda *arguments, **env: json.loads(ingot("run", tiny, "hi", "--json", "--ignore-eos", *arguments, env=env).stdout)["completion_tokens"]
+    file = str(tmp_path / "c.json")
+    assert count(INGOT_CONFIG=file) == 3
+    assert count(INGOT_CONFIG=file, INGOT_MAX_TOKENS="4") == 4
+    assert count("-n", 5, INGOT_CONFIG=file, INGOT_MAX_TOKENS="4") == 5
+    r = ingot("run", tiny, "hi", env=dict(INGOT_TEMPERATURE="hot"))
+    assert r.returncode == 2 and "INGOT_TEMPERATURE" in r.stderr
+
+
 def test_plan_and_inspect(tiny):
     plan = json.loads(ingot("plan", tiny, "--json").stdout)
     assert plan["fits"] and plan["context"] == 512 and plan["total_bytes"] == plan["weights_bytes"] + plan["kv_bytes"] + plan["scratch_bytes"]
