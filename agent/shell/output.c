@@ -8,7 +8,8 @@ enum status output_finish(FILE *out, struct error *err)
 {
     errno = 0;
     if (fflush(out) || ferror(out))
-        return error_set(err, STATUS_FAILED, "cannot write the result: %s", error_errno(errno ? errno : EIO));
+        return error_set(err, STATUS_FAILED, "cannot write the result: %s",
+                         errno ? error_errno(errno) : "the reader has gone, or the disk is full"); /* an earlier write failed */
     return STATUS_OK;
 }
 
