@@ -73,7 +73,7 @@ def test_echo_scores_the_prompt(server):
     assert p.token_logprobs[0] is None and p.top_logprobs[0] is None and all(x < 0 for x in p.token_logprobs[1:])
     for token, logprob, top in list(zip(p.tokens, p.token_logprobs, p.top_logprobs))[1:]:
         assert top[token] == pytest.approx(logprob) and max(top.values()) >= logprob
-    assert r.choices[0].text.startswith("the hen hears")
+    assert r.choices[0].text.startswith("the hen hears") and p.tokens[:len(ids)] == list("the hen hears")
     short = server.client().completions.create(model="tiny", prompt=ids[:6], max_tokens=0, logprobs=1, echo=True).choices[0].logprobs
     assert short.token_logprobs[1:] == pytest.approx(p.token_logprobs[1:6], abs=1e-4)
 
@@ -126,7 +126,7 @@ def test_what_browsers_may_not(server):
 
 
 def test_a_client_that_vanishes_frees_its_place(serve, tiny):
-    s = serve(tiny, "--parallel", "1")
+    s = serve(tiny, "--parallel", "1", "--context", "60000", "--reference")  # an answer that nobody ends takes minutes
     body = json.dumps(dict(messages=QUESTION, stream=True, ignore_eos=True)).encode()
     for _ in range(5):
         c = socket.create_connection(("127.0.0.1", s.port))

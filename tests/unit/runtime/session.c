@@ -121,6 +121,8 @@ Test(session, forks_share_and_part)
     cr_assert_eq(collect(two, b), 10);
     cr_assert(memcmp(a, alone, sizeof a) == 0, "the original goes on as if alone");
     cr_assert(memcmp(a, b, sizeof a) != 0, "the fork went another way");
+    cr_assert_eq(s->table[0].blocks[0], fork->table[0].blocks[0], "a full block stays shared");
+    cr_assert_neq(s->table[0].blocks[1], fork->table[0].blocks[1], "the block that both wrote into was copied");
     ingot_session_close(s);
     ingot_session_close(fork);
     ingot_session_close(other);
