@@ -41,6 +41,7 @@ def test_invalid_utf8_is_taken(tiny):
     r.stdout.decode("utf-8")
     t = subprocess.run([INGOT, "tokenize", tiny], input=b"a\xff\xfeb", capture_output=True, timeout=60)
     assert json.loads(t.stdout) == [97, 255, 254, 98]
+    assert json.loads(ingot("detokenize", tiny, stdin="[97, 255, 98]").stdout)["text"] == "a\ufffdb"
 
 
 def test_token_out_of_range(tiny, tmp_path):
