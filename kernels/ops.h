@@ -132,6 +132,10 @@ struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1,
 void program_output(struct program *p, const char *name, int buffer);
 int program_find_output(const struct program *p, const char *name); /* buffer, or -1 */
 
+/* What every backend so far asks of a weight: a format that is read, whole blocks in a row, plain storage.
+ * STATUS_BAD_INPUT names the weight and what is wrong. */
+enum status weight_check(const struct weight *w, struct error *err);
+
 /* Shapes of every operation against its weights, buffers and groups: a wrong program is our mistake, a weight that
  * does not fit is the file's; both are told by name. Run once before compiling. */
 enum status program_check(const struct program *p, struct error *err);

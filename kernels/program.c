@@ -167,6 +167,23 @@ static enum status check_op(struct check *c)
     return wrong(c, "unknown kind");
 }
 
+enum status weight_check(const struct weight *w, struct error *err)
+{
+    const char *name = QUOTE(w->name, strlen(w->name));
+    if (!format_find(w->format))
+        return error_set(err, STATUS_BAD_INPUT, "%s: no kernel reads its type %s", name, storage_types[w->format].name);
+    if (w->in % storage_types[w->format].block_elements)
+        return error_set(err, STATUS_BAD_INPUT, "%s: rows of %lld values are no whole number of %s blocks", name, (long long)w->in,
+                         storage_types[w->format].name);
+    if (w->transposed || w->scales || w->zeros || w->permutation || w->experts > 1)
+        return error_set(err, STATUS_BAD_INPUT, "%s: %s weights are not supported yet", name,
+                         w->transposed    ? "transposed"
+                         : w->permutation ? "permuted"
+                         : w->experts > 1 ? "stacked expert"
+                                          : "separately scaled");
+    return STATUS_OK;
+}
+
 enum status program_check(const struct program *p, struct error *err)
 {
     if (p->failed)

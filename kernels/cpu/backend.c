@@ -11,19 +11,10 @@
 
 static enum status check_weight(const struct isa *isa, const struct weight *w, bool linear, struct error *err)
 {
-    const char *name = QUOTE(w->name, strlen(w->name));
-    if (!format_find(w->format) || (linear && !isa->linear(w->format)))
-        return error_set(err, STATUS_BAD_INPUT, "%s: no kernel reads its type %s", name, storage_types[w->format].name);
-    if (w->in % storage_types[w->format].block_elements)
-        return error_set(err, STATUS_BAD_INPUT, "%s: rows of %lld values are no whole number of %s blocks", name, (long long)w->in,
-                         storage_types[w->format].name);
-    if (w->transposed || w->scales || w->zeros || w->permutation || w->experts > 1)
-        return error_set(err, STATUS_BAD_INPUT, "%s: %s weights are not supported yet", name,
-                         w->transposed    ? "transposed"
-                         : w->permutation ? "permuted"
-                         : w->experts > 1 ? "stacked expert"
-                                          : "separately scaled");
-    return STATUS_OK;
+    enum status status = weight_check(w, err);
+    if (!status && linear && !isa->linear(w->format))
+        status = error_set(err, STATUS_BAD_INPUT, "%s: no kernel multiplies its type %s", QUOTE(w->name, strlen(w->name)), storage_types[w->format].name);
+    return status;
 }
 
 static enum status check(const struct isa *isa, const struct program *p, const struct compile_options *o, struct error *err)

@@ -122,22 +122,10 @@ static void reference_write(const struct compiled *c, struct state_memory *state
 
 static enum status check_weights(const struct program *p, struct error *err)
 {
-    for (int i = 0; i < p->weight_count; i++) {
-        const struct weight *w = &p->weights[i];
-        const char *name = QUOTE(w->name, strlen(w->name));
-        if (!format_find(w->format))
-            return error_set(err, STATUS_BAD_INPUT, "%s: no kernel reads its type %s", name, storage_types[w->format].name);
-        if (w->in % storage_types[w->format].block_elements)
-            return error_set(err, STATUS_BAD_INPUT, "%s: rows of %lld values are no whole number of %s blocks", name, (long long)w->in,
-                             storage_types[w->format].name);
-        if (w->transposed || w->scales || w->zeros || w->permutation || w->experts > 1)
-            return error_set(err, STATUS_BAD_INPUT, "%s: %s weights are not supported yet", name,
-                             w->transposed    ? "transposed"
-                             : w->permutation ? "permuted"
-                             : w->experts > 1 ? "stacked expert"
-                                              : "separately scaled");
-    }
-    return STATUS_OK;
+    enum status status = STATUS_OK;
+    for (int i = 0; i < p->weight_count && !status; i++)
+        status = weight_check(&p->weights[i], err);
+    return status;
 }
 
 static uint64_t buffer_bytes(const struct program *p, const struct compile_options *o, int i)

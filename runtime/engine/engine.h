@@ -135,7 +135,6 @@ struct ingot_request {
     int64_t prompt_end;       /* tokens of the session when the request started */
     int64_t reused;
     int64_t generated;
-    int64_t row_at;           /* next prompt row to report */
     atomic_bool cancel;
     double started, first, ended;
     struct event_node *events, **events_end, *current;

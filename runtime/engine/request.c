@@ -310,7 +310,7 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
     int64_t keep = request_wants_rows(r) ? 0 : r->prompt_end - 1;
     if (s->cached > keep)
         session_cut(s, keep);
-    r->reused = r->row_at = s->cached;
+    r->reused = s->cached;
     s->active = r;
     struct ingot_request **at = &e->queue;
     while (*at)
