@@ -14,15 +14,20 @@ def golden():
     return module
 
 
-def write_tiny(folder, context=512):
-    g = golden()
-    c = g.BASE | dict(positions=context)
+def write_weights(folder, weights):
+    """model.safetensors from {name: array}."""
     header, data = {}, b""
-    for name, w in g.weights(c).items():
+    for name, w in weights.items():
         header[name] = {"dtype": "F32", "shape": list(w.shape), "data_offsets": [len(data), len(data) + w.nbytes]}
         data += w.tobytes()
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def write_tiny(folder, context=512):
+    g = golden()
+    c = g.BASE | dict(positions=context)
+    write_weights(folder, g.weights(c))
     (folder / "config.json").write_text(json.dumps(dict(
         model_type="llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"], num_attention_heads=c["heads"],
         num_key_value_heads=c["kv"], head_dim=c["head_dim"], vocab_size=c["vocab"], max_position_embeddings=context, rms_norm_eps=1e-5,

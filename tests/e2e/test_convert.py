@@ -2,7 +2,7 @@
 import importlib.util, json, os, pty, resource, shutil, signal, struct, subprocess, time
 import numpy as np
 import pytest
-from conftest import INGOT, ROOT, golden, ingot, write_tiny
+from conftest import INGOT, ROOT, golden, ingot, write_tiny, write_weights
 
 IDS = [[3, 50, 255, 0, 17, 90], [7] * 12, [1]]
 
@@ -29,12 +29,7 @@ def write_model(folder, **what):
     g = golden()
     c = g.BASE | what
     folder.mkdir()
-    header, data = {}, b""
-    for name, w in g.weights(c).items():
-        header[name] = {"dtype": "F32", "shape": list(w.shape), "data_offsets": [len(data), len(data) + w.nbytes]}
-        data += w.tobytes()
-    text = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    write_weights(folder, g.weights(c))
     (folder / "config.json").write_text(json.dumps(dict(
         model_type="mistral" if c["window"] else "llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"],
         num_attention_heads=c["heads"], num_key_value_heads=c["kv"], head_dim=c["head_dim"], vocab_size=c["vocab"], rope_theta=c["theta"],
