@@ -35,6 +35,7 @@ enum { ROUNDS = 5000000 };
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) static int64_t dot_wide(int thread)
 {
     __m512i sum[12], x = _mm512_set1_epi8((char)(thread + 1)), y = _mm512_set1_epi8((char)(thread + 2));
+#pragma GCC unroll 12 /* every loop over them, or they live in memory */
     for (int i = 0; i < 12; i++)
         sum[i] = _mm512_set1_epi32(i);
     for (int n = 0; n < ROUNDS; n++) {
@@ -45,6 +46,7 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) static int64_t dot_wide(i
                          "+v"(sum[8]), "+v"(sum[9]), "+v"(sum[10]), "+v"(sum[11]));
     }
     int64_t total = 0;
+#pragma GCC unroll 12
     for (int i = 0; i < 12; i++)
         total += _mm512_reduce_add_epi32(sum[i]);
     return total;

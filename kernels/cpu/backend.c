@@ -85,8 +85,6 @@ static int64_t rows_of(const struct compiled *c, int buffer)
     return c->p->buffers[buffer].rows == ROWS_WANTED ? c->options.max_wanted : c->options.max_rows;
 }
 
-static int64_t rows_most(const struct compiled *c) { return c->options.max_wanted > c->options.max_rows ? c->options.max_wanted : c->options.max_rows; }
-
 /* What linear stages need: prepared inputs and kernels' scratch. */
 static void linear_room(struct compiled *c, struct room *r)
 {
@@ -97,28 +95,27 @@ static void linear_room(struct compiled *c, struct room *r)
             continue;
         unsigned few = 0, forms = 0;
         int64_t n = s->part[0].w->in;
+        int32_t rows = (int32_t)rows_of(c, s->part[0].y);
         for (int k = 0; k < s->parts; k++) {
             const struct linear_kernel *kernel = s->part[k].kernel;
             few |= kernel->few_forms;
             forms |= kernel->few_forms | kernel->many_forms;
-            size_t bytes = kernel->scratch_bytes(n);
+            size_t bytes = kernel->scratch_bytes(n, rows);
             scratch = bytes > scratch ? bytes : scratch;
         }
-        int32_t rows = (int32_t)rows_of(c, s->part[0].y);
-        /* a set with no rows takes nothing; two sets round their parts up once more: at most 64 bytes for each of 12 */
-        size_t one = input_bytes(n, 1, few), all = input_bytes(n, rows, forms) + 12 * 64;
+        /* a set with no rows takes nothing; two sets round their parts up once more: at most 64 bytes for each of 16 */
+        size_t one = input_bytes(n, 1, few), all = input_bytes(n, rows, forms) + 16 * 64;
         one += s->norm ? normed_bytes(n, 1) : 0;
         all += s->norm ? normed_bytes(n, rows) : 0;
-        all += rest_bytes(n, rows, forms) + 12 * 64;
         private = one > private ? one : private;
         shared = all > shared ? all : shared;
     }
     c->input = take(r, 1, shared);
     for (int t = 0; t < c->threads; t++) {
         unsigned char *input = take(r, 1, private);
-        void *memory = take(r, 1, scratch), *second = take(r, rows_most(c), PANEL_ROWS * sizeof(float));
+        void *memory = take(r, 1, scratch);
         if (c->thread)
-            c->thread[t].input = input, c->thread[t].scratch = memory, c->thread[t].second = second;
+            c->thread[t].input = input, c->thread[t].scratch = memory;
     }
 }
 

@@ -32,8 +32,6 @@ void linear_sets(struct compiled *c)
 
 static const struct sets *sets_of(const struct compiled *c, const struct stage *s) { return &c->sets[c->p->buffers[s->part[0].y].rows]; }
 
-static bool panels(const struct part *part, enum row_set set) { return set == SET_MANY && part->kernel->many; }
-
 static int64_t runs(int64_t out, int64_t run) { return (out + run - 1) / run; }
 
 /* Weight rows in one item: a panel where there are many rows. */
@@ -61,14 +59,13 @@ int64_t stage_items(const struct compiled *c, const struct stage *s)
 
 /* ---- the input ------------------------------------------------------------------------------------------------------- */
 
-/* s NULL: the values are there, nothing is normed. */
 static void prepare_tile(struct compiled *c, const struct stage *s, struct input *in, int32_t tile)
 {
     for (int32_t i = tile * PACK_ROWS; i < (tile + 1) * PACK_ROWS && i < in->rows; i++) {
         int32_t row = in->row[i];
-        if (s && s->norm)
+        if (s->norm)
             norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
-        if (in->forms & (FORM_INT8 | FORM_NIBBLE))
+        if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_INT16))
             c->isa->quantise(in, i);
     }
     if (in->forms & (FORM_PACKED8 | FORM_PACKED16 | FORM_PACKED32))
@@ -77,15 +74,9 @@ static void prepare_tile(struct compiled *c, const struct stage *s, struct input
 
 size_t normed_bytes(int64_t n, int32_t rows) { return (size_t)((n + UNIT - 1) / UNIT * UNIT) * (size_t)rows * sizeof(float); }
 
-/* A stage's input: both sets, and what the rounding of SET_MANY left over (rows 0: nothing). */
-struct prepared {
-    struct input set[SETS], rest;
-};
-
-/* All in one piece of memory, normed rows before them. */
-static void place(struct compiled *c, const struct stage *s, unsigned char *memory, int32_t rows, struct prepared *p)
+/* Both sets of a stage's input in one piece of memory, normed rows before them. */
+static void place(struct compiled *c, const struct stage *s, unsigned char *memory, int32_t rows, struct input in[SETS])
 {
-    struct input *in = p->set;
     int64_t n = s->part[0].w->in;
     float *floats = c->buffer[s->x];
     if (s->norm) {
@@ -95,7 +86,7 @@ static void place(struct compiled *c, const struct stage *s, unsigned char *memo
     for (int set = 0; set < SETS; set++) {
         unsigned forms = 0;
         for (int i = 0; i < s->parts; i++)
-            forms |= panels(&s->part[i], set) ? s->part[i].kernel->many_forms : s->part[i].kernel->few_forms;
+            forms |= set == SET_MANY ? s->part[i].kernel->many_forms : s->part[i].kernel->few_forms;
         int32_t own = sets_of(c, s)->count[set];
         input_place(&in[set], memory, n, own, forms);
         memory += input_bytes(n, own, forms);
@@ -103,67 +94,31 @@ static void place(struct compiled *c, const struct stage *s, unsigned char *memo
         in[set].floats = floats;
         in[set].float_stride = s->norm ? in[set].padded : n;
     }
-    struct input *many = &in[SET_MANY];
-    bool rounded = many->rows && many->forms & FORMS_ROUNDED;
-    many->residual = rounded ? (float *)(void *)memory : NULL;
-    input_place(&p->rest, memory + (rounded ? normed_bytes(n, rows) : 0), n, rounded ? many->rows : 0, many->forms & FORMS_ROUNDED);
-    p->rest.row = many->row;
-    p->rest.floats = many->residual;
-    p->rest.float_stride = many->float_stride;
 }
-
-size_t rest_bytes(int64_t n, int32_t rows, unsigned forms) { return normed_bytes(n, rows) + input_bytes(n, rows, forms & FORMS_ROUNDED); }
 
 static int32_t tiles(const struct input *in) { return (in->rows + PACK_ROWS - 1) / PACK_ROWS; }
 
 /* One row: every thread prepares its own copy, which costs less than meeting. Otherwise tiles are shared out. */
-static void prepare(struct compiled *c, const struct stage *s, struct prepared *p, int32_t rows, int thread, int threads)
+static void prepare(struct compiled *c, const struct stage *s, struct input in[SETS], int32_t rows, int thread, int threads)
 {
-    place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, p);
-    struct input *in = p->set;
+    place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, in);
     int32_t few = tiles(&in[SET_FEW]), all = few + tiles(&in[SET_MANY]);
-    for (int32_t i = rows == 1 ? 0 : thread; i < all; i += rows == 1 ? 1 : threads) {
+    for (int32_t i = rows == 1 ? 0 : thread; i < all; i += rows == 1 ? 1 : threads)
         prepare_tile(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
-        if (i >= few && p->rest.rows)
-            prepare_tile(c, NULL, &p->rest, i - few);
-    }
     if (rows > 1)
         team_barrier();
 }
 
 /* ---- the work -------------------------------------------------------------------------------------------------------- */
 
-static void multiply(const struct part *part, enum row_set set, const struct input *in, int64_t first, int64_t end, float *y, int64_t stride, void *scratch)
-{
-    if (panels(part, set))
-        part->kernel->many(part->w, first, end, in, y, stride, scratch);
-    else
-        part->kernel->few(part->w, first, end, in, y, stride, scratch);
-}
-
-/* Adds what the rounding left over: the same weights, still in the cache, into a place of the thread's own first. */
-static void add_rest(const struct part *part, const struct input *rest, int64_t first, int64_t end, float *y, struct thread_memory *own)
-{
-    multiply(part, SET_MANY, rest, first, end, own->second - first, PANEL_ROWS, own->scratch);
-    for (int32_t i = 0; i < rest->rows; i++) {
-        float *to = y + rest->row[i] * part->w->out;
-        const float *from = own->second + (int64_t)rest->row[i] * PANEL_ROWS - first;
-        for (int64_t k = first; k < end; k++)
-            to[k] += from[k];
-    }
-}
-
-static void compute(struct compiled *c, const struct part *part, const struct prepared *p, int64_t first, int64_t end, struct thread_memory *own)
+static void compute(struct compiled *c, const struct part *part, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own)
 {
     float *y = c->buffer[part->y];
-    const struct input *in = p->set;
     int64_t stride = part->w->out;
-    for (int set = 0; set < SETS; set++)
-        if (in[set].rows)
-            multiply(part, set, &in[set], first, end, y, stride, own->scratch);
-    unsigned forms = panels(part, SET_MANY) ? part->kernel->many_forms : part->kernel->few_forms;
-    if (p->rest.rows && forms & FORMS_ROUNDED)
-        add_rest(part, &p->rest, first, end, y, own);
+    if (in[SET_FEW].rows)
+        part->kernel->few(part->w, first, end, &in[SET_FEW], y, stride, own->scratch);
+    if (in[SET_MANY].rows)
+        part->kernel->many(part->w, first, end, &in[SET_MANY], y, stride, own->scratch);
     for (int32_t row = 0, rows = in[SET_FEW].rows + in[SET_MANY].rows; part->bias && row < rows; row++)
         for (int64_t i = first; i < end; i++)
             y[row * stride + i] += part->bias[i];
@@ -175,8 +130,8 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
     int32_t rows = buffer_rows(c, s->part[0].y);
     if (!rows)
         return;
-    struct prepared in;
-    prepare(c, s, &in, rows, thread, threads);
+    struct input in[SETS];
+    prepare(c, s, in, rows, thread, threads);
     int64_t run = grain(c, s), item, end;
     struct thread_memory *own = &c->thread[thread];
     while (share_take(c, stage, thread, threads, 1, &item, &end)) {
@@ -185,11 +140,11 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
             for (; item >= runs(part->w->out, run); part++)
                 item -= runs(part->w->out, run);
         int64_t first = item * run, last = first + run < part->w->out ? first + run : part->w->out;
-        compute(c, part, &in, first, last, own);
+        compute(c, part, in, first, last, own);
         if (!s->joint)
             continue;
         for (int i = 1; i < s->parts; i++)
-            compute(c, part + i, &in, first, last, own);
+            compute(c, part + i, in, first, last, own);
         for (int i = 0; i < s->op_count; i++)
             columns_op(c, &c->p->ops[s->first_op + i], first, last);
     }

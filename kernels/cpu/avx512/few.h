@@ -36,10 +36,10 @@ LINEAR_FUNCTION(avx512_many_q5_k);
 LINEAR_FUNCTION(avx512_many_q6_k);
 LINEAR_FUNCTION(avx512_many_iq4_nl);
 LINEAR_FUNCTION(avx512_many_iq4_xs);
-size_t avx512_panel_bytes(int64_t n);
+size_t avx512_panel_bytes(int64_t n, int32_t rows);
 
 /* panel_bf16.c: only where the processor has AVX512-BF16 */
 LINEAR_FUNCTION(avx512_many_bf16);
-size_t avx512_bf16_panel_bytes(int64_t n);
+size_t avx512_bf16_panel_bytes(int64_t n, int32_t rows);
 
 #endif

@@ -5,12 +5,12 @@
 #include "kernels/cpu/avx512/few.h"
 #include "kernels/cpu/avx512/unit.h"
 
-enum { PANEL_K = 4096 }; /* 256 KB of panel, a part of the second-level cache */
+enum { CHUNK = 256 }; /* 16 KB of panel, which stay in the first-level cache */
 
-size_t avx512_bf16_panel_bytes(int64_t n)
+size_t avx512_bf16_panel_bytes(int64_t n, int32_t rows)
 {
     (void)n;
-    return (size_t)PANEL_ROWS * PANEL_K * 2 + 128;
+    return (size_t)PANEL_ROWS * (CHUNK * 2 + (size_t)(rows + 2 * PACK_ROWS) * 4) + 64;
 }
 
 /* 16 bytes (4 pairs) of a row; zero behind its end */
@@ -43,59 +43,62 @@ static void unpack_16(const unsigned char *const p[16], int64_t count, uint16_t 
     }
 }
 
-/* y[row][0..31] (+)= `rows` activation rows of a packed tile times the panel */
-INLINE void run_tile(int rows, const uint16_t *panel, int64_t count, const uint16_t *x, float out[PACK_ROWS][PANEL_ROWS])
+/* `rows` activation rows of packed tiles, the second tile `next` values behind the first, times the panel, onto what `onto`
+ * holds of earlier chunks (NULL: nothing). Two tiles at once hide the latency of the instruction. */
+INLINE void run_tiles(int rows, const uint16_t *panel, int64_t count, const uint16_t *x, int64_t next, const float *onto, float *const *to,
+                      __mmask32 columns)
 {
-    __m512 sum[PACK_ROWS][2];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
-        sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+    __m512 sum[2 * PACK_ROWS][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) {
+        sum[r][0] = onto ? _mm512_load_ps(onto + r * PANEL_ROWS) : _mm512_setzero_ps();
+        sum[r][1] = onto ? _mm512_load_ps(onto + r * PANEL_ROWS + 16) : _mm512_setzero_ps();
+    }
     for (int64_t k = 0; k < count; k += 2, panel += 2 * PANEL_ROWS, x += 2 * PACK_ROWS) {
         __m512bh w0 = (__m512bh)_mm512_load_si512(panel), w1 = (__m512bh)_mm512_load_si512(panel + PANEL_ROWS);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             int32_t pair;
-            memcpy(&pair, x + 2 * r, 4);
+            memcpy(&pair, r < PACK_ROWS ? x + 2 * r : x + next + 2 * (r - PACK_ROWS), 4);
             __m512bh v = (__m512bh)_mm512_set1_epi32(pair);
             sum[r][0] = _mm512_dpbf16_ps(sum[r][0], w0, v);
             sum[r][1] = _mm512_dpbf16_ps(sum[r][1], w1, v);
         }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
-        _mm512_storeu_ps(out[r], sum[r][0]);
-        _mm512_storeu_ps(out[r] + 16, sum[r][1]);
+        _mm512_mask_storeu_ps(to[r], (__mmask16)columns, sum[r][0]);
+        _mm512_mask_storeu_ps(to[r] + 16, (__mmask16)(columns >> 16), sum[r][1]);
     }
 }
 
 void avx512_many_bf16(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)
 {
     uint16_t *panel = (uint16_t *)(((uintptr_t)scratch + 63) / 64 * 64);
-    for (int64_t from = first; from < end; from += PANEL_ROWS)
-        for (int64_t at = 0; at < w->in; at += PANEL_K) {
-            int64_t count = w->in - at < PANEL_K ? w->in - at : PANEL_K;
-            for (int column = 0; column < PANEL_ROWS; column += 16) {
-                const unsigned char *p[16];
-                for (int r = 0; r < 16; r++) /* rows behind the end repeat the last one; their results are not stored */
-                    p[r] = w->data + (from + column + r < end ? from + column + r : end - 1) * w->row_bytes + 2 * at;
-                unpack_16(p, count, panel + 2 * column);
-            }
-            int64_t columns = end - from < PANEL_ROWS ? end - from : PANEL_ROWS;
-            for (int32_t tile = 0; tile * PACK_ROWS < in->rows; tile++) {
-                float out[PACK_ROWS][PANEL_ROWS];
-                const uint16_t *x = in->p16 + ((int64_t)tile * in->padded + at) * PACK_ROWS;
-                int rows = in->rows - tile * PACK_ROWS < PACK_ROWS ? in->rows - tile * PACK_ROWS : PACK_ROWS;
-                if (rows <= 2)
-                    run_tile(2, panel, count, x, out);
-                else if (rows <= 4)
-                    run_tile(4, panel, count, x, out);
-                else
-                    run_tile(6, panel, count, x, out);
-                for (int r = 0; r < rows; r++) {
-                    float *to = y + in->row[tile * PACK_ROWS + r] * y_stride + from;
-                    for (int64_t i = 0; i < columns; i++)
-                        to[i] = at ? to[i] + out[r][i] : out[r][i];
-                }
-            }
+    float *totals = (float *)(void *)(panel + PANEL_ROWS * CHUNK);
+    __mmask32 all = ~(__mmask32)0, columns = all >> (PANEL_ROWS - (end - first));
+    int64_t next = in->padded * PACK_ROWS;
+    for (int64_t at = 0; at < w->in; at += CHUNK) {
+        int64_t count = w->in - at < CHUNK ? w->in - at : CHUNK;
+        for (int column = 0; column < PANEL_ROWS; column += 16) {
+            const unsigned char *p[16];
+            for (int r = 0; r < 16; r++) /* rows behind the end repeat the last one; their results are not used */
+                p[r] = w->data + (first + column + r < end ? first + column + r : end - 1) * w->row_bytes + 2 * at;
+            unpack_16(p, count, panel + 2 * column);
         }
+        bool last = at + CHUNK >= w->in;
+        for (int32_t row = 0; row < in->rows; row += 2 * PACK_ROWS) {
+            const uint16_t *x = in->p16 + (row / PACK_ROWS * in->padded + at) * PACK_ROWS;
+            float *total = totals + row * PANEL_ROWS, *to[2 * PACK_ROWS];
+            for (int r = 0; r < 2 * PACK_ROWS; r++)
+                to[r] = last && row + r < in->rows ? y + in->row[row + r] * y_stride + first : total + r * PANEL_ROWS;
+            int left = in->rows - row;
+            if (left > PACK_ROWS)
+                run_tiles(2 * PACK_ROWS, panel, count, x, next, at ? total : NULL, to, last ? columns : all);
+            else if (left > 2)
+                run_tiles(PACK_ROWS, panel, count, x, next, at ? total : NULL, to, last ? columns : all);
+            else
+                run_tiles(2, panel, count, x, next, at ? total : NULL, to, last ? columns : all);
+        }
+    }
 }

@@ -13,8 +13,9 @@ struct codes {
     float *scale, *min;
 };
 
-static size_t dot8_scratch(int64_t n)
+static size_t dot8_scratch(int64_t n, int32_t rows)
 {
+    (void)rows;
     size_t padded = (size_t)((n + UNIT - 1) / UNIT * UNIT);
     return padded + 2 * padded / 16 * sizeof(float) + 64;
 }
@@ -134,24 +135,58 @@ INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool h
     }
 }
 
-/* few_q4_0() ... : one function per format; unit_bytes is what 256 weights take */
-#define FEW_CODES(name, NAME, unit_bytes)                                                                                         \
+/* codes times activations of 8 or 16 bits; a group's products fit in 32 bits (32 * 2^15 * 2^7) */
+INLINE float dot_wide(const int8_t *code, const float *scale, const int16_t *q, const float *d, int64_t padded, int group)
+{
+    float sum = 0;
+    for (int64_t at = 0; at < padded; at += group) {
+        int32_t t = 0;
+        for (int i = 0; i < group; i++)
+            t += (int16_t)code[at + i] * q[at + i];
+        sum += (float)t * (scale[at / group] * d[at / 32]);
+    }
+    return sum;
+}
+
+INLINE void many_codes(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
+                       const struct input *in, float *y, int64_t y_stride, void *scratch)
+{
+    struct codes c = place_codes(scratch, in->padded);
+    for (int64_t out = first; out < end; out++) {
+        unpack_row(unpack, w->data + out * w->row_bytes, w->in, unit_bytes, group, has_min, c);
+        for (int32_t row = 0; row < in->rows; row++) {
+            float sum = dot_wide(c.code, c.scale, in->q16 + row * in->padded, in->d + row * (in->padded / 32), in->padded, group);
+            if (has_min)
+                sum += group == 32 ? dot_floats(c.min, in->s + row * (in->padded / 32), in->padded / 32)
+                                   : dot_floats(c.min, in->s16 + row * (in->padded / 16), in->padded / 16);
+            y[in->row[row] * y_stride + out] = sum;
+        }
+    }
+}
+
+/* few_q4_0(), many_q4_0() ... : two functions per format; unit_bytes is what 256 weights take */
+#define CODE_KERNELS(name, NAME, unit_bytes)                                                                                         \
     static __attribute__((unused)) void few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in,      \
                                                    float *y, int64_t y_stride, void *scratch)                                      \
     {                                                                                                                             \
         few_codes(unpack_##name, unit_bytes, NAME##_GROUP, NAME##_MIN, w, first, end, in, y, y_stride, scratch);                    \
+    }                                                                                                                             \
+    static __attribute__((unused)) void many_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in,     \
+                                                    float *y, int64_t y_stride, void *scratch)                                      \
+    {                                                                                                                             \
+        many_codes(unpack_##name, unit_bytes, NAME##_GROUP, NAME##_MIN, w, first, end, in, y, y_stride, scratch);                   \
     }
-FEW_CODES(q4_0, Q4_0, 144)
-FEW_CODES(q4_1, Q4_1, 160)
-FEW_CODES(q5_0, Q5_0, 176)
-FEW_CODES(q5_1, Q5_1, 192)
-FEW_CODES(q8_0, Q8_0, 272)
-FEW_CODES(q2_k, Q2_K, 84)
-FEW_CODES(q3_k, Q3_K, 110)
-FEW_CODES(q4_k, Q4_K, 144)
-FEW_CODES(q5_k, Q5_K, 176)
-FEW_CODES(q6_k, Q6_K, 210)
-FEW_CODES(iq4_nl, IQ4_NL, 144)
-FEW_CODES(iq4_xs, IQ4_XS, 136)
+CODE_KERNELS(q4_0, Q4_0, 144)
+CODE_KERNELS(q4_1, Q4_1, 160)
+CODE_KERNELS(q5_0, Q5_0, 176)
+CODE_KERNELS(q5_1, Q5_1, 192)
+CODE_KERNELS(q8_0, Q8_0, 272)
+CODE_KERNELS(q2_k, Q2_K, 84)
+CODE_KERNELS(q3_k, Q3_K, 110)
+CODE_KERNELS(q4_k, Q4_K, 144)
+CODE_KERNELS(q5_k, Q5_K, 176)
+CODE_KERNELS(q6_k, Q6_K, 210)
+CODE_KERNELS(iq4_nl, IQ4_NL, 144)
+CODE_KERNELS(iq4_xs, IQ4_XS, 136)
 
 #endif

@@ -85,9 +85,9 @@ INLINE void few_floats(load_function *load, int bytes, const struct weight *w, i
 
 enum { FLOAT_PANEL = 2 * LANES, FLOAT_K = 1024 }; /* a panel of FLOAT_K k stays in the second-level cache */
 
-static size_t float_scratch(int64_t n)
+static size_t float_scratch(int64_t n, int32_t rows)
 {
-    (void)n;
+    (void)n, (void)rows;
     return (size_t)FLOAT_PANEL * FLOAT_K * sizeof(float) + 64;
 }
 

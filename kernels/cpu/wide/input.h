@@ -50,14 +50,6 @@ INLINE float quantise_block(const float *x, int64_t left, int8_t *q, int sum[2])
     return quantise_32(t, q, sum);
 }
 
-/* What the codes of one block leave over. */
-INLINE void residual_block(const float *x, int64_t left, float d, const int8_t *q, float *residual)
-{
-    int64_t n = left < 32 ? left : 32;
-    for (int64_t i = 0; i < n; i++)
-        residual[i] = x[i] - d * (float)q[i];
-}
-
 INLINE bool any_nan(const float *x, int64_t n)
 {
     vf a = v_zero(); /* x * 0 is NaN for NaN and infinity */
@@ -70,7 +62,7 @@ INLINE bool any_nan(const float *x, int64_t n)
     return sum != 0 || sum != sum;
 }
 
-static void wide_quantise(struct input *in, int32_t row)
+static void quantise_8(struct input *in, int32_t row)
 {
     const float *x = in->floats + in->row[row] * in->float_stride;
     int8_t *q = in->q + row * in->padded;
@@ -80,8 +72,6 @@ static void wide_quantise(struct input *in, int32_t row)
     for (int64_t b = 0; b < in->padded / 32; b++) {
         int sum[2];
         d[b] = quantise_block(x + 32 * b, in->n - 32 * b, q + 32 * b, sum);
-        if (in->residual)
-            residual_block(x + 32 * b, in->n - 32 * b, d[b], q + 32 * b, in->residual + in->row[row] * in->float_stride + 32 * b);
         if (broken)
             d[b] = NAN;
         s[b] = d[b] * (float)(sum[0] + sum[1]);
@@ -102,41 +92,165 @@ static void wide_quantise(struct input *in, int32_t row)
         }
 }
 
-static void pack_int8(struct input *in, int32_t tile)
+/* ---- 8 or 16 bits ------------------------------------------------------------------------------------------------------- */
+
+/* The largest value of each block, `step` floats apart; whether any is NaN or infinite. */
+INLINE bool largest_of_blocks(const float *x, int64_t n, int64_t blocks, float *largest, int64_t step)
 {
-    uint8_t *p = in->p8 + (int64_t)tile * in->padded * PACK_ROWS;
-    float *pd = in->pd + (int64_t)tile * (in->padded / 32) * PACK_ROWS, *ps = in->ps + (int64_t)tile * (in->padded / 32) * PACK_ROWS;
-    float *ps16 = in->ps16 + (int64_t)tile * (in->padded / 16) * PACK_ROWS;
+    vf broken = v_zero(); /* x * 0 is NaN for NaN and infinity; comparisons would drop it */
+    for (int64_t b = 0; b < blocks; b++, x += 32, n -= 32) {
+        float t[32] = {0};
+        const float *from = x;
+        if (n < 32)
+            from = n > 0 ? memcpy(t, x, (size_t)n * sizeof *t) : t;
+        vf most = v_zero();
+        for (int i = 0; i < 32; i += LANES) {
+            vf v = v_load(from + i);
+            most = v_max(most, v_max(v, -v));
+            broken = v_fma(v, v_zero(), broken);
+        }
+        largest[b * step] = v_most(most);
+    }
+    float sum = v_sum(broken);
+    return sum != sum;
+}
+
+/* Blocks with a larger value than this get 16 bits. The usual largest value is the mean over the blocks that are not
+ * themselves over the limit, found by leaving out ever more; largest: one of each block, `step` floats apart. */
+INLINE float wide_limit(const float *largest, int64_t blocks, int64_t step)
+{
+    float limit = INFINITY;
+    for (int round = 0; round < 4; round++) {
+        float sum = 0, count = 0;
+        for (int64_t b = 0; b < blocks; b++) {
+            float v = largest[b * step];
+            bool usual = v <= limit && v > 0;
+            sum += usual ? v : 0;
+            count += usual ? 1 : 0;
+        }
+        limit = count > 0 ? WIDE_BLOCK * sum / count : limit;
+    }
+    return limit;
+}
+
+/* A block's codes as the low and high bytes of 16 bits, each + 128; sums of both halves. */
+struct block {
+    _Alignas(32) uint8_t low[32], high[32];
+    float d;
+    int32_t sum[2];
+};
+
+INLINE void codes_32(const float *x, int64_t left, float largest, float limit, struct block *q)
+{
+    float t[32] = {0}, most = largest > limit ? 127 * 256 : 127;
+    if (left < 32)
+        x = left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
+    /* below this the reciprocal would be infinite: such a block is as good as zero */
+    float inverse = largest > 1e-34f ? most / largest : 0;
+    q->d = largest < INFINITY ? largest / most : NAN; /* NaN and infinity must not look like numbers */
+#if defined(__AVX512F__)
+    const __m256i bias = _mm256_set1_epi8((char)0x80);
+    const __m512i half = _mm512_set1_epi32(128);
+    __m512i a = (__m512i)v_int(v_load(x) * v_set(inverse)), b = (__m512i)v_int(v_load(x + 16) * v_set(inverse));
+    __m256i low = _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
+    __m512i a_high = _mm512_srai_epi32(_mm512_add_epi32(a, half), 8), b_high = _mm512_srai_epi32(_mm512_add_epi32(b, half), 8);
+    __m256i high = _mm256_set_m128i(_mm512_cvtepi32_epi8(b_high), _mm512_cvtepi32_epi8(a_high));
+    low = _mm256_xor_si256(low, bias), high = _mm256_xor_si256(high, bias);
+    _mm256_store_si256((__m256i *)(void *)q->low, low);
+    _mm256_store_si256((__m256i *)(void *)q->high, high);
+    /* sums of bytes + 128: 4 x 64 bits, two for each half */
+    __m256i sum = _mm256_add_epi64(_mm256_sad_epu8(low, _mm256_setzero_si256()), _mm256_slli_epi64(_mm256_sad_epu8(high, _mm256_setzero_si256()), 8));
+    sum = _mm256_add_epi64(sum, _mm256_unpackhi_epi64(sum, sum));
+    q->sum[0] = _mm256_extract_epi32(sum, 0) - 16 * (128 + 128 * 256);
+    q->sum[1] = _mm256_extract_epi32(sum, 4) - 16 * (128 + 128 * 256);
+#else
+    int32_t code[32];
+    for (int i = 0; i < 32; i += LANES)
+        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
+    q->sum[0] = q->sum[1] = 0;
+    for (int i = 0; i < 32; i++) {
+        q->low[i] = (uint8_t)(code[i] + 128);
+        q->high[i] = (uint8_t)(((code[i] + 128) >> 8) + 128);
+        q->sum[i / 16] += code[i];
+    }
+#endif
+}
+
+static void quantise_16(struct input *in, int32_t row)
+{
+    const float *x = in->floats + in->row[row] * in->float_stride;
+    int16_t *q = in->q16 + row * in->padded;
+    float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
+    bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
+    float limit = wide_limit(d, in->padded / 32, 1);
+    for (int64_t b = 0; b < in->padded / 32; b++) {
+        struct block k;
+        codes_32(x + 32 * b, in->n - 32 * b, d[b], limit, &k);
+        d[b] = broken ? NAN : k.d;
+        for (int i = 0; i < 32; i++)
+            q[32 * b + i] = (int16_t)(k.low[i] - 128 + 256 * (k.high[i] - 128));
+        s[b] = d[b] * (float)(k.sum[0] + k.sum[1]);
+        s16[2 * b] = d[b] * (float)k.sum[0];
+        s16[2 * b + 1] = d[b] * (float)k.sum[1];
+    }
+}
+
+/* 32 bytes to [8][row][4] */
+INLINE void pack_bytes(const uint8_t q[32], uint8_t *to)
+{
+    for (int k = 0; k < 8; k++)
+        memcpy(to + 4 * k * PACK_ROWS, q + 4 * k, 4);
+}
+
+static void pack_8(struct input *in, int32_t tile)
+{
+    int64_t blocks = in->padded / 32;
+    uint8_t *low = in->p8 + tile * in->padded * PACK_ROWS, *high = in->p8_high + tile * in->padded * PACK_ROWS, *wide = in->wide + tile * blocks;
+    float *d = in->pd + tile * blocks * PACK_ROWS, *s = in->ps + tile * blocks * PACK_ROWS, *s16 = in->ps16 + 2 * tile * blocks * PACK_ROWS;
+    float limit[PACK_ROWS];
+    bool broken[PACK_ROWS];
+    memset(wide, 0, (size_t)blocks);
+    for (int r = 0; r < PACK_ROWS; r++) {
+        int32_t row = tile * PACK_ROWS + r;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        broken[r] = largest_of_blocks(x, row < in->rows ? in->n : 0, blocks, d + r, PACK_ROWS);
+        limit[r] = wide_limit(d + r, blocks, PACK_ROWS);
+        for (int64_t b = 0; b < blocks; b++)
+            wide[b] |= d[b * PACK_ROWS + r] > limit[r];
+    }
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
         const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
-        bool broken = any_nan(x, n);
-        for (int64_t b = 0; b < in->padded / 32; b++) {
-            int8_t q[32];
-            int sum[2];
-            float d = quantise_block(x + 32 * b, n - 32 * b, q, sum);
-            if (in->residual && row < in->rows)
-                residual_block(x + 32 * b, n - 32 * b, d, q, in->residual + in->row[row] * in->float_stride + 32 * b);
-            d = broken ? NAN : d;
-            pd[b * PACK_ROWS + r] = d;
-            ps[b * PACK_ROWS + r] = d * (float)(sum[0] + sum[1]);
-            ps16[2 * b * PACK_ROWS + r] = d * (float)sum[0];
-            ps16[(2 * b + 1) * PACK_ROWS + r] = d * (float)sum[1];
-            for (int k = 0; k < 8; k++) {
-                uint32_t four;
-                memcpy(&four, q + 4 * k, 4);
-                four ^= 0x80808080u; /* q + 128 */
-                memcpy(p + ((b * 8 + k) * PACK_ROWS + r) * 4, &four, 4);
-            }
+        for (int64_t b = 0; b < blocks; b++) {
+            struct block q;
+            codes_32(x + 32 * b, n - 32 * b, d[b * PACK_ROWS + r], limit[r], &q);
+            pack_bytes(q.low, low + 32 * b * PACK_ROWS + 4 * r);
+            if (wide[b])
+                pack_bytes(q.high, high + 32 * b * PACK_ROWS + 4 * r);
+            float scale = broken[r] ? NAN : q.d;
+            d[b * PACK_ROWS + r] = scale;
+            s[b * PACK_ROWS + r] = scale * (float)(q.sum[0] + q.sum[1]);
+            s16[2 * b * PACK_ROWS + r] = scale * (float)q.sum[0];
+            s16[(2 * b + 1) * PACK_ROWS + r] = scale * (float)q.sum[1];
         }
     }
+}
+
+/* ---- the functions of a table ---------------------------------------------------------------------------------------------- */
+
+static void wide_quantise(struct input *in, int32_t row)
+{
+    if (in->forms & (FORM_INT8 | FORM_NIBBLE))
+        quantise_8(in, row);
+    if (in->forms & FORM_INT16)
+        quantise_16(in, row);
 }
 
 static void wide_pack(struct input *in, int32_t tile)
 {
     if (in->forms & FORM_PACKED8)
-        pack_int8(in, tile);
+        pack_8(in, tile);
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
         const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
