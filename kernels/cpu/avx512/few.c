@@ -1,11 +1,17 @@
-/* Quantised weights times int8 activations, straight from storage: one weight row at a time, up to four activation rows
+/* Quantised weights times int8 activations, straight from storage: one weight row at a time, up to eight activation rows
  * share its decoded units. A row's arithmetic is the same however many there are.
  *
- * A unit's four registers of codes give 16 sums of 4 products each; those of 16 weights take the same scale, which a
- * permutation spreads from the 16 products of weight scale and activation scale. What the codes' offset or the minimums
- * contribute is added at once from the sums of the activations (one fma per unit). */
+ * A unit's four registers of codes give 16 sums of 4 products each; those of a group take the same scale, which a
+ * permutation spreads from the products of weight scales and activation scales. What the codes' offset or the minimums
+ * contribute is added at once from the sums of the activations (one fma per unit).
+ * Two weight rows at once were slower: two streams defeat the prefetchers. */
 #include "kernels/cpu/avx512/few.h"
 #include "kernels/cpu/avx512/unit.h"
+
+struct shape { /* of a format */
+    int unit_bytes, offset, group;
+    bool min;
+};
 
 INLINE void prefetch_unit(const unsigned char *p, int size)
 {
@@ -13,85 +19,84 @@ INLINE void prefetch_unit(const unsigned char *p, int size)
         _mm_prefetch((const char *)p + FEW_AHEAD + i, _MM_HINT_T0);
 }
 
-/* Where an activation row's numbers lie. */
-struct row {
-    const int8_t *q;
-    const float *d16, *s16;
-};
+/* UNIT / group floats */
+INLINE __m512 load_groups(const float *p, int group) { return group == 16 ? _mm512_loadu_ps(p) : eight(_mm256_loadu_ps(p)); }
 
-INLINE void add_unit(const struct unit *u, bool has_min, struct row x, int64_t unit, __m512 *sum, __m512 *offset)
+/* q, d, s: of an activation row at this unit; offset: what one unit of activation sum adds per group */
+INLINE void add_unit(struct shape f, const struct unit *u, __m512 offset, const int8_t *q, const float *d, const float *s, __m512 sum[2])
 {
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    __m512 product = _mm512_mul_ps(u->scale, _mm512_loadu_ps(x.d16 + 16 * unit));
-    *offset = _mm512_fmadd_ps(has_min ? u->min : u->scale, _mm512_loadu_ps(x.s16 + 16 * unit), *offset);
+    const __m512i spread16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512i spread32 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    __m512 product = _mm512_mul_ps(u->scale, load_groups(d, f.group));
+    sum[1] = _mm512_fmadd_ps(offset, load_groups(s, f.group), sum[1]);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u->code[k], _mm512_loadu_si512(x.q + UNIT * unit + 64 * k));
-        __m512 factor = _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(4 * k)), product);
-        sum[k & 1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), factor, sum[k & 1]);
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u->code[k], _mm512_loadu_si512(q + 64 * k));
+        __m512i lane = _mm512_add_epi32(f.group == 16 ? spread16 : spread32, _mm512_set1_epi32(64 / f.group * k));
+        sum[k & 1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(lane, product), sum[k & 1]);
     }
 }
 
 /* All weight rows for `rows` activation rows from `row` on. */
-INLINE void few_rows(decode_function *decode, int unit_bytes, int offset, bool has_min, const struct weight *w, int64_t first, int64_t end,
-                     const struct input *in, int32_t row, int rows, float *y, int64_t y_stride)
+INLINE void few_rows(decode_function *decode, struct shape f, const struct weight *w, int64_t first, int64_t end, const struct input *in, int32_t row,
+                     int rows, float *y, int64_t y_stride)
 {
-    struct row x[4];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        int64_t group = (row + r) * (in->padded / 16);
-        x[r] = (struct row){in->q + (row + r) * in->padded, in->d16 + group, in->s16 + group};
-    }
-    int64_t units = w->in / UNIT;
+    int64_t groups = in->padded / f.group, units = w->in / UNIT, step = UNIT / f.group;
+    const int8_t *q = in->q + row * in->padded;
+    const float *d = (f.group == 16 ? in->d16 : in->d) + row * groups, *s = (f.group == 16 ? in->s16 : in->s) + row * groups;
     int blocks = (int)(w->in % UNIT) / 32;
+    struct ends ends[8];
     for (int64_t out = first; out < end; out++) {
-        __m512 sum[4][2], offsets[4];
-#pragma GCC unroll 4
+        __m512 sum[8][2];
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
-            sum[r][0] = sum[r][1] = offsets[r] = _mm512_setzero_ps();
+            sum[r][0] = sum[r][1] = _mm512_setzero_ps();
         const unsigned char *p = w->data + out * w->row_bytes;
-        for (int64_t i = 0; i < units; i++, p += unit_bytes) {
-            prefetch_unit(p, unit_bytes);
+        for (int64_t i = 0; i < units; i++, p += f.unit_bytes) {
+            prefetch_unit(p, f.unit_bytes);
             struct unit u = decode(p, 8);
-#pragma GCC unroll 4
+            __m512 offset = f.min ? u.min : _mm512_mul_ps(u.scale, _mm512_set1_ps((float)-f.offset));
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
-                add_unit(&u, has_min, x[r], i, sum[r], offsets + r);
+                add_unit(f, &u, offset, q + r * in->padded + UNIT * i, d + r * groups + step * i, s + r * groups + step * i, sum[r]);
         }
         if (blocks) {
             struct unit u = decode(p, blocks);
-#pragma GCC unroll 4
+            __m512 offset = f.min ? u.min : _mm512_mul_ps(u.scale, _mm512_set1_ps((float)-f.offset));
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
-                add_unit(&u, has_min, x[r], units, sum[r], offsets + r);
+                add_unit(f, &u, offset, q + r * in->padded + UNIT * units, d + r * groups + step * units, s + r * groups + step * units, sum[r]);
         }
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            __m512 total = _mm512_add_ps(sum[r][0], sum[r][1]);
-            total = has_min ? _mm512_add_ps(total, offsets[r]) : _mm512_fnmadd_ps(_mm512_set1_ps((float)offset), offsets[r], total);
-            y[in->row[row + r] * y_stride + out] = _mm512_reduce_add_ps(total);
-        }
+        int at = (int)(out - first) % 16;
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            _mm512_store_ps(ends[r].lanes[at], _mm512_add_ps(sum[r][0], sum[r][1]));
+        if (at == 15 || out + 1 == end)
+            for (int r = 0; r < rows; r++)
+                store_ends(&ends[r], at + 1, y + in->row[row + r] * y_stride + out - at);
     }
 }
 
-INLINE void few_units(decode_function *decode, int unit_bytes, int offset, bool has_min, const struct weight *w, int64_t first, int64_t end,
-                      const struct input *in, float *y, int64_t y_stride)
+INLINE void few_units(decode_function *decode, struct shape f, const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y,
+                      int64_t y_stride)
 {
-    int32_t row = 0;
-    for (; row + 4 <= in->rows; row += 4) /* runs of weight rows are short enough to stay in the cache */
-        few_rows(decode, unit_bytes, offset, has_min, w, first, end, in, row, 4, y, y_stride);
-    int left = in->rows - row;
-    if (left == 1)
-        few_rows(decode, unit_bytes, offset, has_min, w, first, end, in, row, 1, y, y_stride);
-    else if (left == 2)
-        few_rows(decode, unit_bytes, offset, has_min, w, first, end, in, row, 2, y, y_stride);
-    else if (left == 3)
-        few_rows(decode, unit_bytes, offset, has_min, w, first, end, in, row, 3, y, y_stride);
+    int32_t row = 0, rows = in->rows;
+    for (; row + 8 <= rows; row += 8) /* runs of weight rows are short enough to stay in the cache */
+        few_rows(decode, f, w, first, end, in, row, 8, y, y_stride);
+    if (rows & 4)
+        few_rows(decode, f, w, first, end, in, row, 4, y, y_stride), row += 4;
+    if (rows & 2)
+        few_rows(decode, f, w, first, end, in, row, 2, y, y_stride), row += 2;
+    if (rows & 1)
+        few_rows(decode, f, w, first, end, in, row, 1, y, y_stride);
 }
 
-#define FEW(name, NAME, unit_bytes, group, has_min)                                                                          \
+#define FEW(name, NAME, bytes, group_, has_min)                                                                              \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
                            void *scratch)                                                                                    \
     {                                                                                                                        \
         (void)scratch;                                                                                                       \
-        few_units(decode_##name, unit_bytes, NAME##_OFFSET, has_min, w, first, end, in, y, y_stride);                         \
+        few_units(decode_##name, (struct shape){.unit_bytes = bytes, .offset = NAME##_OFFSET, .group = group_, .min = has_min}, w, first, end, in, y, \
+                  y_stride);                                                                                                 \
     }
 UNIT_FORMATS(FEW)

@@ -70,8 +70,8 @@ INLINE void turn_codes(const int8_t *rows, int8_t *panel, int32_t *start, int gr
     }
 }
 
-/* rows [16][16] -> every `step`-th column as 16 values at to, to + PANEL_ROWS, ... */
-INLINE void turn_floats(const float rows[16][16], float *to, int step)
+/* rows [16][16] -> the first `columns` columns (8 or 16) as 16 values at to, to + PANEL_ROWS, ... */
+INLINE void turn_floats(const float rows[16][16], float *to, int columns)
 {
     __m512 a[16], b[16];
 #pragma GCC unroll 16
@@ -92,7 +92,7 @@ INLINE void turn_floats(const float rows[16][16], float *to, int step)
         a[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
     }
 #pragma GCC unroll 16
-    for (int column = 0; column < 16; column += step) { /* lane column / 4 of all four */
+    for (int column = 0; column < columns; column++) { /* lane column / 4 of all four */
         int c = column % 4;
         __m512 even, odd;
         if (column < 8) {
@@ -103,7 +103,7 @@ INLINE void turn_floats(const float rows[16][16], float *to, int step)
             odd = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xEE);
         }
         __m512 v = column / 4 % 2 ? _mm512_shuffle_f32x4(even, odd, 0xDD) : _mm512_shuffle_f32x4(even, odd, 0x88);
-        _mm512_store_ps(to + column / step * PANEL_ROWS, v);
+        _mm512_store_ps(to + column * PANEL_ROWS, v);
     }
 }
 
@@ -123,9 +123,9 @@ INLINE void unpack_16(decode_function *decode, int offset, int group, bool has_m
             _mm512_store_ps(min[r], u.min);
     }
     turn_codes(codes[0], to.code + at * PANEL_ROWS + column * 4, to.start + at / group * PANEL_ROWS + column, group);
-    turn_floats(scale, to.scale + at / group * PANEL_ROWS + column, group / 16);
+    turn_floats(scale, to.scale + at / group * PANEL_ROWS + column, UNIT / group);
     if (has_min)
-        turn_floats(min, to.min + at / group * PANEL_ROWS + column, group / 16);
+        turn_floats(min, to.min + at / group * PANEL_ROWS + column, UNIT / group);
 }
 
 /* A packed tile's numbers at the panel's first weight. */

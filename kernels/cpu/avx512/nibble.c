@@ -31,8 +31,15 @@ struct layout {
 struct tables {
     _Alignas(64) char nibbles[64];
     _Alignas(64) short halves[32]; /* the first 8 matter */
+    _Alignas(64) char fifth[2][64]; /* where the fifth bits of low and high nibbles are: bit i % 8 of these */
 };
-#define TABLES(step, header, min) {{NIBBLES_64(step, header)}, {HALVES_8(step, min)}}
+/* byte i / 8 (of the upper 16 bits: 2 + i / 8) of each block's fifth bits for its nibble i */
+#define FIFTH(i, step, at) (char)INDEX((i) / 16 * (step) + (at) + (i) % 16 / 8, step)
+#define FIFTH_8(i, s, a) FIFTH(i, s, a), FIFTH(i + 1, s, a), FIFTH(i + 2, s, a), FIFTH(i + 3, s, a), FIFTH(i + 4, s, a), FIFTH(i + 5, s, a), \
+                         FIFTH(i + 6, s, a), FIFTH(i + 7, s, a)
+#define FIFTH_64(s, a) FIFTH_8(0, s, a), FIFTH_8(8, s, a), FIFTH_8(16, s, a), FIFTH_8(24, s, a), FIFTH_8(32, s, a), FIFTH_8(40, s, a), \
+                       FIFTH_8(48, s, a), FIFTH_8(56, s, a)
+#define TABLES(step, header, min, high) {{NIBBLES_64(step, header)}, {HALVES_8(step, min)}, {{FIFTH_64(step, high)}, {FIFTH_64(step, (high) + 2)}}}
 
 struct four { /* blocks, decoded */
     __m512i low, high;
@@ -47,6 +54,7 @@ INLINE struct four decode_four(struct layout l, const struct tables *t, const un
     if (blocks == 4) {
         a = _mm512_loadu_si512(p);
         b = _mm512_loadu_si512(p + second);
+        __asm__("" : "+v"(b)); /* else it is loaded again for each permutation: loads that cross lines are what bounds this */
     } else { /* nothing behind the row is read; what is missing is zero */
         a = _mm512_maskz_loadu_epi8(first, p);
         b = _mm512_maskz_loadu_epi8(last, p + second);
@@ -55,16 +63,10 @@ INLINE struct four decode_four(struct layout l, const struct tables *t, const un
     f.low = _mm512_and_si512(v, bytes(15));
     f.high = _mm512_and_si512(_mm512_srli_epi16(v, 4), bytes(15));
     if (l.high) {
-        uint64_t low = 0, high = 0;
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            if (i < blocks) {
-                uint64_t bits = load_u32(p + i * l.step + l.high);
-                low |= (bits & 0xFFFF) << (16 * i);
-                high |= (bits >> 16) << (16 * i);
-            }
-        f.low = _mm512_mask_add_epi8(f.low, low, f.low, bytes(16));
-        f.high = _mm512_mask_add_epi8(f.high, high, f.high, bytes(16));
+        const __m512i bit = _mm512_set1_epi64((long long)0x8040201008040201);
+        __m512i low = _mm512_permutex2var_epi8(a, _mm512_load_si512(t->fifth[0]), b), high = _mm512_permutex2var_epi8(a, _mm512_load_si512(t->fifth[1]), b);
+        f.low = _mm512_mask_add_epi8(f.low, _mm512_test_epi8_mask(low, bit), f.low, bytes(16));
+        f.high = _mm512_mask_add_epi8(f.high, _mm512_test_epi8_mask(high, bit), f.high, bytes(16));
     }
     if (l.iq4) {
         f.low = iq4_values(f.low);
@@ -89,13 +91,11 @@ INLINE void add_four(const struct four *f, const int8_t *q, const float *ds, str
     s->rest = _mm256_add_ps(s->rest, factor);
 }
 
-INLINE float total(struct layout l, const struct sums *s)
+/* What is to be summed over lanes. */
+INLINE __m512 total(struct layout l, const struct sums *s)
 {
-    __m128 rest = _mm256_extractf128_ps(s->rest, 1);
-    rest = _mm_add_ps(rest, _mm_movehl_ps(rest, rest));
-    rest = _mm_add_ss(rest, _mm_movehdup_ps(rest));
-    float r = _mm_cvtss_f32(rest), p = _mm512_reduce_add_ps(s->products);
-    return l.min ? p + r : p - l.offset * r;
+    __m512 rest = _mm512_zextps128_ps512(_mm256_extractf128_ps(s->rest, 1));
+    return l.min ? _mm512_add_ps(s->products, rest) : _mm512_fnmadd_ps(_mm512_set1_ps(l.offset), rest, s->products);
 }
 
 /* All weight rows for `rows` activation rows from `row` on. */
@@ -108,57 +108,61 @@ INLINE void few_rows(struct layout l, const struct tables *t, const struct weigh
     int blocks = (int)(w->in % 128) / 32, bytes_left = blocks * l.step, second = 4 * l.step - 64;
     __mmask64 mask = bytes_left >= 64 ? ~0ull : (1ull << bytes_left) - 1;
     __mmask64 mask_second = bytes_left > second ? (1ull << (bytes_left - second)) - 1 : 0;
+    struct ends ends[8];
     for (int64_t out = first; out < end; out++) {
-        struct sums s[4];
-#pragma GCC unroll 4
+        struct sums s[8];
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
             s[r] = (struct sums){_mm512_setzero_ps(), _mm256_setzero_ps()};
         const unsigned char *p = w->data + out * w->row_bytes;
+        int at = (int)(out - first) % 16;
         for (int64_t i = 0; i < steps; i++, p += 4 * l.step) {
             _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
             _mm_prefetch((const char *)p + FEW_AHEAD + 64, _MM_HINT_T0);
             struct four f = decode_four(l, t, p, 4, 0, 0);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
                 add_four(&f, q + r * q_stride + i * 128, ds + r * ds_stride + i * 8, s + r);
         }
         if (blocks) {
             struct four f = decode_four(l, t, p, blocks, mask, mask_second);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
                 add_four(&f, q + r * q_stride + steps * 128, ds + r * ds_stride + steps * 8, s + r);
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
-            y[in->row[row + r] * y_stride + out] = total(l, s + r);
+            _mm512_store_ps(ends[r].lanes[at], total(l, s + r));
+        if (at == 15 || out + 1 == end)
+            for (int r = 0; r < rows; r++)
+                store_ends(&ends[r], at + 1, y + in->row[row + r] * y_stride + out - at);
     }
 }
 
 INLINE void few_nibbles(struct layout l, const struct tables *t, const struct weight *w, int64_t first, int64_t end, const struct input *in,
                         float *y, int64_t y_stride)
 {
-    int32_t row = 0;
-    for (; row + 4 <= in->rows; row += 4) /* runs of weight rows are short enough to stay in the cache */
-        few_rows(l, t, w, first, end, in, row, 4, y, y_stride);
-    int left = in->rows - row;
-    if (left == 1)
+    int32_t row = 0, rows = in->rows;
+    for (; row + 8 <= rows; row += 8) /* runs of weight rows are short enough to stay in the cache */
+        few_rows(l, t, w, first, end, in, row, 8, y, y_stride);
+    if (rows & 4)
+        few_rows(l, t, w, first, end, in, row, 4, y, y_stride), row += 4;
+    if (rows & 2)
+        few_rows(l, t, w, first, end, in, row, 2, y, y_stride), row += 2;
+    if (rows & 1)
         few_rows(l, t, w, first, end, in, row, 1, y, y_stride);
-    else if (left == 2)
-        few_rows(l, t, w, first, end, in, row, 2, y, y_stride);
-    else if (left == 3)
-        few_rows(l, t, w, first, end, in, row, 3, y, y_stride);
 }
 
-#define KERNEL(name, step_, header_, min_, ...)                                                                                     \
+#define KERNEL(name, step_, header_, min_, high_, ...)                                                                                     \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
                            void *scratch)                                                                                    \
     {                                                                                                                        \
-        static const struct tables t = TABLES(step_, header_, min_);                                                          \
+        static const struct tables t = TABLES(step_, header_, min_, high_);                                                          \
         (void)scratch;                                                                                                       \
-        few_nibbles((struct layout){.step = step_, .header = header_, .min = min_, __VA_ARGS__}, &t, w, first, end, in, y, y_stride); \
+        few_nibbles((struct layout){.step = step_, .header = header_, .min = min_, .high = high_, __VA_ARGS__}, &t, w, first, end, in, y, y_stride); \
     }
-KERNEL(q4_0, 18, 2, false, .offset = 8)
-KERNEL(q4_1, 20, 4, true, .offset = 0)
-KERNEL(q5_0, 22, 6, false, .high = 2, .offset = 16)
-KERNEL(q5_1, 24, 8, true, .high = 4)
-KERNEL(iq4_nl, 18, 2, false, .iq4 = true, .offset = 128)
+KERNEL(q4_0, 18, 2, false, 0, .offset = 8)
+KERNEL(q4_1, 20, 4, true, 0, .offset = 0)
+KERNEL(q5_0, 22, 6, false, 2, .offset = 16)
+KERNEL(q5_1, 24, 8, true, 4, .offset = 0)
+KERNEL(iq4_nl, 18, 2, false, 0, .iq4 = true, .offset = 128)

@@ -1,7 +1,7 @@
-/* A unit of 256 weights in registers: unsigned codes in their natural order, and per 16 weights a scale:
+/* A unit of 256 weights in registers: unsigned codes in their natural order, and per GROUP weights (16 or 32) a scale:
  *     weight = scale * (code - OFFSET)        formats without minimums
  *     weight = scale * code + min             formats with minimums
- * A sub-block of 32 has its scale twice. `blocks` < 8 only for the last unit of a row of 32-blocks: nothing behind the
+ * Eight scales lie in the lower half of their register, over zeros. `blocks` < 8 only for the last unit of a row of 32-blocks: nothing behind the
  * row is read, missing codes and scales are zero. The layouts are drawn in kernels/formats/X.c. */
 #ifndef KERNELS_CPU_AVX512_UNIT_H
 #define KERNELS_CPU_AVX512_UNIT_H
@@ -13,7 +13,7 @@
 
 struct unit {
     __m512i code[4];
-    __m512 scale, min; /* [16] */
+    __m512 scale, min; /* [UNIT / GROUP]; min: only where the format has minimums */
 };
 typedef struct unit decode_function(const unsigned char *p, int blocks);
 
@@ -43,11 +43,7 @@ INLINE __m512i bytes(int v) { return _mm512_set1_epi8((char)v); }
 /* bytes of the lower half a, of the upper half b */
 INLINE __m512i halves(int a, int b) { return _mm512_inserti64x4(_mm512_set1_epi8((char)a), _mm256_set1_epi8((char)b), 1); }
 
-/* 8 values, each twice */
-INLINE __m512 twice(__m256 v)
-{
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm512_castps256_ps512(v));
-}
+INLINE __m512 eight(__m256 v) { return _mm512_zextps256_ps512(v); }
 INLINE __m256 floats_of_bytes(uint64_t eight) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)eight))); }
 
 /* f16 at stride `step` bytes, `blocks` of 8, the others zero */
@@ -80,8 +76,7 @@ INLINE struct unit decode_q8_0(const unsigned char *p, int blocks)
             v = _mm512_mask_loadu_epi64(v, 0xF0, q + 4);
         u.code[k] = _mm512_xor_si512(v, bytes(0x80));
     }
-    u.scale = twice(blocks == 8 ? _mm256_cvtph_ps(_mm_unpacklo_epi64(four_scales(p), four_scales(p + 136))) : halves_at(p, 34, blocks));
-    u.min = u.scale;
+    u.scale = eight(blocks == 8 ? _mm256_cvtph_ps(_mm_unpacklo_epi64(four_scales(p), four_scales(p + 136))) : halves_at(p, 34, blocks));
     return u;
 }
 
@@ -109,8 +104,9 @@ INLINE struct unit decode_nibbles(const unsigned char *p, int blocks, int step, 
             u.code[k] = _mm512_mask_add_epi8(u.code[k], high, u.code[k], bytes(16));
         }
     }
-    u.scale = twice(halves_at(p, step, blocks));
-    u.min = has_min ? twice(halves_at(p + 2, step, blocks)) : u.scale;
+    u.scale = eight(halves_at(p, step, blocks));
+    if (has_min)
+        u.min = eight(halves_at(p + 2, step, blocks));
     return u;
 }
 
@@ -148,8 +144,7 @@ INLINE struct unit decode_iq4_xs(const unsigned char *p, int blocks)
     __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(load_u16(p + 2)), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
     __m256i s = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
     __m256 d = _mm256_set1_ps(_cvtsh_ss(load_u16(p)));
-    u.scale = twice(_mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(s, _mm256_set1_epi32(32)))));
-    u.min = u.scale;
+    u.scale = eight(_mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(s, _mm256_set1_epi32(32)))));
     return u;
 }
 
@@ -160,8 +155,8 @@ INLINE void decode_k_scales(const unsigned char *p, struct unit *u)
     uint64_t scale = (uint64_t)(a & 0x3F3F3F3F) | (uint64_t)((c & 0x0F0F0F0F) | (a >> 2 & 0x30303030)) << 32;
     uint64_t min = (uint64_t)(b & 0x3F3F3F3F) | (uint64_t)((c >> 4 & 0x0F0F0F0F) | (b >> 2 & 0x30303030)) << 32;
     __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)load_u32(p)));
-    u->scale = twice(_mm256_mul_ps(floats_of_bytes(scale), _mm256_broadcastss_ps(d)));
-    u->min = twice(_mm256_mul_ps(floats_of_bytes(min), _mm256_broadcastss_ps(_mm_sub_ps(_mm_setzero_ps(), _mm_movehdup_ps(d)))));
+    u->scale = eight(_mm256_mul_ps(floats_of_bytes(scale), _mm256_broadcastss_ps(d)));
+    u->min = eight(_mm256_mul_ps(floats_of_bytes(min), _mm256_broadcastss_ps(_mm_sub_ps(_mm_setzero_ps(), _mm_movehdup_ps(d)))));
 }
 
 INLINE struct unit decode_q4_k(const unsigned char *p, int blocks)
@@ -205,7 +200,6 @@ INLINE struct unit decode_q6_k(const unsigned char *p, int blocks)
     }
     __m512 d = _mm512_set1_ps(_cvtsh_ss(load_u16(p + 208)));
     u.scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_128(p + 192))));
-    u.min = u.scale;
     return u;
 }
 
@@ -249,7 +243,6 @@ INLINE struct unit decode_q3_k(const unsigned char *p, int blocks)
     high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
     __m512i s = _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_or_si128(low, high)), _mm512_set1_epi32(32));
     u.scale = _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(load_u16(p + 108))), _mm512_cvtepi32_ps(s));
-    u.min = u.scale;
     return u;
 }
 
