@@ -17,9 +17,20 @@
  *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4], the low and the high bytes of the same q, each + 128; scales [block][row]
+ *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32 */
-enum form { FORM_FLOATS = 1, FORM_INT8 = 2, FORM_NIBBLE = 4, FORM_INT16 = 8, FORM_PACKED8 = 16, FORM_PACKED16 = 32, FORM_PACKED32 = 64 };
+enum form {
+    FORM_FLOATS = 1,
+    FORM_INT8 = 2,
+    FORM_NIBBLE = 4,
+    FORM_INT16 = 8,
+    FORM_PACKED8 = 16,
+    FORM_PAIRS = 32,
+    FORM_PACKED16 = 64,
+    FORM_PACKED32 = 128,
+    FORMS_PACKED = FORM_PACKED8 | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
+};
 
 enum { UNIT = 256, PACK_ROWS = 6, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
 
@@ -51,6 +62,7 @@ struct input {
     float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
     uint8_t *p8, *p8_high; /* [tile][padded / 4][PACK_ROWS][4]; high: only where `wide` says so */
     uint8_t *wide;        /* [tile][padded / 32]: whether a row of the tile has 16 bits in the block */
+    int16_t *pairs;       /* [tile][padded / 2][PACK_ROWS][2] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
     uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */

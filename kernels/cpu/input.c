@@ -30,9 +30,10 @@ static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t 
     PLACE(FORM_PACKED8, p8, packed * padded)
     PLACE(FORM_PACKED8, p8_high, packed * padded)
     PLACE(FORM_PACKED8, wide, tiles * padded / 32)
-    PLACE(FORM_PACKED8, pd, packed * padded / 32 * sizeof(float))
-    PLACE(FORM_PACKED8, ps, packed * padded / 32 * sizeof(float))
-    PLACE(FORM_PACKED8, ps16, packed * padded / 16 * sizeof(float))
+    PLACE(FORM_PAIRS, pairs, packed * padded * sizeof(int16_t))
+    PLACE(FORM_PACKED8 | FORM_PAIRS, pd, packed * padded / 32 * sizeof(float))
+    PLACE(FORM_PACKED8 | FORM_PAIRS, ps, packed * padded / 32 * sizeof(float))
+    PLACE(FORM_PACKED8 | FORM_PAIRS, ps16, packed * padded / 16 * sizeof(float))
     PLACE(FORM_PACKED16, p16, packed * padded * sizeof(uint16_t))
     PLACE(FORM_PACKED32, p32, packed * padded * sizeof(float))
 #undef PLACE

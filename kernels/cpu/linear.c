@@ -68,7 +68,7 @@ static void prepare_tile(struct compiled *c, const struct stage *s, struct input
         if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_INT16))
             c->isa->quantise(in, i);
     }
-    if (in->forms & (FORM_PACKED8 | FORM_PACKED16 | FORM_PACKED32))
+    if (in->forms & FORMS_PACKED)
         c->isa->pack(in, tile);
 }
 

@@ -13,9 +13,8 @@ struct codes {
     float *scale, *min;
 };
 
-static size_t dot8_scratch(int64_t n, int32_t rows)
+static size_t dot8_scratch(int64_t n)
 {
-    (void)rows;
     size_t padded = (size_t)((n + UNIT - 1) / UNIT * UNIT);
     return padded + 2 * padded / 16 * sizeof(float) + 64;
 }
@@ -135,6 +134,23 @@ INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool h
     }
 }
 
+#if defined(__AVX2__)
+#include "kernels/cpu/wide/pairs.h"
+enum { MANY_FORM = FORM_PAIRS };
+#define many_codes many_pairs
+static size_t codes_scratch(int64_t n, int32_t rows)
+{
+    size_t few = dot8_scratch(n), many = pairs_scratch(rows);
+    return few > many ? few : many;
+}
+#else
+enum { MANY_FORM = FORM_INT16 };
+static size_t codes_scratch(int64_t n, int32_t rows)
+{
+    (void)rows;
+    return dot8_scratch(n);
+}
+
 /* codes times activations of 8 or 16 bits; a group's products fit in 32 bits (32 * 2^15 * 2^7) */
 INLINE float dot_wide(const int8_t *code, const float *scale, const int16_t *q, const float *d, int64_t padded, int group)
 {
@@ -163,6 +179,8 @@ INLINE void many_codes(unpack_function *unpack, int unit_bytes, int group, bool 
         }
     }
 }
+
+#endif
 
 /* few_q4_0(), many_q4_0() ... : two functions per format; unit_bytes is what 256 weights take */
 #define CODE_KERNELS(name, NAME, unit_bytes)                                                                                         \

@@ -133,22 +133,71 @@ INLINE float wide_limit(const float *largest, int64_t blocks, int64_t step)
     return limit;
 }
 
+/* How a block is rounded: codes = x * inverse, x = codes * d. */
+struct scale {
+    float inverse, d;
+};
+
+INLINE struct scale scale_of(float largest, float limit)
+{
+    float most = largest > limit ? 127 * 256 : 127;
+    /* below this the reciprocal would be infinite: such a block is as good as zero; NaN and infinity must not look like numbers */
+    return (struct scale){largest > 1e-34f ? most / largest : 0, largest < INFINITY ? largest / most : NAN};
+}
+
+/* The 32 values at x, `left` of which exist; t: room for them. */
+INLINE const float *whole_block(const float *x, int64_t left, float t[32])
+{
+    if (left >= 32)
+        return x;
+    memset(t, 0, 32 * sizeof *t);
+    return left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
+}
+
+/* Codes of a block, and the sums of both halves. */
+INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[32], int32_t sum[2])
+{
+    float t[32];
+    x = whole_block(x, left, t);
+    for (int i = 0; i < 32; i += LANES)
+        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
+    int32_t first = 0, second = 0;
+    for (int i = 0; i < 16; i++)
+        first += code[i], second += code[i + 16];
+    sum[0] = first, sum[1] = second;
+}
+
+static void quantise_16(struct input *in, int32_t row)
+{
+    const float *x = in->floats + in->row[row] * in->float_stride;
+    int16_t *q = in->q16 + row * in->padded;
+    float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
+    bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
+    float limit = wide_limit(d, in->padded / 32, 1);
+    for (int64_t b = 0; b < in->padded / 32; b++) {
+        struct scale k = scale_of(d[b], limit);
+        int32_t code[32], sum[2];
+        codes_32(x + 32 * b, in->n - 32 * b, k.inverse, code, sum);
+        for (int i = 0; i < 32; i++)
+            q[32 * b + i] = (int16_t)code[i];
+        d[b] = broken ? NAN : k.d;
+        s[b] = d[b] * (float)(sum[0] + sum[1]);
+        s16[2 * b] = d[b] * (float)sum[0];
+        s16[2 * b + 1] = d[b] * (float)sum[1];
+    }
+}
+
+#if defined(__AVX512F__)
 /* A block's codes as the low and high bytes of 16 bits, each + 128; sums of both halves. */
 struct block {
     _Alignas(32) uint8_t low[32], high[32];
-    float d;
     int32_t sum[2];
 };
 
-INLINE void codes_32(const float *x, int64_t left, float largest, float limit, struct block *q)
+INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *q)
 {
-    float t[32] = {0}, most = largest > limit ? 127 * 256 : 127;
-    if (left < 32)
-        x = left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
-    /* below this the reciprocal would be infinite: such a block is as good as zero */
-    float inverse = largest > 1e-34f ? most / largest : 0;
-    q->d = largest < INFINITY ? largest / most : NAN; /* NaN and infinity must not look like numbers */
-#if defined(__AVX512F__)
+    float t[32];
+    x = whole_block(x, left, t);
     const __m256i bias = _mm256_set1_epi8((char)0x80);
     const __m512i half = _mm512_set1_epi32(128);
     __m512i a = (__m512i)v_int(v_load(x) * v_set(inverse)), b = (__m512i)v_int(v_load(x + 16) * v_set(inverse));
@@ -163,36 +212,6 @@ INLINE void codes_32(const float *x, int64_t left, float largest, float limit, s
     sum = _mm256_add_epi64(sum, _mm256_unpackhi_epi64(sum, sum));
     q->sum[0] = _mm256_extract_epi32(sum, 0) - 16 * (128 + 128 * 256);
     q->sum[1] = _mm256_extract_epi32(sum, 4) - 16 * (128 + 128 * 256);
-#else
-    int32_t code[32];
-    for (int i = 0; i < 32; i += LANES)
-        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
-    q->sum[0] = q->sum[1] = 0;
-    for (int i = 0; i < 32; i++) {
-        q->low[i] = (uint8_t)(code[i] + 128);
-        q->high[i] = (uint8_t)(((code[i] + 128) >> 8) + 128);
-        q->sum[i / 16] += code[i];
-    }
-#endif
-}
-
-static void quantise_16(struct input *in, int32_t row)
-{
-    const float *x = in->floats + in->row[row] * in->float_stride;
-    int16_t *q = in->q16 + row * in->padded;
-    float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
-    bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
-    float limit = wide_limit(d, in->padded / 32, 1);
-    for (int64_t b = 0; b < in->padded / 32; b++) {
-        struct block k;
-        codes_32(x + 32 * b, in->n - 32 * b, d[b], limit, &k);
-        d[b] = broken ? NAN : k.d;
-        for (int i = 0; i < 32; i++)
-            q[32 * b + i] = (int16_t)(k.low[i] - 128 + 256 * (k.high[i] - 128));
-        s[b] = d[b] * (float)(k.sum[0] + k.sum[1]);
-        s16[2 * b] = d[b] * (float)k.sum[0];
-        s16[2 * b + 1] = d[b] * (float)k.sum[1];
-    }
 }
 
 /* 32 bytes to [8][row][4] */
@@ -223,12 +242,13 @@ static void pack_8(struct input *in, int32_t tile)
         const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         for (int64_t b = 0; b < blocks; b++) {
+            struct scale k = scale_of(d[b * PACK_ROWS + r], limit[r]);
             struct block q;
-            codes_32(x + 32 * b, n - 32 * b, d[b * PACK_ROWS + r], limit[r], &q);
+            bytes_32(x + 32 * b, n - 32 * b, k.inverse, &q);
             pack_bytes(q.low, low + 32 * b * PACK_ROWS + 4 * r);
             if (wide[b])
                 pack_bytes(q.high, high + 32 * b * PACK_ROWS + 4 * r);
-            float scale = broken[r] ? NAN : q.d;
+            float scale = broken[r] ? NAN : k.d;
             d[b * PACK_ROWS + r] = scale;
             s[b * PACK_ROWS + r] = scale * (float)(q.sum[0] + q.sum[1]);
             s16[2 * b * PACK_ROWS + r] = scale * (float)q.sum[0];
@@ -236,6 +256,36 @@ static void pack_8(struct input *in, int32_t tile)
         }
     }
 }
+#endif
+
+#if defined(__AVX2__)
+static void pack_pairs(struct input *in, int32_t tile)
+{
+    int64_t blocks = in->padded / 32;
+    int16_t *to = in->pairs + tile * in->padded * PACK_ROWS;
+    float *d = in->pd + tile * blocks * PACK_ROWS, *s = in->ps + tile * blocks * PACK_ROWS, *s16 = in->ps16 + 2 * tile * blocks * PACK_ROWS;
+    for (int r = 0; r < PACK_ROWS; r++) {
+        int32_t row = tile * PACK_ROWS + r;
+        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        int64_t n = row < in->rows ? in->n : 0;
+        bool broken = largest_of_blocks(x, n, blocks, d + r, PACK_ROWS);
+        for (int64_t b = 0; b < blocks; b++) {
+            struct scale k = scale_of(d[b * PACK_ROWS + r], -1); /* all have 16 bits */
+            int32_t code[32], sum[2];
+            codes_32(x + 32 * b, n - 32 * b, k.inverse, code, sum);
+            for (int i = 0; i < 16; i++) {
+                int32_t pair = (code[2 * i] & 0xFFFF) | (int32_t)((uint32_t)code[2 * i + 1] << 16);
+                memcpy(to + (32 * b + 2 * i) * PACK_ROWS + 2 * r, &pair, sizeof pair);
+            }
+            float scale = broken ? NAN : k.d;
+            d[b * PACK_ROWS + r] = scale;
+            s[b * PACK_ROWS + r] = scale * (float)(sum[0] + sum[1]);
+            s16[2 * b * PACK_ROWS + r] = scale * (float)sum[0];
+            s16[(2 * b + 1) * PACK_ROWS + r] = scale * (float)sum[1];
+        }
+    }
+}
+#endif
 
 /* ---- the functions of a table ---------------------------------------------------------------------------------------------- */
 
@@ -249,8 +299,14 @@ static void wide_quantise(struct input *in, int32_t row)
 
 static void wide_pack(struct input *in, int32_t tile)
 {
+#if defined(__AVX512F__)
     if (in->forms & FORM_PACKED8)
         pack_8(in, tile);
+#endif
+#if defined(__AVX2__)
+    if (in->forms & FORM_PAIRS)
+        pack_pairs(in, tile);
+#endif
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
         const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;

@@ -91,6 +91,20 @@ INLINE vi v_int(vf a) { return __builtin_convertvector(v_round(a), vi); }
 #if defined(__AVX512F__)
 INLINE float v_sum(vf v) { return _mm512_reduce_add_ps(v); }
 INLINE float v_most(vf v) { return _mm512_reduce_max_ps(v); }
+#elif defined(__AVX2__)
+INLINE float v_sum(vf v)
+{
+    __m128 t = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    t = _mm_add_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+
+INLINE float v_most(vf v)
+{
+    __m128 t = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
 #else
 INLINE float v_sum(vf v)
 {

@@ -7,12 +7,12 @@
 #include "kernels/cpu/wide/rows.h"
 
 #define CODES(NAME, id)                                                                                                    \
-    [STORAGE_##NAME] = {.name = "int8 dot, 8 or 16 bits for prompts",                                                        \
+    [STORAGE_##NAME] = {.name = "int8 dot, 16 bits for prompts"     ,                                                        \
                         .few_forms = FORM_INT8,                                                                              \
                         .few = few_##id,                                                                                   \
-                        .many_forms = FORM_INT16,                                                                            \
+                        .many_forms = MANY_FORM,                                                                             \
                         .many = many_##id,                                                                                 \
-                        .scratch_bytes = dot8_scratch}
+                        .scratch_bytes = codes_scratch}
 #define FLOATS(NAME, id)                                                                                                   \
     [STORAGE_##NAME] = {.name = "float dot and panel",                                                                       \
                         .few_forms = FORM_FLOATS,                                                                            \
