@@ -1,0 +1,22 @@
+/* Kernels of the AVX2 table: weights read straight from storage. */
+#ifndef KERNELS_CPU_AVX2_FEW_H
+#define KERNELS_CPU_AVX2_FEW_H
+
+#include "kernels/cpu/cpu.h"
+
+#define LINEAR_FUNCTION(name) \
+    void name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)
+LINEAR_FUNCTION(avx2_few_q4_0);
+LINEAR_FUNCTION(avx2_few_q4_1);
+LINEAR_FUNCTION(avx2_few_q5_0);
+LINEAR_FUNCTION(avx2_few_q5_1);
+LINEAR_FUNCTION(avx2_few_q8_0);
+LINEAR_FUNCTION(avx2_few_iq4_nl);
+LINEAR_FUNCTION(avx2_few_q2_k);
+LINEAR_FUNCTION(avx2_few_q3_k);
+LINEAR_FUNCTION(avx2_few_q4_k);
+LINEAR_FUNCTION(avx2_few_q5_k);
+LINEAR_FUNCTION(avx2_few_q6_k);
+LINEAR_FUNCTION(avx2_few_iq4_xs);
+
+#endif
