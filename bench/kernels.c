@@ -2,7 +2,7 @@
  *
  *   bench_kernels [-m 135m|1b|8l] [-f FORMAT] [-p ROWS] [-n TOKENS] [-d DEPTH] [-t THREADS] [-k F16|BF16|F32] [-r REPEATS]
  *
- * decode: TOKENS single rows at depth DEPTH; prefill: one step of ROWS rows. Roofs: reading the weights' own bytes with
+ * decode: TOKENS single rows at depth DEPTH; prefill: one step of ROWS rows. Roofs: reading pages of the same kind with
  * all threads, and multiply-adds of int8 in registers. Medians over the repeats, each of which does all in turn. */
 #include <math.h>
 #include <stdint.h>
@@ -14,9 +14,9 @@
 
 #include "base/clock.h"
 #include "base/team.h"
-#include "bench/roof.h"
 #include "kernels/formats/small.h"
 #include "kernels/ops.h"
+#include "runtime/ingot.h"
 
 struct shape {
     const char *name;
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
            products / 1e9, line, (double)sizes.scratch_bytes / 1e6);
     double read[64], rate[64], decode[64], prefill[64];
     for (int r = 0; r < repeats; r++) {
-        read[r] = roof_read(team, pool, used);
+        read[r] = ingot_read_bandwidth(getenv("HUGE") ? INGOT_PAGES_HUGE : INGOT_PAGES_SMALL, team) / 1e9;
         decode[r] = 0;
         if (tokens) {
             step(depth, 1, logits);
@@ -270,7 +270,7 @@ int main(int argc, char **argv)
                 step(depth + i, 1, logits);
             decode[r] = (clock_seconds() - from) / tokens;
         }
-        rate[r] = roof_int8(team);
+        rate[r] = cpu_peak(PEAK_INT8, team) / 1e9;
         prefill[r] = prompt ? step(0, prompt, logits) : 0;
     }
     double bandwidth = median(read, repeats), ops = median(rate, repeats), d = median(decode, repeats), f = median(prefill, repeats);

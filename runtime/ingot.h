@@ -63,6 +63,7 @@ struct ingot_model_info {
     const char *path, *family, *dtype; /* live as long as the model; dtype: the most common weight type, "Q4_1" */
     int64_t vocab, context, layers, hidden, heads, kv_heads, head_dim;
     uint64_t parameters, weight_bytes;
+    uint64_t products; /* multiplications by weights for each token of a prompt */
     bool has_tokenizer, has_template;
 };
 void ingot_model_info(const struct ingot_model *model, struct ingot_model_info *out);
@@ -133,8 +134,15 @@ struct ingot_plan {
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);
 
-/* Bytes per second that `threads` threads (0: all cores) read from memory now; takes about 0.2 s. 0: no memory for it. */
-double ingot_read_bandwidth(int threads);
+/* Bytes per second that `threads` threads (0: all cores) read from memory now, by the kind of its pages: those of mapped files,
+ * or of copies (--no-mmap). Takes about 0.2 s. 0: no memory for it. */
+enum ingot_pages { INGOT_PAGES_FILE, INGOT_PAGES_SMALL, INGOT_PAGES_HUGE };
+double ingot_read_bandwidth(enum ingot_pages pages, int threads);
+
+/* Operations (multiplications and additions) a second that they reach now with dot products of operands in registers, with the
+ * instruction set that would run. 0: it has no such instruction. */
+enum ingot_dots { INGOT_DOTS_INT8, INGOT_DOTS_BF16, INGOT_DOTS_F32 };
+double ingot_dot_peak(enum ingot_dots dots, int threads);
 
 /* Holds a reference to the model. INGOT_NO_ROOM (with the plan's advice) before anything large is allocated; INGOT_DEVICE
  * says what is missing. options may be NULL. */

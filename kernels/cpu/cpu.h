@@ -132,6 +132,7 @@ struct isa {
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
     void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
+    double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
     /* total += part, both as attend leaves them */
     void (*merge)(float *most, float *sum, float *out, float part_most, float part_sum, const float *part_out, int64_t n);
 };

@@ -1,12 +1,14 @@
-/* How fast this machine reads memory now: what bounds decode. All threads read their own part of a buffer that no cache
- * holds; the best of three passes. */
+/* How fast this machine is now: reading memory, which bounds decode, and multiplying, which bounds prompts. All threads read
+ * their own part of a buffer that no cache holds; the best of three passes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/team.h"
+#include "kernels/ops.h"
 #include "runtime/ingot.h"
 
 enum { BYTES = 256 << 20, PASSES = 3 };
@@ -32,12 +34,27 @@ static void read_part(void *argument, int thread, int threads)
     r->sums[thread] = a + b + c + d;
 }
 
-double ingot_read_bandwidth(int threads)
+/* A buffer in pages of a kind; MAP_FAILED: no memory. */
+static void *pages_of(enum ingot_pages kind)
 {
-    void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (kind != INGOT_PAGES_FILE) {
+        void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p != MAP_FAILED)
+            madvise(p, BYTES, kind == INGOT_PAGES_HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        return p;
+    }
+    int fd = memfd_create("ingot", MFD_CLOEXEC); /* pages of a file in memory, as those of mapped weights are */
+    void *p = fd < 0 || ftruncate(fd, BYTES) ? MAP_FAILED : mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return p;
+}
+
+double ingot_read_bandwidth(enum ingot_pages pages, int threads)
+{
+    void *p = pages_of(pages);
     if (p == MAP_FAILED)
         return 0;
-    madvise(p, BYTES, MADV_HUGEPAGE);
     memset(p, 1, BYTES);
     static struct reading r; /* one caller at a time: the team is one */
     r.data = p;
@@ -50,4 +67,10 @@ double ingot_read_bandwidth(int threads)
     }
     munmap(p, BYTES);
     return best;
+}
+
+double ingot_dot_peak(enum ingot_dots dots, int threads)
+{
+    static const enum peak kinds[] = {[INGOT_DOTS_INT8] = PEAK_INT8, [INGOT_DOTS_BF16] = PEAK_BF16, [INGOT_DOTS_F32] = PEAK_F32};
+    return cpu_peak(kinds[dots], threads);
 }

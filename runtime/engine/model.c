@@ -81,6 +81,10 @@ static void fill_info(struct ingot_model *m)
     for (int i = 1; i < STORAGE_COUNT; i++)
         if (bytes[i] > bytes[most])
             most = i;
+    uint64_t products = 0;
+    for (int i = 0; i < p->op_count; i++)
+        if (p->ops[i].kind == OP_LINEAR && p->buffers[p->ops[i].y].rows == ROWS_ALL)
+            products += (uint64_t)(p->weights[p->ops[i].w].out * p->weights[p->ops[i].w].in);
     m->info = (struct ingot_model_info){.path = m->model->path,
                                         .family = c->family,
                                         .dtype = storage_types[most].name,
@@ -93,6 +97,7 @@ static void fill_info(struct ingot_model *m)
                                         .head_dim = c->head_dim,
                                         .parameters = m->model->parameters,
                                         .weight_bytes = m->model->weight_bytes,
+                                        .products = products,
                                         .has_tokenizer = m->tokenizer != NULL,
                                         .has_template = m->chat.count > 0};
 }

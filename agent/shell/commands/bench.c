@@ -22,7 +22,8 @@ struct bench {
     struct ingot_model *model;
     struct ingot_engine *engine;
     struct ingot_model_info info;
-    double roof; /* bytes per second */
+    double read, dots; /* roofs: bytes, operations a second; 0: not measured */
+    const char *dots_name;
     bool header;
     struct error *err;
 };
@@ -117,26 +118,28 @@ static void report(struct bench *b, const char *test, bool decode, int parallel,
     const struct ingot_plan *p = ingot_engine_plan(b->engine);
     qsort(rates, (size_t)count, sizeof *rates, compare);
     double median = rates[count / 2], share = NAN;
-    if (decode && parallel == 1 && b->roof > 0) /* bytes that a token must read, over what the machine can read */
-        share = median * (double)b->info.weight_bytes / b->roof;
+    if (decode && parallel == 1 && b->read > 0) /* bytes that a token must read, over what the machine can read */
+        share = median * (double)b->info.weight_bytes / b->read;
+    if (!decode && b->dots > 0) /* operations of weights alone, over what the machine can do */
+        share = median * 2 * (double)b->info.products / b->dots;
     if (!strcmp(format, "json")) {
         struct str path = {0};
         json_write_string(&path, b->info.path, strlen(b->info.path));
         printf("{\"model\": %s, \"type\": \"%s\", \"weight_bytes\": %llu, \"threads\": %d, \"kv\": \"%s/%s\", \"test\": \"%s\", \"tokens_per_second\": %.2f, \"min\": %.2f, \"max\": %.2f, "
-               "\"runs\": %d, \"read_gbps\": %.2f, \"roof_share\": ",
+               "\"runs\": %d, \"read_gbps\": %.2f, \"dot_gops\": %.0f, \"roof_share\": ",
                str_text(&path), b->info.dtype, (unsigned long long)b->info.weight_bytes, p->threads, p->k_type, p->v_type, test, median, rates[0],
-               rates[count - 1], count, b->roof / 1e9);
+               rates[count - 1], count, b->read / 1e9, b->dots / 1e9);
         str_free(&path);
         isnan(share) ? printf("null}\n") : printf("%.3f}\n", share);
     } else if (!strcmp(format, "csv")) {
         if (!b->header)
-            printf("model,type,weight_bytes,threads,kv,test,tokens_per_second,min,max,runs,read_gbps,roof_share\n");
-        printf("%s,%s,%llu,%d,%s/%s,%s,%.2f,%.2f,%.2f,%d,%.2f,", b->info.path, b->info.dtype, (unsigned long long)b->info.weight_bytes, p->threads,
-               p->k_type, p->v_type, test, median, rates[0], rates[count - 1], count, b->roof / 1e9);
+            printf("model,type,weight_bytes,threads,kv,test,tokens_per_second,min,max,runs,read_gbps,dot_gops,roof_share\n");
+        printf("%s,%s,%llu,%d,%s/%s,%s,%.2f,%.2f,%.2f,%d,%.2f,%.0f,", b->info.path, b->info.dtype, (unsigned long long)b->info.weight_bytes, p->threads,
+               p->k_type, p->v_type, test, median, rates[0], rates[count - 1], count, b->read / 1e9, b->dots / 1e9);
         isnan(share) ? printf("\n") : printf("%.3f\n", share);
     } else {
         if (!b->header)
-            printf("| test | tokens/s (median) | min | max | of the read roof |\n|---|---|---|---|---|\n");
+            printf("| test | tokens/s (median) | min | max | of the roof |\n|---|---|---|---|---|\n");
         printf("| %s | %.2f | %.2f | %.2f | ", test, median, rates[0], rates[count - 1]);
         isnan(share) ? printf(" |\n") : printf("%.0f %% |\n", 100 * share);
     }
@@ -170,6 +173,30 @@ static int64_t most(const struct numbers *n)
     return v;
 }
 
+static enum ingot_pages pages(const struct bench *b) { return b->s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE; }
+
+/* The roofs of this model: reading the kind of pages that its weights lie in, and the dot products that its type needs. */
+static void measure_roofs(struct bench *b)
+{
+    static const char *const names[] = {[INGOT_DOTS_INT8] = "int8", [INGOT_DOTS_BF16] = "bf16", [INGOT_DOTS_F32] = "f32"};
+    int threads = ingot_engine_plan(b->engine)->threads;
+    const char *type = b->info.dtype;
+    enum ingot_dots dots = !strcmp(type, "BF16") ? INGOT_DOTS_BF16 : !strcmp(type, "F32") || !strcmp(type, "F16") ? INGOT_DOTS_F32 : INGOT_DOTS_INT8;
+    b->read = ingot_read_bandwidth(pages(b), threads);
+    b->dots = ingot_dot_peak(dots, threads);
+    if (b->dots == 0 && dots == INGOT_DOTS_BF16) /* widened to floats there */
+        b->dots = ingot_dot_peak(dots = INGOT_DOTS_F32, threads);
+    b->dots_name = names[dots];
+}
+
+static void say_roofs(struct bench *b)
+{
+    double read = b->read, dots = b->dots;
+    measure_roofs(b);
+    log_line(LOG_SAY, "read roof (%s): %.1f GB/s before, %.1f after; %s roof: %.0f GOP/s before, %.0f after",
+             pages(b) == INGOT_PAGES_HUGE ? "huge pages" : "pages of a file", read / 1e9, b->read / 1e9, b->dots_name, dots / 1e9, b->dots / 1e9);
+}
+
 enum status command_bench(const struct settings *s, struct error *err)
 {
     struct numbers prompts, depths, parallels;
@@ -200,7 +227,7 @@ enum status command_bench(const struct settings *s, struct error *err)
     if (!status) {
         ingot_model_info(b.model, &b.info);
         if (s->roof.value)
-            b.roof = ingot_read_bandwidth(ingot_engine_plan(b.engine)->threads);
+            measure_roofs(&b);
     }
     for (int p = 0; p < parallels.count && !status; p++)
         for (int d = 0; d < depths.count && !status; d++) {
@@ -211,7 +238,7 @@ enum status command_bench(const struct settings *s, struct error *err)
                 status = bench_one(&b, 0, generate, depths.value[d], (int)parallels.value[p], (int)repeats);
         }
     if (!status && s->roof.value)
-        log_line(LOG_SAY, "read roof: %.1f GB/s before, %.1f GB/s after", b.roof / 1e9, ingot_read_bandwidth(ingot_engine_plan(b.engine)->threads) / 1e9);
+        say_roofs(&b);
     ingot_engine_close(b.engine);
     ingot_model_close(b.model);
     return status ? status : output_finish(stdout, err);

@@ -44,7 +44,7 @@ static void print_memory(void)
         fclose(f);
     struct rlimit lock;
     getrlimit(RLIMIT_MEMLOCK, &lock);
-    printf("memory     %.1f GiB, %.1f available; reads at %.1f GB/s now\n", (double)total / 0x1p20, (double)available / 0x1p20, ingot_read_bandwidth(0) / 1e9);
+    printf("memory     %.1f GiB, %.1f available; reads at %.1f GB/s now\n", (double)total / 0x1p20, (double)available / 0x1p20, ingot_read_bandwidth(INGOT_PAGES_HUGE, 0) / 1e9);
     char limit[80] = "unlimited";
     if (lock.rlim_cur != RLIM_INFINITY)
         snprintf(limit, sizeof limit, "%.1f MiB (raise with ulimit -l for --mlock)", (double)lock.rlim_cur / 0x1p20);

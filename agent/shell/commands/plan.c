@@ -46,7 +46,7 @@ enum status command_plan(const struct settings *s, struct error *err)
     if (!status)
         status = shell_model(s, name, &model, err);
     if (!status && !(status = (enum status)ingot_plan_make(model, &o, &plan, (struct ingot_error *)err))) {
-        plan.read_bandwidth = ingot_read_bandwidth(plan.threads);
+        plan.read_bandwidth = ingot_read_bandwidth(s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE, plan.threads);
         double bound = plan.weights_bytes ? plan.read_bandwidth / (double)plan.weights_bytes : 0;
         s->json.value ? print_json(&plan, bound) : print_text(&plan, bound);
         if (!plan.fits)

@@ -74,5 +74,6 @@ size_t avx512_panel_bytes(int64_t n, int32_t rows);
 /* panel_bf16.c: only where the processor has AVX512-BF16 */
 LINEAR_FUNCTION(avx512_many_bf16);
 size_t avx512_bf16_panel_bytes(int64_t n, int32_t rows);
+double avx512_peak_bf16(int64_t rounds);
 
 #endif

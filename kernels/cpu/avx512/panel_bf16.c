@@ -4,6 +4,7 @@
  * exact and summed in float32, so the rounding of the activations is the only error (about 2^-9 of each). */
 #include "kernels/cpu/avx512/few.h"
 #include "kernels/cpu/avx512/unit.h"
+#include "kernels/cpu/wide/peak.h"
 
 enum { CHUNK = 256 }; /* 16 KB of panel, which stay in the first-level cache */
 
@@ -101,4 +102,11 @@ void avx512_many_bf16(const struct weight *w, int64_t first, int64_t end, const 
                 run_tiles(2, panel, count, x, next, at ? total : NULL, to, last ? columns : all);
         }
     }
+}
+
+double avx512_peak_bf16(int64_t rounds)
+{
+    __m512bh x = (__m512bh)_mm512_set1_epi16(0x3F00), y = (__m512bh)_mm512_set1_epi16(0x3E80);
+    PEAK_LOOP(__m512, "+v", sum[i] = _mm512_dpbf16_ps(sum[i], x, y))
+    return 64.0 * PEAK_CHAINS * (double)rounds;
 }

@@ -33,7 +33,10 @@ static const struct linear_kernel *own_linear(enum storage format)
     return (unsigned)format < STORAGE_COUNT && kernels[format].few ? &kernels[format] : NULL;
 }
 
+static double own_peak(enum peak kind, int64_t rounds);
+
 #define TABLE isa_avx512
+#define TABLE_PEAK own_peak
 #define TABLE_NAME "avx512-vnni"
 #define TABLE_LINEAR own_linear
 #include "kernels/cpu/wide/table.h"
@@ -47,4 +50,11 @@ static const struct linear_kernel *own_bf16(void)
                                                 .many = avx512_many_bf16,
                                                 .scratch_bytes = avx512_bf16_panel_bytes};
     return &kernel;
+}
+
+static double own_peak(enum peak kind, int64_t rounds)
+{
+    if (kind == PEAK_BF16)
+        return __builtin_cpu_supports("avx512bf16") ? avx512_peak_bf16(rounds) : 0;
+    return wide_peak(kind, rounds);
 }

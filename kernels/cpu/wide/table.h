@@ -1,9 +1,11 @@
 /* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
- * instruction set with better kernels for some formats defines TABLE_LINEAR (a function that is asked first). */
+ * instruction set with better kernels for some formats defines TABLE_LINEAR (a function that is asked first), one with more
+ * kinds of dot products TABLE_PEAK. */
 #include "kernels/cpu/wide/attend.h"
 #include "kernels/cpu/wide/dot8.h"
 #include "kernels/cpu/wide/float.h"
 #include "kernels/cpu/wide/input.h"
+#include "kernels/cpu/wide/peak.h"
 #include "kernels/cpu/wide/rows.h"
 
 #define CODES(NAME, id)                                                                                                    \
@@ -48,4 +50,9 @@ const struct isa TABLE = {
     .pack = wide_pack,
     .attend = wide_attend,
     .merge = wide_merge,
+#ifdef TABLE_PEAK
+    .peak = TABLE_PEAK,
+#else
+    .peak = wide_peak,
+#endif
 };
