@@ -1,10 +1,10 @@
 /* Attention alone, on every instruction set that this machine has, against the reference: all types of K and V, group and head
  * sizes, windows and caps, pieces and runs, numbers of threads. Both backends are given the same values, which they store with
  * the same rounding, so what is left is the arithmetic. Relative error of all outputs of a step:
- *   float32 arithmetic over any type                                       2e-5 (measured: up to 2e-6)
- *   bfloat16 dot: queries and weights have 8 significant bits              1e-2
- *   int8 dot: queries have 7 bits and a sign for every 32 dims              2e-2
- *   int8 dot: weights have 15 bits of the largest of 128 tokens             1e-3 */
+ *   float32 arithmetic over any type                                       2e-5
+ *   bfloat16 dot: queries and weights have 8 significant bits              4e-3
+ *   int8 dot: queries have 7 bits and a sign for every 32 dims              6e-3
+ *   int8 dot: weights have 15 bits of the largest of 128 tokens             1e-4 */
 #include "tiny.h"
 
 #include "kernels/cpu/cpu.h"
@@ -107,7 +107,7 @@ static double bound(enum storage k_type, enum storage v_type, const char *isa)
     if (strcmp(isa, "avx512-vnni"))
         return 2e-5;
     bool k_scaled = k_type == STORAGE_Q8_0 || k_type == STORAGE_Q4_0, v_scaled = v_type == STORAGE_Q8_0 || v_type == STORAGE_Q4_0;
-    return k_scaled ? 2e-2 : k_type == STORAGE_BF16 || v_type == STORAGE_BF16 ? 1e-2 : v_scaled ? 1e-3 : 2e-5;
+    return k_scaled ? 6e-3 : k_type == STORAGE_BF16 || v_type == STORAGE_BF16 ? 4e-3 : v_scaled ? 1e-4 : 2e-5;
 }
 
 static void check(const struct attention *s, enum storage k_type, enum storage v_type)
