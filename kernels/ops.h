@@ -174,9 +174,13 @@ struct compile_options {
     int32_t max_wanted;         /* bound on batch.wanted */
     int32_t max_sequences;
     int64_t max_context;        /* bound on cached + rows */
-    enum storage k_type, v_type; /* of paged state: F32, F16, BF16 */
+    enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
 };
+
+/* Types that K and V of paged state can have: F32, F16, BF16, F8_E4M3, Q8_0, Q4_0. Those with a scale have one for every 32
+ * values of one head of one token (the last group of a head is filled up with zeros): never one for several tokens. */
+bool state_storage(enum storage type);
 
 /* What compiling would allocate, known before anything is: the planner's numbers. */
 struct compile_sizes {

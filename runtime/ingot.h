@@ -111,7 +111,7 @@ enum ingot_status ingot_convert(const char *name, const char *target, const stru
 
 struct ingot_engine_options {
     const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; NULL: auto */
-    const char *kv;       /* "f16", "bf16", "f32" or "K,V"; NULL: f16 (reference: f32) */
+    const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
     int threads;          /* 0: all cores this process may use */

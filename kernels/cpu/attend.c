@@ -1,6 +1,7 @@
-/* An ATTEND stage: tiles of queries that share a kv head; with few tiles and a long context, a tile's tokens are split
- * over threads. Splits have a fixed size and are merged in order by the same function whoever computed them, so the
- * result does not depend on how the work was shared. */
+/* An ATTEND stage: tiles of queries that share a kv head. With few tiles a tile's tokens are shared out over threads as well: in
+ * runs where that makes enough items, else in their pieces (ATTEND_RUN, ATTEND_PIECE). Both have fixed sizes and are merged in
+ * order by the same function whoever computed them, so the result does not depend on how the work was shared. Two levels keep
+ * the partial results few: pieces are only shared out while there are few runs. */
 #include <string.h>
 
 #include "base/team.h"
@@ -11,9 +12,12 @@ struct shape { /* of the stage in this step */
     const struct state_group *g;
     int group_heads, head_tiles; /* query heads of a kv head; tiles that they make */
     int tile_rows;
-    int64_t tiles, splits; /* splits: 1 unless tiles are too few */
+    int64_t tiles, units;  /* units: parts of the context that are items of their own; 1: none */
+    int64_t unit;          /* their tokens: ATTEND_PIECE or ATTEND_RUN */
     int64_t wide;          /* floats from one query's output to the next */
 };
+
+static int64_t parts_of(int64_t tokens, int64_t size) { return (tokens + size - 1) / size; }
 
 static int64_t wide_of(int v_dim) { return (v_dim + 31) / 32 * 32; }
 
@@ -38,27 +42,31 @@ static struct shape shape_of(const struct compiled *c, const struct op *op)
         longest = total > longest ? total : longest;
     }
     s.tiles = row_tiles * s.g->heads * s.head_tiles;
-    s.splits = s.tiles < 4 * c->threads ? (longest + ATTEND_SPLIT - 1) / ATTEND_SPLIT : 1;
+    int64_t enough = (int64_t)ATTEND_ITEMS * c->threads;
+    s.unit = s.tiles * parts_of(longest, ATTEND_RUN) < enough ? ATTEND_PIECE : ATTEND_RUN;
+    s.units = s.tiles < enough && c->threads > 1 ? parts_of(longest, s.unit) : 1;
     return s;
 }
 
 int64_t attend_items(const struct compiled *c, const struct op *op)
 {
     struct shape s = shape_of(c, op);
-    return s.tiles * s.splits;
+    return s.tiles * s.units;
 }
 
-/* Queries of all tiles that can be split at once, and their partial results' floats. */
+/* Partial results that there can be at once: pieces while tiles * runs are too few, else runs while tiles are. */
 int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim)
 {
-    int64_t splits = (o->max_context + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
-    return splits > 1 ? 4 * threads * splits * ATTEND_QUERIES * (2 + wide_of(v_dim)) : 0;
+    int64_t enough = (int64_t)ATTEND_ITEMS * threads, pieces = parts_of(o->max_context, ATTEND_PIECE), runs = parts_of(o->max_context, ATTEND_RUN);
+    int64_t most = enough * (pieces < ATTEND_RUN / ATTEND_PIECE ? pieces : ATTEND_RUN / ATTEND_PIECE);
+    most = most > enough * runs ? most : enough * runs;
+    return pieces > 1 && threads > 1 ? most * ATTEND_QUERIES * (2 + wide_of(v_dim)) : 0;
 }
 
 int64_t attend_thread_floats(int k_dim, int v_dim)
 {
-    /* scratch of the kernel, and two tiles of most, sum, out: the total and one split's */
-    return (int64_t)attend_scratch_floats(k_dim, v_dim) + 2 * ATTEND_QUERIES * (2 + wide_of(v_dim));
+    /* scratch of the kernel, and three tiles of most, sum, out: all, a run, a piece */
+    return (int64_t)attend_scratch_floats(k_dim, v_dim) + 3 * ATTEND_QUERIES * (2 + wide_of(v_dim));
 }
 
 /* Tile number -> its rows (of the q buffer), sequence and heads. */
@@ -141,7 +149,7 @@ static void finish(const struct compiled *c, const struct shape *s, const struct
         }
 }
 
-/* Results of a tile over one split: most [queries], sum [queries], out [queries][wide]. */
+/* Results of a tile over some of its tokens: most [queries], sum [queries], out [queries][wide]. */
 struct result {
     float *most, *sum, *out;
 };
@@ -173,7 +181,7 @@ static void prepare_head(struct compiled *c, const struct stage *s, const struct
  * rows are prepared first: neighbouring rows by one thread, since they share cache lines of the state. */
 static bool prepares_itself(const struct compiled *c, const struct shape *s)
 {
-    return s->splits == 1 && s->head_tiles == 1 && c->batch->rows == c->batch->sequences;
+    return s->units == 1 && s->head_tiles == 1 && c->batch->rows == c->batch->sequences;
 }
 
 static void prepare_all(struct compiled *c, const struct stage *s, const struct shape *h, int thread, int threads)
@@ -184,10 +192,66 @@ static void prepare_all(struct compiled *c, const struct stage *s, const struct 
     team_barrier();
 }
 
-static void attend_range(const struct compiled *c, struct attend_tile *t, struct result into, int64_t split)
+/* A tile in work: its queries, the tokens that any of them sees, and the thread's own memory for results. */
+struct work {
+    struct compiled *c;
+    const struct shape *shape;
+    struct attend_tile tile;
+    int64_t low, high;
+    struct result all, run, piece;
+};
+
+static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static void compute_piece(struct work *w, int64_t piece, struct result into)
 {
-    t->most = into.most, t->sum = into.sum, t->out = into.out;
-    c->isa->attend(t, split * ATTEND_SPLIT, (split + 1) * ATTEND_SPLIT);
+    w->tile.most = into.most, w->tile.sum = into.sum, w->tile.out = into.out;
+    w->c->isa->attend(&w->tile, piece * ATTEND_PIECE, (piece + 1) * ATTEND_PIECE);
+}
+
+/* The pieces of a run that are seen, merged in order. */
+static void compute_run(struct work *w, int64_t run, struct result into)
+{
+    int64_t each = ATTEND_RUN / ATTEND_PIECE, first = later(run * each, w->low / ATTEND_PIECE);
+    int64_t last = sooner((run + 1) * each, parts_of(w->high, ATTEND_PIECE));
+    for (int64_t k = first; k < last; k++) {
+        compute_piece(w, k, k == first ? into : w->piece);
+        if (k > first)
+            merge_all(w->c, w->shape, w->tile.queries, into, w->piece);
+    }
+}
+
+static struct result compute_all(struct work *w)
+{
+    int64_t first = w->low / ATTEND_RUN, last = parts_of(w->high, ATTEND_RUN);
+    for (int64_t k = first; k < last; k++) {
+        compute_run(w, k, k == first ? w->all : w->run);
+        if (k > first)
+            merge_all(w->c, w->shape, w->tile.queries, w->all, w->run);
+    }
+    return w->all;
+}
+
+/* Merges the results of pieces into the first of each run, then those of runs; returns where all are. */
+static struct result merge_units(struct work *w, float *partial)
+{
+    const struct shape *s = w->shape;
+    int64_t first = w->low / s->unit, last = parts_of(w->high, s->unit), each = s->unit == ATTEND_RUN ? 1 : ATTEND_RUN / ATTEND_PIECE;
+    struct result whole = result_at(partial + first * result_floats(s)), run = whole;
+    for (int64_t k = first + 1; k < last; k++) {
+        struct result next = result_at(partial + k * result_floats(s));
+        if (k % each) {
+            merge_all(w->c, s, w->tile.queries, run, next);
+            continue;
+        }
+        if (run.out != whole.out)
+            merge_all(w->c, s, w->tile.queries, whole, run);
+        run = next;
+    }
+    if (run.out != whole.out)
+        merge_all(w->c, s, w->tile.queries, whole, run);
+    return whole;
 }
 
 void attend_stage(struct compiled *c, int stage, int thread, int threads)
@@ -196,39 +260,36 @@ void attend_stage(struct compiled *c, int stage, int thread, int threads)
     bool own = prepares_itself(c, &s);
     if (!own && c->stages[stage].op_count)
         prepare_all(c, &c->stages[stage], &s, thread, threads);
-    struct attend_tile t;
     float *mine = c->thread[thread].attend;
-    struct result total = result_at(mine), part = result_at(mine + result_floats(&s));
-    int64_t item, end;
+    int64_t floats = result_floats(&s), item, end;
+    struct work w = {.c = c, .shape = &s, .all = result_at(mine), .run = result_at(mine + floats), .piece = result_at(mine + 2 * floats)};
     while (share_take(c, stage, thread, threads, 1, &item, &end)) {
-        int64_t tile = item / s.splits, split = item % s.splits;
+        int64_t tile = item / s.units, unit = item % s.units;
         struct place p = place_of(c, &s, tile);
         if (own)
             prepare_head(c, &c->stages[stage], &s, p.row, p.kv);
-        fill_tile(c, &s, &p, &t);
-        t.scratch = mine + 2 * result_floats(&s);
-        int64_t low = t.start[0], high = t.end[0]; /* rows of a tile follow one another */
-        for (int i = 1; i < t.queries; i++)
-            low = t.start[i] < low ? t.start[i] : low, high = t.end[i] > high ? t.end[i] : high;
-        int64_t first = low / ATTEND_SPLIT, last = (high + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
-        if (s.splits == 1) {
-            for (int64_t k = first; k < last; k++) {
-                attend_range(c, &t, k == first ? total : part, k);
-                if (k > first)
-                    merge_all(c, &s, t.queries, total, part);
+        fill_tile(c, &s, &p, &w.tile);
+        w.tile.scratch = mine + 3 * floats;
+        w.low = w.tile.start[0], w.high = w.tile.end[0]; /* rows of a tile follow one another */
+        for (int i = 1; i < w.tile.queries; i++)
+            w.low = sooner(w.low, w.tile.start[i]), w.high = later(w.high, w.tile.end[i]);
+        struct result whole;
+        if (s.units == 1) {
+            whole = compute_all(&w);
+        } else {
+            float *partial = c->partial + tile * s.units * floats;
+            struct result mine_of_it = result_at(partial + unit * floats);
+            if ((unit + 1) * s.unit > w.low && unit * s.unit < w.high) {
+                if (s.unit == ATTEND_RUN)
+                    compute_run(&w, unit, mine_of_it);
+                else
+                    compute_piece(&w, unit, mine_of_it);
             }
-            finish(c, &s, &p, total.sum, total.out);
-            continue;
+            if (atomic_fetch_add(&c->partial_done[tile], 1) + 1 < s.units)
+                continue;
+            atomic_store(&c->partial_done[tile], 0); /* for the next stage */
+            whole = merge_units(&w, partial);
         }
-        float *partial = c->partial + tile * s.splits * result_floats(&s);
-        if (split >= first && split < last)
-            attend_range(c, &t, result_at(partial + split * result_floats(&s)), split);
-        if (atomic_fetch_add(&c->partial_done[tile], 1) + 1 < s.splits)
-            continue;
-        atomic_store(&c->partial_done[tile], 0); /* for the next stage */
-        struct result whole = result_at(partial + first * result_floats(&s));
-        for (int64_t k = first + 1; k < last; k++)
-            merge_all(c, &s, t.queries, whole, result_at(partial + k * result_floats(&s)));
         finish(c, &s, &p, whole.sum, whole.out);
     }
 }

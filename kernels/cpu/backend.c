@@ -5,7 +5,6 @@
 
 #include "base/team.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/formats/small.h"
 
 /* ---- checks ---------------------------------------------------------------------------------------------------------- */
 
@@ -32,11 +31,9 @@ static enum status check(const struct isa *isa, const struct program *p, const s
     for (int i = 0; i < p->group_count; i++)
         if (p->groups[i].k_dim > HEAD_DIM_MOST || p->groups[i].v_dim > HEAD_DIM_MOST)
             return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", HEAD_DIM_MOST);
-    for (int i = 0; i < 2; i++) {
-        enum storage type = i ? o->v_type : o->k_type;
-        if (type != STORAGE_F32 && type != STORAGE_F16 && type != STORAGE_BF16)
-            return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[type].name);
-    }
+    for (int i = 0; i < 2; i++)
+        if (!state_storage(i ? o->v_type : o->k_type))
+            return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
     return STATUS_OK;
 }
 
@@ -50,10 +47,8 @@ static void layouts(struct compiled *c)
         if (g->kind == STATE_RECURRENT) {
             l->layer_bytes = (uint64_t)g->values * sizeof(float);
         } else {
-            l->k_pad = (g->k_dim + 1) & ~1;
-            l->v_pad = g->v_in_k ? 0 : (g->v_dim + 1) & ~1;
-            l->k_bytes = (uint64_t)l->k_pad * BLOCK_TOKENS * (uint64_t)storage_types[c->options.k_type].block_bytes;
-            l->v_bytes = (uint64_t)l->v_pad * BLOCK_TOKENS * (uint64_t)storage_types[c->options.v_type].block_bytes;
+            l->k_bytes = cache_part_bytes(c->options.k_type, g->k_dim);
+            l->v_bytes = g->v_in_k ? 0 : cache_part_bytes(c->options.v_type, g->v_dim);
             l->layer_bytes = (uint64_t)g->heads * (l->k_bytes + l->v_bytes);
         }
         l->block_bytes = (uint64_t)g->layers * l->layer_bytes;
@@ -131,7 +126,7 @@ static void attend_room(struct compiled *c, struct room *r)
         own = o > own ? o : own;
     }
     c->partial = take(r, partial, sizeof(float));
-    c->partial_done = take(r, 4 * c->threads, sizeof *c->partial_done);
+    c->partial_done = take(r, ATTEND_ITEMS * c->threads, sizeof *c->partial_done);
     for (int t = 0; t < c->threads; t++) {
         float *memory = take(r, own, sizeof(float));
         if (c->thread)
@@ -261,14 +256,6 @@ static enum status cpu_sizes(const struct program *p, const struct compile_optio
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
 
-/* Value i of K (or V) of a token in a part of a block: see struct attend_tile. */
-static int64_t index_in(enum storage type, bool key, int pad, int slot, int i)
-{
-    if (type == STORAGE_BF16)
-        return key ? ((int64_t)(i / 2) * BLOCK_TOKENS + slot) * 2 + (i & 1) : ((int64_t)(slot / 2) * pad + i) * 2 + (slot & 1);
-    return key ? (int64_t)i * BLOCK_TOKENS + slot : (int64_t)slot * pad + i;
-}
-
 static void each_value(const struct compiled *c, unsigned char *at, int group, int slot, float *out, const float *in)
 {
     const struct state_group *g = &c->p->groups[group];
@@ -279,19 +266,15 @@ static void each_value(const struct compiled *c, unsigned char *at, int group, i
     }
     for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
         enum storage type = value ? c->options.v_type : c->options.k_type;
-        const struct format *f = format_find(type);
-        int dim = value ? g->v_dim : g->k_dim, bytes = storage_types[type].block_bytes;
+        int dim = value ? g->v_dim : g->k_dim;
         for (int layer = 0; layer < g->layers; layer++)
             for (int head = 0; head < g->heads; head++) {
                 unsigned char *part = at + (uint64_t)layer * l->layer_bytes + (uint64_t)head * (l->k_bytes + l->v_bytes) +
                                       (value ? l->k_bytes : 0);
-                for (int i = 0; i < dim; i++) {
-                    unsigned char *p = part + index_in(type, !value, value ? l->v_pad : l->k_pad, slot, i) * bytes;
-                    if (out)
-                        f->decode(p, out++, 1);
-                    else
-                        f->encode(in++, p, 1);
-                }
+                if (out)
+                    cache_read(type, !value, dim, slot, part, out), out += dim;
+                else
+                    cache_write(type, !value, dim, slot, in, part, c->isa->narrow), in += dim;
             }
     }
 }

@@ -83,13 +83,28 @@ struct linear_kernel {
 
 /* ---- attention ------------------------------------------------------------------------------------------------------- */
 
-/* Paged state of one layer and kv head inside a block of 16 tokens; parts are PADDED dims long (even):
- *   F32, F16: K [dim][16 tokens], V [16 tokens][dim]
- *   BF16:     K [dim / 2][16 tokens][2], V [8 token pairs][dim][2]: what dot instructions on bfloat16 pairs read */
-enum { ATTEND_SPLIT = 512, ATTEND_QUERIES = 24 };
+/* A part: K or V of one layer and kv head inside a block of 16 tokens, `pad` dims long (cache_pad: the head's dims rounded up
+ * to 16, to 32 where there are scales; behind the head are zeros). What lies side by side is what one dot instruction takes:
+ *   F32, F16, F8_E4M3: K [dim][16 tokens], V [16 tokens][dim]
+ *   BF16:  K [dim / 2][16 tokens][2 dims], V [8][dim][2 tokens]
+ *   Q8_0:  K [dim / 4][16 tokens][4 dims] as q + 128, V [4][dim][4 tokens] as q;
+ *          both followed by the scales, half floats [dim / 32][16 tokens]
+ *   Q4_0:  the same with bytes in the place of dims: byte j of 16 in a group of 32 dims holds dim j (low nibble) and dim j + 16 */
+int cache_pad(enum storage type, int dim);
+size_t cache_part_bytes(enum storage type, int dim); /* whole cache lines */
+/* A token's values to and from a part. narrow: of struct isa. */
+void cache_write(enum storage type, bool key, int dim, int slot, const float *values, unsigned char *part,
+                 void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half));
+void cache_read(enum storage type, bool key, int dim, int slot, const unsigned char *part, float *values);
+/* V of the first `tokens` tokens, zeros behind them: what was never stored may be anything, NaN too. */
+void cache_cut_v(enum storage type, int dim, int tokens, const unsigned char *part, unsigned char *to);
+
+/* A sequence's tokens in pieces, and those in runs: partial results are merged piece by piece within a run, then run by run,
+ * whoever computed them and however many threads there are. */
+enum { ATTEND_PIECE = 256, ATTEND_RUN = 4096, ATTEND_QUERIES = 24 };
 
 /* A tile of queries that share a kv head: rows of one sequence times the heads of a group. Query i sees the tokens
- * [start[i], end[i]). Works on the tokens [first, last) of the sequence; first is a multiple of ATTEND_SPLIT. */
+ * [start[i], end[i]). Works on the tokens [first, last) of the sequence; first is a multiple of ATTEND_PIECE. */
 struct attend_tile {
     int queries, k_dim, v_dim;
     const float *q[ATTEND_QUERIES];  /* [k_dim], scaled by nobody yet */
@@ -100,16 +115,41 @@ struct attend_tile {
     uint64_t block_bytes, k_offset, v_offset;
     bool v_in_k;
     const int32_t *blocks;
-    float *scratch;                  /* ATTEND_SCRATCH floats */
+    float *scratch;                  /* attend_scratch_floats */
     /* out: for every query most = largest score, sum = sum of exp(score - most), out [v_dim] = that sum over V */
     float *most, *sum, *out;
     int64_t out_stride;
 };
-enum { ATTEND_TOKENS = 128 }; /* tokens whose scores are computed before V is read */
+/* Tokens whose scores are computed before V is read, and their blocks. */
+enum { ATTEND_TOKENS = 128, ATTEND_BLOCKS = ATTEND_TOKENS / BLOCK_TOKENS };
 
+/* K or V of such blocks. */
+struct attend_run {
+    int blocks, tokens;
+    const unsigned char *part[ATTEND_BLOCKS];  /* NULL: nobody sees its tokens */
+    const unsigned char *ahead[ATTEND_BLOCKS]; /* [ahead_bytes]: asked for from memory while the block is worked on */
+    size_t ahead_bytes;
+};
+
+/* How K and V of one type are multiplied. What a query gets depends neither on the other queries nor on their number. */
+struct cache_kernel {
+    const char *name;
+    /* Queries in the form that score reads: k_dim rounded up to 32 floats for each. NULL: as they are. */
+    void (*prepare)(const struct attend_tile *a, void *form);
+    /* scores[query][ATTEND_TOKENS] = attend_score(q . k); of blocks that nobody sees: anything */
+    void (*score)(const struct attend_tile *a, const void *form, const struct attend_run *k, float *scores);
+    /* out[query] += weights[query][ATTEND_TOKENS] . V */
+    void (*weigh)(const struct attend_tile *a, const float *weights, const struct attend_run *v);
+    bool weighs_bf16; /* weights are rounded to bfloat16 before they are summed up */
+};
+
+static inline size_t attend_form_floats(int k_dim) { return (size_t)(k_dim + 31) / 32 * 32; }
+
+/* Queries' form, scores, two blocks of K and of V as float32, a cut part of V. */
 static inline size_t attend_scratch_floats(int k_dim, int v_dim)
 {
-    return (size_t)ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (size_t)(k_dim + v_dim + 32);
+    size_t k = attend_form_floats(k_dim), v = attend_form_floats(v_dim);
+    return ATTEND_QUERIES * (k + ATTEND_TOKENS) + 2 * BLOCK_TOKENS * (k + v) + BLOCK_TOKENS * v;
 }
 
 /* ---- instruction sets -------------------------------------------------------------------------------------------------- */
@@ -182,7 +222,6 @@ struct share { /* a thread's items of a stage */
 };
 
 struct state_layout { /* of a paged group */
-    int k_pad, v_pad;          /* dims in memory */
     uint64_t k_bytes, v_bytes; /* one kv head in one layer */
     uint64_t layer_bytes, block_bytes;
 };
@@ -209,8 +248,8 @@ struct compiled {
     float *gathered;
     unsigned char *input;      /* the shared prepared input */
     struct thread_memory *thread;
-    float *partial;             /* attention: results of [tile][split] */
-    _Atomic int *partial_done;  /* [tile]: splits that are done */
+    float *partial;             /* attention: results of [tile][piece or run] */
+    _Atomic int *partial_done;  /* [tile]: those that are done */
     /* of the step that runs */
     const struct batch *batch;
     const struct state_memory *state;
@@ -237,6 +276,7 @@ size_t normed_bytes(int64_t n, int32_t rows); /* what a stage's norm makes, befo
 void linear_sets(struct compiled *c); /* before a step: fills c->sets */
 void linear_stage(struct compiled *c, int stage, int thread, int threads);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
+enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */
 int64_t attend_items(const struct compiled *c, const struct op *op);
 int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim);
 int64_t attend_thread_floats(int k_dim, int v_dim);

@@ -36,34 +36,6 @@ static void embed(struct compiled *c, const struct op *op, int32_t row)
         y[i] *= op->scale;
 }
 
-/* One value of K or V per 16 (or 32) bytes of a block: see struct attend_tile. */
-static void store_part(const struct compiled *c, const float *x, enum storage type, int dim, int slot, bool key, unsigned char *to)
-{
-    if (type == STORAGE_F32) {
-        float *f = (float *)(void *)to;
-        int pad = (dim + 1) & ~1;
-        if (!key)
-            memcpy(f + slot * pad, x, (size_t)dim * sizeof *f);
-        for (int i = 0; key && i < dim; i++)
-            f[i * BLOCK_TOKENS + slot] = x[i];
-        return;
-    }
-    uint16_t narrow[HEAD_DIM_MOST], *h = (uint16_t *)(void *)to;
-    int pad = (dim + 1) & ~1;
-    c->isa->narrow(x, narrow, dim, type == STORAGE_F16);
-    if (type == STORAGE_F16 && !key)
-        memcpy(h + slot * pad, narrow, (size_t)dim * sizeof *h);
-    else if (type == STORAGE_F16)
-        for (int i = 0; i < dim; i++)
-            h[i * BLOCK_TOKENS + slot] = narrow[i];
-    else if (key)
-        for (int i = 0; i < dim; i++)
-            h[(i / 2 * BLOCK_TOKENS + slot) * 2 + (i & 1)] = narrow[i];
-    else
-        for (int i = 0; i < dim; i++)
-            h[(slot / 2 * pad + i) * 2 + (slot & 1)] = narrow[i];
-}
-
 /* K and V of the kv heads [first, end) of a row into its block. */
 static void store(struct compiled *c, const struct op *op, int32_t row, int first, int end)
 {
@@ -76,9 +48,9 @@ static void store(struct compiled *c, const struct op *op, int32_t row, int firs
     int slot = (int)(token % BLOCK_TOKENS);
     for (int head = first; head < end; head++) {
         unsigned char *at = block + (uint64_t)head * (l->k_bytes + l->v_bytes);
-        store_part(c, row_of(c, op->x, row) + head * g->k_dim, c->options.k_type, g->k_dim, slot, true, at);
+        cache_write(c->options.k_type, true, g->k_dim, slot, row_of(c, op->x, row) + head * g->k_dim, at, c->isa->narrow);
         if (!g->v_in_k)
-            store_part(c, row_of(c, op->z, row) + head * g->v_dim, c->options.v_type, g->v_dim, slot, false, at + l->k_bytes);
+            cache_write(c->options.v_type, false, g->v_dim, slot, row_of(c, op->z, row) + head * g->v_dim, at + l->k_bytes, c->isa->narrow);
     }
 }
 

@@ -13,3 +13,27 @@ void q4_0_decode(const unsigned char *bytes, float *values, int64_t count)
         }
     }
 }
+
+/* The value of largest magnitude becomes -8. A value that is no finite number makes its whole group NaN. */
+void q4_0_encode(const float *values, unsigned char *bytes, int64_t count)
+{
+    for (; count > 0; count -= 32, bytes += 18, values += 32) {
+        float most = group_most(values), d = most / 8;
+        for (int j = 0; j < 32; j++)
+            d = values[j] == most ? most / -8 : d;
+        uint16_t half = float_to_half(d);
+        memcpy(bytes, &half, 2);
+        if (!(most > 0x1p-22f)) { /* the scale is zero as a half float, or NaN */
+            memset(bytes + 2, 0x88, 16);
+            continue;
+        }
+        float inverse = 1 / d;
+        int code[32];
+        for (int j = 0; j < 32; j++) {
+            int q = (int)nearest(values[j] * inverse) + 8;
+            code[j] = q > 15 ? 15 : q;
+        }
+        for (int j = 0; j < 16; j++)
+            bytes[2 + j] = (unsigned char)(code[j] | code[j + 16] << 4);
+    }
+}

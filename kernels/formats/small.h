@@ -72,6 +72,29 @@ static inline uint16_t float_to_bf16(float f)
 
 static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
 
+/* The largest magnitude among 32 values, NaN if one of them is no finite number. As whole numbers, which compilers make wide. */
+static inline float group_most(const float *values)
+{
+    int32_t most = 0;
+    for (int i = 0; i < 32; i++) {
+        int32_t size = (int32_t)(bits_of_float(values[i]) & 0x7FFFFFFF);
+        most = size > most ? size : most;
+    }
+    return float_of_bits(most < 0x7F800000 ? (uint32_t)most : 0x7FC00000);
+}
+
+/* s eeee mmm: moved to float32's place the exponent is 120 too small; one multiplication mends normal and subnormal values
+ * alike. 0x7F and 0xFF are NaN. */
+static inline float e4m3_to_float(unsigned char b)
+{
+    uint32_t sign = (uint32_t)(b & 0x80) << 24, rest = b & 0x7F;
+    float size = rest == 0x7F ? float_of_bits(0x7FC00000) : float_of_bits(rest << 20) * 0x1p120f;
+    return float_of_bits(bits_of_float(size) | sign);
+}
+
+/* To the nearest whole number, ties to even, for |x| < 2^22. */
+static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
 /* The 12 bytes of Q4_K and Q5_K: 6-bit scales and minimums of 8 sub-blocks.
  *   bytes 0-3: low six bits scale 0-3, top two bits: bits 4-5 of scale 4-7
  *   bytes 4-7: low six bits min 0-3,   top two bits: bits 4-5 of min 4-7

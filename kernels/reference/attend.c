@@ -15,7 +15,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
         end = end > self + g->window ? self + g->window : end;
     }
     float *scores = r->scores + thread * r->options.max_context;
-    const struct format *kf = format_find(r->options.k_type), *vf = format_find(g->v_in_k ? r->options.k_type : r->options.v_type);
+    enum storage k_type = r->options.k_type, v_type = g->v_in_k ? k_type : r->options.v_type;
     float value[REFERENCE_HEAD_DIM];
     double sum_of[REFERENCE_HEAD_DIM];
     for (int head = 0; head < op->heads; head++) {
@@ -25,7 +25,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
         double most = -INFINITY, total_weight = 0;
         for (int64_t t = start; t < end; t++) {
             int32_t block = s->blocks[op->group][t / BLOCK_TOKENS];
-            kf->decode(reference_slot(r, op->group, op->layer, block, (int)(t % BLOCK_TOKENS), kv, false), value, g->k_dim);
+            reference_decode(k_type, reference_slot(r, op->group, op->layer, block, (int)(t % BLOCK_TOKENS), kv, false), g->k_dim, value);
             double score = 0;
             for (int i = 0; i < g->k_dim; i++)
                 score += (double)q[i] * value[i];
@@ -41,7 +41,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
             int32_t block = s->blocks[op->group][t / BLOCK_TOKENS];
             double weight = exp(scores[t - start] - most);
             total_weight += weight;
-            vf->decode(reference_slot(r, op->group, op->layer, block, (int)(t % BLOCK_TOKENS), kv, true), value, g->v_dim);
+            reference_decode(v_type, reference_slot(r, op->group, op->layer, block, (int)(t % BLOCK_TOKENS), kv, true), g->v_dim, value);
             for (int i = 0; i < g->v_dim; i++)
                 sum_of[i] += weight * value[i];
         }

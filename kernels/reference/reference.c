@@ -59,16 +59,40 @@ void reference_each(struct reference *r, const struct op *op, int64_t count, ref
 
 /* ---- state ---------------------------------------------------------------------------------------------------------- */
 
-static int64_t bytes_of(enum storage type) { return storage_types[type].block_bytes; }
+/* Values of a head in memory: whole blocks of its type. */
+static int padded(enum storage type, int dim)
+{
+    int block = storage_types[type].block_elements;
+    return (dim + block - 1) / block * block;
+}
+
+static int64_t head_bytes(enum storage type, int dim)
+{
+    return (int64_t)padded(type, dim) / storage_types[type].block_elements * storage_types[type].block_bytes;
+}
+
+void reference_encode(enum storage type, const float *values, int dim, unsigned char *to)
+{
+    float whole[REFERENCE_HEAD_DIM] = {0};
+    memcpy(whole, values, (size_t)dim * sizeof *whole);
+    format_find(type)->encode(whole, to, padded(type, dim));
+}
+
+void reference_decode(enum storage type, const unsigned char *from, int dim, float *values)
+{
+    float whole[REFERENCE_HEAD_DIM];
+    format_find(type)->decode(from, whole, padded(type, dim));
+    memcpy(values, whole, (size_t)dim * sizeof *whole);
+}
 
 static int64_t layer_k_bytes(const struct compile_options *o, const struct state_group *g)
 {
-    return (int64_t)g->heads * g->k_dim * BLOCK_TOKENS * bytes_of(o->k_type);
+    return (int64_t)g->heads * BLOCK_TOKENS * head_bytes(o->k_type, g->k_dim);
 }
 
 static int64_t layer_bytes(const struct compile_options *o, const struct state_group *g)
 {
-    int64_t v = g->v_in_k ? 0 : (int64_t)g->heads * g->v_dim * BLOCK_TOKENS * bytes_of(o->v_type);
+    int64_t v = g->v_in_k ? 0 : (int64_t)g->heads * BLOCK_TOKENS * head_bytes(o->v_type, g->v_dim);
     return layer_k_bytes(o, g) + v;
 }
 
@@ -78,8 +102,8 @@ unsigned char *reference_slot(const struct reference *r, int group, int layer, i
     const struct compile_options *o = &r->options;
     unsigned char *base = r->state->pool[group] + (uint64_t)block * r->block_bytes[group] + layer * layer_bytes(o, g);
     if (value && !g->v_in_k)
-        return base + layer_k_bytes(o, g) + ((int64_t)head * BLOCK_TOKENS + slot) * g->v_dim * bytes_of(o->v_type);
-    return base + ((int64_t)head * BLOCK_TOKENS + slot) * g->k_dim * bytes_of(o->k_type);
+        return base + layer_k_bytes(o, g) + ((int64_t)head * BLOCK_TOKENS + slot) * head_bytes(o->v_type, g->v_dim);
+    return base + ((int64_t)head * BLOCK_TOKENS + slot) * head_bytes(o->k_type, g->k_dim);
 }
 
 static void each_part(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
@@ -95,15 +119,15 @@ static void each_part(const struct compiled *c, const struct state_memory *state
         return;
     }
     for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
-        const struct format *f = format_find(value ? r.options.v_type : r.options.k_type);
+        enum storage type = value ? r.options.v_type : r.options.k_type;
         int dim = value ? g->v_dim : g->k_dim;
         for (int layer = 0; layer < g->layers; layer++)
             for (int head = 0; head < g->heads; head++) {
                 unsigned char *at = reference_slot(&r, group, layer, block, slot, head, value);
                 if (out)
-                    f->decode(at, out, dim), out += dim;
+                    reference_decode(type, at, dim, out), out += dim;
                 else
-                    f->encode(in, at, dim), in += dim;
+                    reference_encode(type, in, dim, at), in += dim;
             }
     }
 }
@@ -164,6 +188,9 @@ static enum status reference_sizes(const struct program *p, const struct compile
     for (int i = 0; i < p->group_count; i++)
         if (p->groups[i].k_dim > REFERENCE_HEAD_DIM || p->groups[i].v_dim > REFERENCE_HEAD_DIM)
             return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", REFERENCE_HEAD_DIM);
+    for (int i = 0; i < 2; i++)
+        if (!state_storage(i ? o->v_type : o->k_type))
+            return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
     struct reference r = {0};
     widths(p, &r);
     uint64_t threads = (uint64_t)(o->threads > 0 ? o->threads : team_cores());

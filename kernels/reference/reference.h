@@ -34,6 +34,10 @@ void reference_weight_row(const struct weight *w, int64_t row, float *out);
 /* K or V of one token: block layout [layer][K: head][token][k_dim], [V: head][token][v_dim], in the types asked for. */
 unsigned char *reference_slot(const struct reference *r, int group, int layer, int32_t block, int slot, int head, bool value);
 
+/* A head of K or V to and from its type; groups that it does not fill are filled up with zeros. */
+void reference_encode(enum storage type, const float *values, int dim, unsigned char *to);
+void reference_decode(enum storage type, const unsigned char *from, int dim, float *values);
+
 /* Calls body(r, op, row, thread) for rows 0..count-1, shared out over the team. */
 typedef void reference_body(struct reference *r, const struct op *op, int64_t row, int thread);
 void reference_each(struct reference *r, const struct op *op, int64_t count, reference_body *body);

@@ -62,13 +62,14 @@ static enum status kv_type(const char *text, size_t size, enum storage *out, str
     static const struct {
         const char *name;
         enum storage type;
-    } known[] = {{"f16", STORAGE_F16}, {"bf16", STORAGE_BF16}, {"f32", STORAGE_F32}, {"float16", STORAGE_F16}, {"bfloat16", STORAGE_BF16}, {"float32", STORAGE_F32}};
+    } known[] = {{"f16", STORAGE_F16}, {"bf16", STORAGE_BF16}, {"f32", STORAGE_F32}, {"q8_0", STORAGE_Q8_0}, {"q4_0", STORAGE_Q4_0}, {"fp8", STORAGE_F8_E4M3},
+                 {"float16", STORAGE_F16}, {"bfloat16", STORAGE_BF16}, {"float32", STORAGE_F32}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].name) == size && !memcmp(known[i].name, text, size)) {
             *out = known[i].type;
             return STATUS_OK;
         }
-    return error_set(err, STATUS_USAGE, "--kv: %s is not supported (f16, bf16, f32 are)", QUOTE(text, size));
+    return error_set(err, STATUS_USAGE, "--kv: %s is not supported (f16, bf16, f32, q8_0, q4_0, fp8 are)", QUOTE(text, size));
 }
 
 static enum status choose_kv(const char *kv, struct compile_options *c, bool reference, struct error *err)

@@ -1,7 +1,8 @@
 /* Sessions on disk:
  *
  *   "INGOTSES" | u32 version | u32 K type | u32 V type | model identity [32] | u64 tokens | u64 cached | i32 token[tokens]
- *   state: for each cached token, for each group: [layer][head][k_dim] in K's type, then [layer][head][v_dim] in V's type
+ *   state: for each cached token, for each group: [layer][head][k_dim] in K's type, then [layer][head][v_dim] in V's type;
+ *          float32 in the place of types with scales, which give the same codes when they are written again
  *   SHA-256 of everything before it
  *
  * Tokens come first and always; the state goes token by token, so that a longer session is a longer file. It is input like any
@@ -18,6 +19,11 @@
 static const char magic[8] = "INGOTSES";
 enum { VERSION = 1, HEADER_BYTES = 8 + 3 * 4 + 32 + 2 * 8, HASH_BYTES = 32 };
 
+/* What values of a type are saved as. */
+static enum storage saved_as(enum storage type) { return storage_types[type].block_elements == 1 ? type : STORAGE_F32; }
+
+static int64_t saved_bytes(enum storage type) { return storage_types[saved_as(type)].block_bytes; }
+
 /* Values of one token in one group: all layers' K, then all layers' V. */
 static void token_values(const struct state_group *g, int64_t *k, int64_t *v)
 {
@@ -31,7 +37,7 @@ static uint64_t token_bytes(const struct program *p, enum storage k_type, enum s
     for (int i = 0; i < p->group_count; i++) {
         int64_t k, v;
         token_values(&p->groups[i], &k, &v);
-        bytes += (uint64_t)k * (uint64_t)storage_types[k_type].block_bytes + (uint64_t)v * (uint64_t)storage_types[v_type].block_bytes;
+        bytes += (uint64_t)k * (uint64_t)saved_bytes(k_type) + (uint64_t)v * (uint64_t)saved_bytes(v_type);
     }
     return bytes;
 }
@@ -84,11 +90,11 @@ static enum status put_token(struct saving *s, const struct ingot_session *sessi
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
         e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
-        format_find(e->compile.k_type)->encode(values, bytes, k);
-        size_t k_bytes = (size_t)k * (size_t)storage_types[e->compile.k_type].block_bytes;
+        format_find(saved_as(e->compile.k_type))->encode(values, bytes, k);
+        size_t k_bytes = (size_t)(k * saved_bytes(e->compile.k_type));
         if (v)
-            format_find(e->compile.v_type)->encode(values + k, bytes + k_bytes, v);
-        enum status status = put(s, bytes, k_bytes + (size_t)v * (size_t)storage_types[e->compile.v_type].block_bytes);
+            format_find(saved_as(e->compile.v_type))->encode(values + k, bytes + k_bytes, v);
+        enum status status = put(s, bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
         if (status)
             return status;
     }
@@ -151,11 +157,11 @@ static void restore_token(struct ingot_session *s, int64_t at, const unsigned ch
     for (int g = 0; g < p->group_count; g++) {
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
-        format_find(e->compile.k_type)->decode(bytes, values, k);
-        bytes += (size_t)k * (size_t)storage_types[e->compile.k_type].block_bytes;
+        format_find(saved_as(e->compile.k_type))->decode(bytes, values, k);
+        bytes += (size_t)(k * saved_bytes(e->compile.k_type));
         if (v)
-            format_find(e->compile.v_type)->decode(bytes, values + k, v);
-        bytes += (size_t)v * (size_t)storage_types[e->compile.v_type].block_bytes;
+            format_find(saved_as(e->compile.v_type))->decode(bytes, values + k, v);
+        bytes += (size_t)(v * saved_bytes(e->compile.v_type));
         e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
     }
 }
@@ -172,7 +178,7 @@ static enum status restore(struct ingot_session *s, const struct mapping *m, str
         return error_set(err, STATUS_BAD_INPUT, "%s: session format %u; this program reads %d", m->path, numbers[0], VERSION);
     if (memcmp(m->data + 20, e->model->identity, 32) != 0)
         return error_set(err, STATUS_BAD_INPUT, "%s: the session belongs to another model", m->path);
-    bool plain = numbers[1] < STORAGE_COUNT && numbers[2] < STORAGE_COUNT;
+    bool plain = numbers[1] < STORAGE_COUNT && numbers[2] < STORAGE_COUNT && state_storage((enum storage)numbers[1]) && state_storage((enum storage)numbers[2]);
     if (!plain || counts[0] > rest / 4 || counts[1] > counts[0] ||
         __builtin_mul_overflow(counts[1], token_bytes(p, (enum storage)numbers[1], (enum storage)numbers[2]), &state) || state != rest - counts[0] * 4)
         return error_set(err, STATUS_BAD_INPUT, "%s: the counts in the saved session contradict its size", m->path);

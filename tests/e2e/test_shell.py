@@ -1,5 +1,6 @@
 """The program on the command line."""
 import http.server, json, os, pty, pwd, re, resource, select, shutil, signal, stat, subprocess, threading, time
+import numpy as np
 import pytest
 from conftest import INGOT, ROOT, ingot
 
@@ -117,6 +118,28 @@ def test_plan_and_inspect(tiny):
     assert r.returncode == 5 and not json.loads(r.stdout)["fits"] and json.loads(r.stdout)["advice"]
     tensors = [json.loads(l) for l in ingot("inspect", tiny, "--tensors", "--json").stdout.splitlines()]
     assert tensors[0]["tensors"] == len(tensors) - 1 == 20
+
+
+def test_types_of_the_kv_cache(tiny, tmp_path):
+    """What fewer bits cost is the cache's doing, not the kernels': random weights make it large, the reference has the same."""
+    (tmp_path / "ids").write_text(json.dumps([(i * 37 + i // 7) % 256 for i in range(200)]))
+    def logits(*arguments):
+        r = ingot("logits", tiny, "--tokens", tmp_path / "ids", "--out", tmp_path / "out.npy", *arguments)
+        assert r.returncode == 0, r.stderr
+        return np.load(tmp_path / "out.npy")
+    error = lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b)
+    agree = lambda a, b: (a.argmax(1) == b.argmax(1)).mean()
+    exact = logits("--kv", "f32")
+    for kv, whole, kernels in (("f16", 2e-3, 1e-3), ("bf16", 2e-2, 1e-2), ("fp8", 0.2, 1e-2), ("q8_0", 4e-2, 3e-2), ("q4_0", 0.4, 8e-2), ("q8_0,q4_0", 0.2, 4e-2)):
+        reference = logits("--kv", kv, "--reference")
+        assert 1e-5 < error(reference, exact) <= whole, (kv, error(reference, exact))
+        for how in ((), ("--chunk", "50"), ("--chunk", "1")):
+            got = logits("--kv", kv, *how)
+            assert error(got, reference) <= kernels and agree(got, reference) >= 0.9, (kv, how, error(got, reference), agree(got, reference))
+    plans = {kv: json.loads(ingot("plan", tiny, "--json", "--kv", kv).stdout) for kv in ("f16", "q8_0", "q4_0", "fp8", "q8_0,q4_0")}
+    sizes = {kv: p["kv_bytes_per_token"] for kv, p in plans.items()}
+    assert sizes["fp8"] < sizes["f16"] and sizes["q4_0"] < sizes["q8_0,q4_0"] < sizes["q8_0"], sizes  # heads of 8 values fill up groups of 32
+    assert (plans["q8_0,q4_0"]["k_type"], plans["q8_0,q4_0"]["v_type"]) == ("Q8_0", "Q4_0")
 
 
 class Terminal:

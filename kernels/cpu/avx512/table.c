@@ -1,4 +1,5 @@
 /* AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later). */
+#include "kernels/cpu/avx512/attend.h"
 #include "kernels/cpu/avx512/few.h"
 
 #define KERNEL(NAME, id, form)                                   \
@@ -35,7 +36,22 @@ static const struct linear_kernel *own_linear(enum storage format)
 
 static double own_peak(enum peak kind, int64_t rounds);
 
+static const struct cache_kernel *own_cache(enum storage type)
+{
+    switch (type) {
+    case STORAGE_BF16:
+        return __builtin_cpu_supports("avx512bf16") ? &avx512_cache_bf16 : NULL;
+    case STORAGE_Q8_0:
+        return &avx512_cache_q8_0;
+    case STORAGE_Q4_0:
+        return &avx512_cache_q4_0;
+    default:
+        return NULL;
+    }
+}
+
 #define TABLE isa_avx512
+#define TABLE_CACHE own_cache
 #define TABLE_PEAK own_peak
 #define TABLE_NAME "avx512-vnni"
 #define TABLE_LINEAR own_linear

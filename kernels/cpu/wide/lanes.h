@@ -45,6 +45,14 @@ INLINE vf v_bf16(const unsigned char *p)
 {
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16);
 }
+/* E4M3 moved to a half float's place is 2^8 too small. */
+INLINE vf v_e4m3(const unsigned char *p)
+{
+    __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)), size = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7F)), 7);
+    __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(size, _mm256_set1_epi16(0x3F80)), _mm256_set1_epi16(0x7E00));
+    __m256i sign = _mm256_and_si256(_mm256_slli_epi16(x, 8), _mm256_set1_epi16((short)0x8000));
+    return _mm512_cvtph_ps(_mm256_or_si256(_mm256_or_si256(size, nan), sign)) * _mm512_set1_ps(256);
+}
 INLINE vi v_int(vf a) { return (vi)_mm512_cvtps_epi32(a); }
 #elif defined(__AVX2__)
 INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
@@ -55,6 +63,13 @@ INLINE vf v_half(const unsigned char *p) { return _mm256_cvtph_ps(_mm_loadu_si12
 INLINE vf v_bf16(const unsigned char *p)
 {
     return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16);
+}
+INLINE vf v_e4m3(const unsigned char *p) /* as above */
+{
+    __m128i x = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p)), size = _mm_slli_epi16(_mm_and_si128(x, _mm_set1_epi16(0x7F)), 7);
+    __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(size, _mm_set1_epi16(0x3F80)), _mm_set1_epi16(0x7E00));
+    __m128i sign = _mm_and_si128(_mm_slli_epi16(x, 8), _mm_set1_epi16((short)0x8000));
+    return _mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(size, nan), sign)) * _mm256_set1_ps(256);
 }
 INLINE vi v_int(vf a) { return (vi)_mm256_cvtps_epi32(a); }
 #else
@@ -85,6 +100,7 @@ INLINE vf v_bf16(const unsigned char *p)
 {
     return (vf){bf16_to_float(load_u16(p)), bf16_to_float(load_u16(p + 2)), bf16_to_float(load_u16(p + 4)), bf16_to_float(load_u16(p + 6))};
 }
+INLINE vf v_e4m3(const unsigned char *p) { return (vf){e4m3_to_float(p[0]), e4m3_to_float(p[1]), e4m3_to_float(p[2]), e4m3_to_float(p[3])}; }
 INLINE vi v_int(vf a) { return __builtin_convertvector(v_round(a), vi); }
 #endif
 

@@ -10,7 +10,7 @@ enum { PEAK_CHAINS = 12 };
 #define PEAK_LOOP(type, constraint, step)                                \
     type sum[PEAK_CHAINS];                                               \
     _Pragma("GCC unroll 12") for (int i = 0; i < PEAK_CHAINS; i++)       \
-        memset(&sum[i], i, sizeof sum[i]);                               \
+        sum[i] = (type){0};                                              \
     for (int64_t n = 0; n < rounds; n++) {                               \
         _Pragma("GCC unroll 12") for (int i = 0; i < PEAK_CHAINS; i++) { \
             step;                                                        \

@@ -1,6 +1,6 @@
 /* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
- * instruction set with better kernels for some formats defines TABLE_LINEAR (a function that is asked first), one with more
- * kinds of dot products TABLE_PEAK. */
+ * instruction set with better kernels for some formats defines TABLE_LINEAR, for some cache types TABLE_CACHE: functions that are
+ * asked first; one with more kinds of dot products defines TABLE_PEAK. */
 #include "kernels/cpu/wide/attend.h"
 #include "kernels/cpu/wide/dot8.h"
 #include "kernels/cpu/wide/float.h"

@@ -34,7 +34,7 @@ Test(formats, unknown)
 {
     cr_assert_null(format_find(STORAGE_I64));
     cr_assert_null(format_find(STORAGE_COUNT));
-    cr_assert_null(format_find(STORAGE_Q4_0)->encode);
+    cr_assert_null(format_find(STORAGE_Q4_K)->encode);
 }
 
 Test(formats, half_by_hand)
@@ -94,4 +94,65 @@ Test(formats, rope_plain_and_dynamic)
     double base = 10000 * pow(4.0 * 32 / 16 - 3, 8.0 / 6);
     for (int i = 0; i < 4; i++)
         cr_assert_float_eq(sine[i], sin(31 / pow(base, 2 * i / 8.0)), 2e-6);
+}
+
+Test(formats, e4m3_there_and_back)
+{
+    const struct format *f = format_find(STORAGE_F8_E4M3);
+    for (int code = 0; code < 256; code++) {
+        unsigned char byte = (unsigned char)code, again;
+        float value;
+        f->decode(&byte, &value, 1);
+        cr_assert_eq(isnan(value), (code & 0x7F) == 0x7F, "code %02x", code);
+        f->encode(&value, &again, 1);
+        cr_assert_eq(again, byte, "code %02x is %g", code, (double)value);
+    }
+    static const struct {
+        float value;
+        unsigned char code;
+    } cases[] = {{1, 0x38}, {448, 0x7E}, {1e9f, 0x7E}, {-1e9f, 0xFE}, {0x1p-9f, 1}, {0x1p-10f, 0}, {0x1.8p-9f, 2}, {1.0625f, 0x38}, {1.1875f, 0x3A}, {INFINITY, 0x7F}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unsigned char code;
+        f->encode(&cases[i].value, &code, 1);
+        cr_assert_eq(code, cases[i].code, "%g became %02x", (double)cases[i].value, code);
+    }
+}
+
+/* Groups with a scale: the error is half a step, what was decoded encodes to the same bytes, what is no number stays none. */
+Test(formats, scaled_there_and_back)
+{
+    static const enum storage types[] = {STORAGE_Q8_0, STORAGE_Q4_0};
+    for (size_t k = 0; k < 2; k++) {
+        const struct format *f = format_find(types[k]);
+        size_t bytes = (size_t)storage_types[types[k]].block_bytes;
+        for (int n = 0; n < 200; n++) {
+            float values[32], read[32], most = 0;
+            unsigned char code[34], again[34];
+            for (int i = 0; i < 32; i++) {
+                values[i] = sinf((float)(n * 37 + i * i)) * powf(10, (float)(n % 7 - 2));
+                most = fabsf(values[i]) > most ? fabsf(values[i]) : most;
+            }
+            f->encode(values, code, 32);
+            f->decode(code, read, 32);
+            float step = most / (k ? 8 : 127); /* the largest of the other sign has no code of its own in Q4_0 */
+            for (int i = 0; i < 32; i++)
+                cr_assert(fabsf(read[i] - values[i]) <= step * (k ? 1.01f : 0.6f) + 1e-7f, "%s: %g became %g", storage_types[types[k]].name, (double)values[i],
+                          (double)read[i]);
+            f->encode(read, again, 32);
+            cr_assert_eq(memcmp(code, again, bytes), 0, "%s, case %d", storage_types[types[k]].name, n);
+        }
+        static const float bad[] = {NAN, INFINITY, -INFINITY};
+        for (int i = 0; i < 3; i++) {
+            float values[32] = {1, 2, 3}, read[32];
+            unsigned char code[34];
+            values[17] = bad[i];
+            f->encode(values, code, 32);
+            f->decode(code, read, 32);
+            cr_assert(isnan(read[0]) && isnan(read[17]));
+            float nothing[32] = {0};
+            f->encode(nothing, code, 32);
+            f->decode(code, read, 32);
+            cr_assert(read[0] == 0 && read[31] == 0);
+        }
+    }
 }

@@ -16,10 +16,10 @@ static void fill_tokens(void)
 
 Test(reference, chunked_is_whole)
 {
-    static const enum storage types[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16};
+    static const enum storage types[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
     fill_tokens();
     for (int window = 0; window < 20; window += 7)
-        for (int k = 0; k < 3; k++) {
+        for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
             struct tiny t;
             struct tiny_shape s = shape;
             s.window = window;

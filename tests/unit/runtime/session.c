@@ -19,7 +19,7 @@ static struct fixture start_with(const char *name, struct ingot_engine_options o
     struct ingot_error err;
     cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
     o.threads = 2;
-    o.kv = "f32";
+    o.kv = o.kv ? o.kv : "f32";
     cr_assert_eq(ingot_engine_open(&f.engine, f.model, &o, &err), INGOT_OK, "%s", err.text);
     return f;
 }
@@ -306,6 +306,38 @@ Test(session, saved_and_loaded)
     stop(&other);
     ingot_session_close(s);
     stop(&f);
+}
+
+/* Every type of K and V: the state is saved, and what is loaded has the same bytes. */
+Test(session, saved_and_loaded_with_every_kv_type)
+{
+    static const char *const kv[] = {"f16", "bf16", "fp8", "q8_0", "q4_0", "q8_0,q4_0", "f32,fp8"};
+    for (size_t k = 0; k < sizeof kv / sizeof *kv; k++) {
+        struct fixture f = start_with("llama3", (struct ingot_engine_options){.parallel = 2, .deterministic = true, .kv = kv[k]});
+        struct ingot_error err;
+        int32_t a[10], b[10];
+        char path[700];
+        struct ingot_session *s = session(&f, 0, 19), *loaded;
+        snprintf(path, sizeof path, "%s/session", f.folder);
+        greedy(&f, s, 5, a);
+        cr_assert_eq(ingot_session_save(s, path, &err), INGOT_OK, "%s", err.text);
+        cr_assert_eq(ingot_session_load(&loaded, f.engine, path, &err), INGOT_OK, "%s", err.text);
+        cr_assert_eq(loaded->cached, s->cached, "KV %s: the state came along", kv[k]);
+        static float values[2][1 << 14];
+        for (int64_t t = 0; t < s->cached; t++) {
+            const struct ingot_engine *e = f.engine;
+            memset(values, 0, sizeof values);
+            for (int i = 0; i < 2; i++)
+                e->backend->read_state(e->compiled, &e->pool.memory, 0, (i ? loaded : s)->table[0].blocks[t / BLOCK_TOKENS], (int)(t % BLOCK_TOKENS), values[i]);
+            cr_assert(memcmp(values[0], values[1], sizeof values[0]) == 0, "KV %s: token %d came back otherwise", kv[k], (int)t);
+        }
+        greedy(&f, s, 10, a);
+        greedy(&f, loaded, 10, b);
+        cr_assert(memcmp(a, b, sizeof a) == 0, "KV %s: both go on alike", kv[k]);
+        ingot_session_close(loaded);
+        ingot_session_close(s);
+        stop(&f);
+    }
 }
 
 Test(session, another_kv_type_recomputes)
