@@ -331,7 +331,7 @@ static enum status put_rows(struct writing *x, const struct tensor *t, const str
         in->decode(row, values, columns);
         if (t->type == STORAGE_F16)
             status = check_half(from, values, columns, x->err);
-        out->encode(values, bytes, columns);
+        out->encode(values, NULL, bytes, columns);
         if (!status)
             status = put(x, bytes, (size_t)out_bytes);
     }

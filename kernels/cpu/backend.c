@@ -293,7 +293,7 @@ static void each_value(const struct compiled *c, unsigned char *at, int group, i
                     if (out)
                         f->decode(p, out++, 1);
                     else
-                        f->encode(in++, p, 1);
+                        f->encode(in++, NULL, p, 1);
                 }
             }
     }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define WITH_0(name)
-#define WITH_1(name) void name##_encode(const float *values, unsigned char *bytes, int64_t count);
+#define WITH_1(name) void name##_encode(const float *values, const float *importance, unsigned char *bytes, int64_t count);
 #define FORMAT(id, name, encode)                                              \
     void name##_decode(const unsigned char *bytes, float *values, int64_t count); \
     WITH_##encode(name)

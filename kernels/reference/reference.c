@@ -103,7 +103,7 @@ static void each_part(const struct compiled *c, const struct state_memory *state
                 if (out)
                     f->decode(at, out, dim), out += dim;
                 else
-                    f->encode(in, at, dim), in += dim;
+                    f->encode(in, NULL, at, dim), in += dim;
             }
     }
 }

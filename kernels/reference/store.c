@@ -11,7 +11,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
         int dim = value ? g->v_dim : g->k_dim;
         const struct format *f = format_find(value ? r->options.v_type : r->options.k_type);
         for (int head = 0; head < g->heads; head++)
-            f->encode(r->buffer[value ? op->z : op->x] + (row * g->heads + head) * dim,
+            f->encode(r->buffer[value ? op->z : op->x] + (row * g->heads + head) * dim, NULL,
                       reference_slot(r, op->group, op->layer, block, (int)(token % BLOCK_TOKENS), head, value), dim);
     }
 }

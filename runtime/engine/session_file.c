@@ -84,10 +84,10 @@ static enum status put_token(struct saving *s, const struct ingot_session *sessi
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
         e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
-        format_find(e->compile.k_type)->encode(values, bytes, k);
+        format_find(e->compile.k_type)->encode(values, NULL, bytes, k);
         size_t k_bytes = (size_t)k * (size_t)storage_types[e->compile.k_type].block_bytes;
         if (v)
-            format_find(e->compile.v_type)->encode(values + k, bytes + k_bytes, v);
+            format_find(e->compile.v_type)->encode(values + k, NULL, bytes + k_bytes, v);
         enum status status = put(s, bytes, k_bytes + (size_t)v * (size_t)storage_types[e->compile.v_type].block_bytes);
         if (status)
             return status;

@@ -34,7 +34,6 @@ Test(formats, unknown)
 {
     cr_assert_null(format_find(STORAGE_I64));
     cr_assert_null(format_find(STORAGE_COUNT));
-    cr_assert_null(format_find(STORAGE_Q4_0)->encode);
 }
 
 Test(formats, half_by_hand)
