@@ -94,6 +94,9 @@ struct ingot_engine_options;
 struct ingot_request_options;
 struct ingot_event;
 
+/* What the settings say about opening a model; STATUS_USAGE for options that exclude each other. */
+struct ingot_model_options;
+enum status shell_model_options(const struct settings *s, struct ingot_model_options *out, struct error *err);
 /* The model that the settings name, with progress on a terminal; --template replaces its chat template. */
 enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err);
 /* What the settings say about running; STATUS_USAGE for values that no engine could take. */

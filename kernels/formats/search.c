@@ -11,7 +11,6 @@ enum { LANES = 8 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t mask __attribute__((vector_size(4 * LANES)));
 #define INLINE static inline __attribute__((always_inline))
-#pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are passed: nothing here is called, all is inlined */
 
 INLINE lanes load(const float *p)
 {
