@@ -201,6 +201,7 @@ struct ingot_request_options {
     void (*row)(void *context, size_t position, const float *logits);
     void *row_context;
     bool last_row;
+    size_t rows_from; /* rows before this position are not asked for again where their state is there (prompt_logprobs too) */
 };
 void ingot_request_defaults(const struct ingot_model *model, struct ingot_request_options *out);
 

@@ -224,3 +224,80 @@ def test_no_space(small, home):
 
     r = ingot("run", small, "hi", "-n", 1, "--load-in-8bit", preexec_fn=limit)
     assert r.returncode == 1 and str(home) in r.stderr and "INGOT_HOME" in r.stderr and kept(home) == [], r.stderr
+
+
+# ---- perplexity ------------------------------------------------------------------------------------------------------------
+
+def perplexity(model, *options, text=TEXT):
+    r = ingot("perplexity", model, "--text", "-", "--context", 64, "--json", *options, stdin=text)
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout)
+
+
+def test_perplexity_is_what_the_logits_say(small, tmp_path):
+    found = perplexity(small, "--reference")
+    ids = json.loads(ingot("tokenize", small, stdin=TEXT).stdout)
+    windows = [ids[i:i + 64] for i in range(0, len(ids) - 63, 64)]
+    all_logits = logits(small, tmp_path, windows).reshape(len(windows), 64, -1).astype(np.float64)
+    logp = all_logits - np.log(np.exp(all_logits).sum(-1, keepdims=True))
+    nll = np.array([-logp[w, i, windows[w][i + 1]] for w in range(len(windows)) for i in range(32, 63)])
+    assert found["scored_tokens"] == len(nll) and found["windows"] == len(windows) and found["text_tokens"] == len(ids) and found["text_bytes"] == len(TEXT)
+    assert abs(found["nll"] - nll.mean()) < 1e-5 and found["perplexity"] == pytest.approx(np.exp(nll.mean()), rel=1e-5)
+    assert found["stderr"] == pytest.approx(np.exp(nll.mean()) * nll.std() / np.sqrt(len(nll) - 1), rel=1e-5)
+    assert abs(found["bits_per_byte"] - nll.mean() / np.log(2) * len(ids) / len(TEXT)) < 1e-5
+
+
+def test_kl_divergence(small, home, tmp_path):
+    base = perplexity(small, "--save-logits", tmp_path / "base")
+    self = perplexity(small, "--kl-base", tmp_path / "base")
+    assert abs(self["kl"]["mean"]) < 1e-5 and self["kl"]["max"] < 2e-4 and self["same_top"] == 1 and self["rms_dp"] < 1e-4
+    assert self["base_perplexity"] == pytest.approx(base["perplexity"], rel=1e-5) and self["perplexity"] == base["perplexity"]
+    last = 0
+    for type in ("q8_0", "q5_1", "q4_0"):
+        k = perplexity(small, "--kl-base", tmp_path / "base", "--quantize", type)
+        assert last < k["kl"]["median"] <= k["kl"]["p99"] <= k["kl"]["max"] and k["kl"]["mean"] > 0 and k["rms_dp"] > 0
+        last = k["kl"]["median"]
+    assert k["same_top"] < 1
+
+
+def test_kl_divergence_by_hand(small, home, tmp_path):
+    perplexity(small, "--save-logits", tmp_path / "base", "--reference")
+    found = perplexity(small, "--kl-base", tmp_path / "base", "--reference", "--quantize", "q4_0")["kl"]
+    ids = json.loads(ingot("tokenize", small, stdin=TEXT).stdout)
+    windows = [ids[i:i + 64] for i in range(0, len(ids) - 63, 64)]
+    (tmp_path / "ids.json").write_text(json.dumps(windows))
+    logp = []
+    for options in ((), ("--quantize", "q4_0")):
+        assert ingot("logits", small, "--tokens", tmp_path / "ids.json", "--out", tmp_path / "l.npy", "--reference", *options).returncode == 0
+        x = np.load(tmp_path / "l.npy").astype(np.float64).reshape(len(windows), 64, -1)[:, 32:63]
+        logp.append(x - np.log(np.exp(x).sum(-1, keepdims=True)))
+    kl = (np.exp(logp[0]) * (logp[0] - logp[1])).sum(-1).ravel()
+    assert abs(found["mean"] - kl.mean()) < 2e-5 and abs(found["max"] - kl.max()) < 3e-4 and abs(found["median"] - np.sort(kl)[len(kl) // 2]) < 3e-4
+
+
+def test_hostile_base_runs(small, tmp_path):
+    perplexity(small, "--save-logits", tmp_path / "base")
+    good = (tmp_path / "base").read_bytes()
+    tokens = 24 + 4 * 64 * struct.unpack_from("<Q", good, 16)[0]
+    cases = {"empty": b"", "other": b"x" * 1000, "short": good[:-1], "long": good + b"x", "half": good[:len(good) // 2],
+             "vocab": good[:8] + struct.pack("<I", 1 << 31) + good[12:], "context": good[:12] + struct.pack("<I", 0) + good[16:],
+             "windows": good[:16] + struct.pack("<Q", (1 << 63) + 5) + good[24:], "tokens": good[:24] + b"\xff" * 4 + good[28:],
+             "nan": good[:tokens] + struct.pack("<f", float("nan")) + good[tokens + 4:], "best": good[:tokens] + struct.pack("<f", 50) + good[tokens + 4:],
+             "none": good[:tokens + 8] + b"\x01\x00" * 300 + good[tokens + 8 + 600:]}
+    for name, data in cases.items():
+        (tmp_path / "bad").write_bytes(data)
+        r = ingot("perplexity", small, "--text", "-", "--context", 64, "--kl-base", tmp_path / "bad", "--json", stdin=TEXT)
+        assert r.returncode == 4 and str(tmp_path / "bad") in r.stderr and not r.stdout, (name, r.stderr)
+    r = ingot("perplexity", small, "--text", "-", "--context", 64, "--kl-base", tmp_path / "base", stdin="Another text. " * 40)
+    assert r.returncode == 4 and "another text" in r.stderr
+
+
+def test_perplexity_wrong_use(small, tmp_path):
+    (tmp_path / "t").write_text(TEXT)
+    for options, code, words in ((("--text", tmp_path / "t", "--save-logits", "a", "--kl-base", "b"), 2, "not both"), ((), 2, "--text"),
+                                 (("--text", tmp_path / "t", "--context", 2), 2, "4"), (("--text", "/no/such"), 4, "/no/such"),
+                                 (("--text", tmp_path / "t", "--context", 5000), 4, "longer text"), (("--text", tmp_path / "t", "--kl-base", "/no/such"), 4, "/no/such")):
+        r = ingot("perplexity", small, *options)
+        assert r.returncode == code and words in r.stderr and not r.stdout, r.stderr
+    r = ingot("perplexity", small, "--text", tmp_path / "t", "--context", 64, "-v")
+    assert r.returncode == 0 and "perplexity" in r.stdout and "window 2 of" in r.stderr and "+/-" in r.stdout
