@@ -310,7 +310,7 @@ CLONES void search_super_line(const float *x, const float *importance, int sub, 
 {
     const int subs = SUPER / sub;
     const struct grid integers = {.high = (float)most_scale}, g = {.high = (float)high};
-    float w[SUPER], scale[16], min[16], curvature[16], share[16];
+    float w[SUPER], scale[16] = {0}, min[16] = {0}, curvature[16] = {0}, share[16] = {0};
     search_weights(x, importance, SUPER, w);
     for (int i = 0; i < subs; i++) {
         struct fit f = fit_line(x + i * sub, w + i * sub, sub, (float)high, true);
@@ -361,7 +361,7 @@ CLONES void search_super_scale(const float *x, const float *importance, int sub,
 {
     const int subs = SUPER / sub;
     const struct grid integers = make_grid(scales), g = make_grid(codes);
-    float w[SUPER], scale[16], curvature[16], integer[16] = {0}, best[16] = {0}, least = INFINITY;
+    float w[SUPER], scale[16] = {0}, curvature[16] = {0}, integer[16] = {0}, best[16] = {0}, least = INFINITY;
     search_weights(x, importance, SUPER, w);
     for (int i = 0; i < subs; i++) {
         struct fit f = fit_scale(x + i * sub, w + i * sub, sub, &g);
