@@ -57,7 +57,7 @@ static int weight(struct program *p, enum storage format, int64_t out, int64_t i
     if (format == STORAGE_F32 || format == STORAGE_F16 || format == STORAGE_BF16) {
         for (int64_t i = 0; i < out * in; i++) {
             float v = ((float)(next_random() & 0xFFFF) / 32768.0f - 1.0f) / sqrtf((float)in);
-            format_find(format)->encode(&v, data + i * t->block_bytes, 1);
+            format_find(format)->encode(&v, NULL, data + i * t->block_bytes, 1);
         }
     } else {
         for (size_t i = 0; i + 4 <= bytes; i += 4) {

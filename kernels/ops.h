@@ -233,9 +233,16 @@ struct format {
     enum storage storage;
     /* count values (whole blocks) */
     void (*decode)(const unsigned char *bytes, float *values, int64_t count);
-    void (*encode)(const float *values, unsigned char *bytes, int64_t count); /* NULL: cannot be written */
+    /* count values (whole blocks), finite; importance: of each value's column, [count], positive, or NULL: all alike. Plain floats
+     * are rounded to nearest and look at no importance; blocks want sizes below 65520. NULL: cannot be written. */
+    void (*encode)(const float *values, const float *importance, unsigned char *bytes, int64_t count);
+    /* The same without a search, for values that are made while running (a cache): the scale of the largest value, what is no
+     * number stays none. NULL: encode is as simple. */
+    void (*round)(const float *values, unsigned char *bytes, int64_t count);
 };
 /* NULL where no kernel reads this storage type. */
 const struct format *format_find(enum storage storage);
+/* round, or else encode, of a type that has one. */
+void format_round(enum storage storage, const float *values, unsigned char *bytes, int64_t count);
 
 #endif

@@ -1,4 +1,5 @@
-/* From one container to the other: names, types, the order of rotated rows. One tensor at a time, one row of it in memory.
+/* From one container to the other: names, types, the order of rotated rows. One tensor at a time, some rows of
+ * it in memory; all cores work on them.
  *
  * GGUF's llama turns neighbouring values (2i, 2i+1), transformers turns (i, i + half). The same numbers come out when
  * the rows of Q and K change places inside each head:
@@ -6,18 +7,22 @@
  *   row of a head   transformers  0 1 2 3 | 4 5 6 7       GGUF  0 4 | 1 5 | 2 6 | 3 7 */
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/files/writer.h"
+#include "base/team.h"
 #include "models/private.h"
 
-enum { RAW_PIECE = 1 << 20 };
+enum { RAW_PIECE = 1 << 20, BATCH = 1 << 20 };
 
 struct conversion_step {
     const struct tensor *from; /* NULL: zeros, or `values` */
     const float *values;
     int64_t heads;             /* rows change places inside each of so many heads; 0: they stay */
+    const float *importance;   /* [matrices, columns]; NULL: all columns alike */
+    int64_t matrices;
 };
 
 /* ---- which tensors -------------------------------------------------------------------------------------------------- */
@@ -25,7 +30,9 @@ struct conversion_step {
 struct planning {
     struct conversion *c;
     struct arena *arena;
-    enum storage type;
+    const struct mix *mix;
+    const struct imatrix *im;
+    bool tied;          /* no matrix of its own for the output */
     const char *prefix; /* of the source's names when it is a folder */
     bool *used;         /* [tensors of the source] */
     int64_t capacity;
@@ -34,13 +41,22 @@ struct planning {
 
 static bool is_float(enum storage type) { return type == STORAGE_F32 || type == STORAGE_F16 || type == STORAGE_BF16; }
 
-static enum status choose_type(const struct planning *p, const struct tensor *from, enum storage *out)
+/* name: in the target. */
+static enum status choose_type(const struct planning *p, const struct tensor *from, const char *name, enum storage *out)
 {
-    bool gguf = p->c->to == MODEL_GGUF, vector = from->dims < 2;
-    *out = !format_find(from->type) || (gguf && vector && !is_float(from->type)) ? from->type
-           : gguf && vector                                                      ? STORAGE_F32
-           : p->type != STORAGE_COUNT                                            ? p->type
-                                                                                 : from->type;
+    struct conversion *c = p->c;
+    bool gguf = c->to == MODEL_GGUF, vector = from->dims < 2;
+    enum storage wanted = STORAGE_COUNT;
+    *out = from->type;
+    if (gguf && vector && is_float(from->type))
+        *out = STORAGE_F32;
+    else if (p->mix && format_find(from->type) && !(gguf && vector))
+        *out = gguf ? mix_choose(p->mix, &c->model->config, p->tied, name, from->shape[from->dims - 1], &wanted) : mix_type(p->mix);
+    if (wanted != STORAGE_COUNT && wanted != *out && !c->narrow++) {
+        c->narrow_example = from;
+        c->narrow_wanted = wanted;
+    }
+    c->again += !is_float(from->type) && from->type != *out && !is_float(*out);
     if (!gguf && !storage_types[*out].safetensors)
         return error_set(p->err, STATUS_USAGE,
                          "tensor %s is stored as %s, which a safetensors file cannot hold: say which type its numbers get with --type f32, f16 or bf16",
@@ -49,6 +65,18 @@ static enum status choose_type(const struct planning *p, const struct tensor *fr
         return error_set(p->err, STATUS_USAGE, "tensor %s is stored as %s, which a GGUF file cannot hold", QUOTE(from->name, strlen(from->name)),
                          storage_types[*out].name);
     return STATUS_OK;
+}
+
+/* The imatrix's numbers for a matrix that becomes blocks. */
+static enum status find_importance(struct planning *p, const char *name, enum storage type, struct conversion_step *how)
+{
+    const struct tensor *t = how->from;
+    if (!p->im || !t || t->dims < 2 || t->type == type || storage_types[type].block_elements == 1)
+        return STATUS_OK;
+    how->matrices = t->dims > 2 ? t->shape[0] : 1;
+    enum status status = imatrix_find(p->im, name, how->matrices, t->shape[t->dims - 1], &how->importance, p->err);
+    p->c->unknown += !status && !how->importance;
+    return status;
 }
 
 /* A tensor at the end of the list: shape of `like`. */
@@ -68,9 +96,10 @@ static enum status add_tensor(struct planning *p, const char *name, const struct
         elements *= (uint64_t)t->shape[d]; /* checked when the file was opened */
     if (!storage_bytes(type, elements, &t->bytes))
         return error_set(p->err, STATUS_BAD_INPUT, "tensor %s: its size does not fit 64 bits", QUOTE(name, strlen(name)));
-    c->how[c->count++] = *how;
+    struct conversion_step *step = &c->how[c->count++];
+    *step = *how;
     c->bytes += t->bytes;
-    return STATUS_OK;
+    return find_importance(p, name, type, step);
 }
 
 static const struct tensor *source(const struct planning *p, const struct weight_name *n, int layer)
@@ -121,16 +150,16 @@ static enum status add_weight(struct planning *p, const struct weight_name *n, i
         like = tensor_find(p->c->model->tensors, weight);
         if (!like)
             return error_set(p->err, STATUS_BAD_INPUT, "tensor %s is missing", weight);
-        zeros = (struct tensor){.type = p->type != STORAGE_COUNT ? p->type : STORAGE_F32, .dims = 1, .shape = {like->shape[0]}};
+        zeros = (struct tensor){.type = p->mix ? mix_type(p->mix) : STORAGE_F32, .dims = 1, .shape = {like->shape[0]}};
         like = &zeros;
     }
     enum storage type = like->type;
-    enum status status = from ? choose_type(p, from, &type) : STATUS_OK;
+    char name[200];
+    weight_spell(n, p->c->to == MODEL_GGUF ? NULL : "model.", layer, name, sizeof name);
+    enum status status = from ? choose_type(p, from, name, &type) : STATUS_OK;
     struct conversion_step how = {.from = from};
     if (from && p->c->model->container != p->c->to)
         how.heads = n->rows == ROWS_OF_HEADS ? config->heads : n->rows == ROWS_OF_KV_HEADS ? config->kv_heads : 0;
-    char name[200];
-    weight_spell(n, p->c->to == MODEL_GGUF ? NULL : "model.", layer, name, sizeof name);
     return status ? status : add_tensor(p, name, like, &how, type);
 }
 
@@ -154,7 +183,7 @@ static enum status plan_same(struct planning *p)
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < set->tensor_count && !status; i++) {
         enum storage type;
-        if (!(status = choose_type(p, &set->tensors[i], &type)))
+        if (!(status = choose_type(p, &set->tensors[i], set->tensors[i].name, &type)))
             status = add_tensor(p, set->tensors[i].name, &set->tensors[i], &(struct conversion_step){.from = &set->tensors[i]}, type);
     }
     return status;
@@ -221,19 +250,30 @@ static enum status add_divisors(struct planning *p)
     return add_tensor(p, "rope_freqs.weight", &like, &(struct conversion_step){.values = values}, STORAGE_F32);
 }
 
-enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, enum storage type,
-                            struct error *err)
+static enum status begin(struct planning *p, struct conversion *c, struct arena *arena, const struct model *m, enum model_container to,
+                         const struct mix *mix, const struct imatrix *im, struct error *err)
 {
     int64_t roles = *m->family->name_count * (m->config.layers + 1), most = m->tensors->tensor_count;
-    struct planning p = {.c = c, .arena = arena, .type = type, .capacity = (roles > most ? roles : most) + 1, .err = err};
-    *c = (struct conversion){.model = m, .to = to, .rope = m->config.rope, .attention_bias = m->config.attention_bias, .mlp_bias = m->config.mlp_bias};
-    c->tensors = arena_array(arena, (size_t)p.capacity, sizeof *c->tensors);
-    c->how = arena_array(arena, (size_t)p.capacity, sizeof *c->how);
-    p.used = arena_array(arena, (size_t)most + 1, sizeof *p.used);
-    if (!c->tensors || !c->how || !p.used)
-        return error_memory(err, "the list of tensors");
-    p.prefix = weight_prefix(m, &m->family->names[0]);
-    enum status status = m->container == to ? plan_same(&p) : plan_other(&p);
+    *p = (struct planning){.c = c, .arena = arena, .mix = mix, .im = im, .capacity = (roles > most ? roles : most) + 1, .tied = m->config.tied, .err = err};
+    *c = (struct conversion){.model = m, .to = to, .mix = mix, .rope = m->config.rope, .attention_bias = m->config.attention_bias, .mlp_bias = m->config.mlp_bias};
+    c->tensors = arena_array(arena, (size_t)p->capacity, sizeof *c->tensors);
+    c->how = arena_array(arena, (size_t)p->capacity, sizeof *c->how);
+    p->used = arena_array(arena, (size_t)most + 1, sizeof *p->used);
+    p->prefix = weight_prefix(m, &m->family->names[0]);
+    return c->tensors && c->how && p->used ? STATUS_OK : error_memory(err, "the list of tensors");
+}
+
+enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, const struct mix *mix,
+                            const struct imatrix *im, struct error *err)
+{
+    if (to == MODEL_SAFETENSORS && mix && mix_quantises(mix))
+        return error_set(err, STATUS_USAGE, "%s: a safetensors file cannot hold blocks of %s; write a GGUF file (--to gguf), or take f32, f16 or bf16",
+                         mix_name(mix), storage_types[mix_type(mix)].name);
+    struct planning p;
+    enum status status = begin(&p, c, arena, m, to, mix, im, err);
+    if (status)
+        return status;
+    status = m->container == to ? plan_same(&p) : plan_other(&p);
     if (!status)
         status = check_words(&p);
     if (!status && m->container != to && to == MODEL_GGUF && m->config.rope.kind == ROPE_LLAMA3)
@@ -246,6 +286,36 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
             c->most = (enum storage)i;
     if (status)
         error_prefix(err, "%s", m->path);
+    return status;
+}
+
+static enum status add_quantised(struct planning *p, const struct weight_name *n, int layer)
+{
+    const struct tensor *from = is_idle(p->c, n) ? NULL : source(p, n, layer);
+    char name[200];
+    enum storage type;
+    if (!from || from->dims < 2)
+        return STATUS_OK;
+    weight_spell(n, NULL, layer, name, sizeof name);
+    enum status status = choose_type(p, from, name, &type);
+    if (status || storage_types[type].block_elements == 1)
+        return status; /* stays what it is */
+    if (!is_float(from->type))
+        return error_set(p->err, STATUS_USAGE, "%s is quantised already (%s is %s): quantise the original checkpoint, or leave --quantize out",
+                         p->c->model->path, QUOTE(from->name, strlen(from->name)), storage_types[from->type].name);
+    return add_tensor(p, from->name, from, &(struct conversion_step){.from = from}, type);
+}
+
+enum status conversion_plan_quantised(struct conversion *c, struct arena *arena, const struct model *m, const struct mix *mix, struct error *err)
+{
+    struct planning p;
+    const struct weight_name *names = m->family->names;
+    enum status status = begin(&p, c, arena, m, MODEL_GGUF, mix, NULL, err);
+    for (int i = 0; i < *m->family->name_count && !status; i++)
+        for (int layer = 0; layer < (strstr(names[i].hf, "%d") ? m->config.layers : 1) && !status; layer++)
+            status = add_quantised(&p, &names[i], layer);
+    if (!status && !c->count)
+        status = error_set(err, STATUS_BAD_INPUT, "%s: no matrix of it can be quantised", m->path);
     return status;
 }
 
@@ -300,43 +370,89 @@ static int64_t source_row(const struct conversion *c, int64_t row, int64_t rows,
     return first + (c->to == MODEL_GGUF ? i % 2 * half + i / 2 : i % half * 2 + i / half);
 }
 
-static enum status check_half(const struct tensor *t, const float *values, int64_t count, struct error *err)
+/* A batch of rows on its way through all cores: decoded, looked at, encoded. */
+struct rows {
+    const struct conversion *c;
+    const struct tensor *from, *to;
+    const struct conversion_step *how;
+    int64_t columns, rows, first, count; /* of the tensor; of the batch */
+    uint64_t in_bytes, out_bytes;        /* of a row */
+    float *values;                       /* [threads, columns] */
+    unsigned char *bytes;                /* [count, out_bytes] */
+    double limit;                        /* what the type can hold */
+    atomic_int_fast64_t refused;         /* a row with a value that it cannot; -1: none */
+};
+
+static const unsigned char *row_source(const struct rows *b, int64_t row)
 {
-    for (int64_t i = 0; i < count; i++)
-        if (isfinite(values[i]) && fabsf(values[i]) >= 65520)
-            return error_set(err, STATUS_FAILED, "tensor %s holds %g, beyond what f16 can hold; take --type bf16 or f32", QUOTE(t->name, strlen(t->name)),
-                             (double)values[i]);
-    return STATUS_OK;
+    return b->from->data + (uint64_t)source_row(b->c, row, b->rows, b->how->heads) * b->in_bytes;
+}
+
+static bool fits(const struct rows *b, float v) { return fabsf(v) < b->limit || (!isfinite(v) && storage_types[b->to->type].block_elements == 1); }
+
+static void convert_rows(void *argument, int thread, int threads)
+{
+    struct rows *b = argument;
+    const struct format *in = format_find(b->from->type), *out = format_find(b->to->type);
+    float *values = b->values + thread * b->columns;
+    for (int64_t i = thread; i < b->count; i += threads) {
+        int64_t row = b->first + i;
+        unsigned char *bytes = b->bytes + (uint64_t)i * b->out_bytes;
+        if (b->from->type == b->to->type) {
+            memcpy(bytes, row_source(b, row), (size_t)b->out_bytes);
+            continue;
+        }
+        in->decode(row_source(b, row), values, b->columns);
+        bool good = true;
+        for (int64_t k = 0; k < b->columns; k++)
+            good &= fits(b, values[k]);
+        const float *importance = b->how->importance;
+        if (importance && b->how->matrices > 1)
+            importance += row / (b->rows / b->how->matrices) * b->columns;
+        if (good)
+            out->encode(values, importance, bytes, b->columns);
+        else
+            atomic_store(&b->refused, row);
+    }
+}
+
+static enum status refuse_row(struct rows *b, struct error *err)
+{
+    int64_t row = atomic_load(&b->refused), k = 0;
+    format_find(b->from->type)->decode(row_source(b, row), b->values, b->columns);
+    while (k < b->columns - 1 && fits(b, b->values[k]))
+        k++;
+    const char *name = QUOTE(b->from->name, strlen(b->from->name));
+    if (!isfinite(b->values[k]))
+        return error_set(err, STATUS_FAILED, "tensor %s holds %g in row %" PRId64 ": such weights cannot be quantised; is the checkpoint damaged?", name,
+                         (double)b->values[k], row);
+    return error_set(err, STATUS_FAILED, "tensor %s holds %g, beyond what %s can hold; take --type bf16 or f32", name, (double)b->values[k],
+                     b->to->type == STORAGE_F16 ? "f16" : storage_types[b->to->type].name);
 }
 
 static enum status put_rows(struct writing *x, const struct tensor *t, const struct conversion_step *how)
 {
-    const struct tensor *from = how->from;
     bool single = t->dims < 2 && how->heads; /* a bias: its values are the rows */
-    int64_t columns = single || !t->dims ? 1 : t->shape[t->dims - 1];
-    const struct format *in = format_find(from->type), *out = format_find(t->type);
-    uint64_t in_bytes, out_bytes;
-    if (!columns || !storage_bytes(from->type, (uint64_t)columns, &in_bytes) || !storage_bytes(t->type, (uint64_t)columns, &out_bytes))
-        return error_set(x->err, STATUS_BAD_INPUT, "tensor %s: rows are no whole number of blocks", QUOTE(from->name, strlen(from->name)));
-    int64_t rows = (int64_t)(t->bytes / out_bytes);
-    float *values = malloc((size_t)columns * sizeof *values);
-    unsigned char *bytes = malloc((size_t)out_bytes);
-    enum status status = values && bytes ? STATUS_OK : error_memory(x->err, "a row");
-    for (int64_t r = 0; r < rows && !status; r++) {
-        const unsigned char *row = from->data + (uint64_t)source_row(x->c, r, rows, how->heads) * in_bytes;
-        if (from->type == t->type) {
-            status = put(x, row, (size_t)out_bytes);
-            continue;
-        }
-        in->decode(row, values, columns);
-        if (t->type == STORAGE_F16)
-            status = check_half(from, values, columns, x->err);
-        out->encode(values, bytes, columns);
-        if (!status)
-            status = put(x, bytes, (size_t)out_bytes);
+    bool plain = storage_types[t->type].block_elements == 1 && t->type != STORAGE_F16;
+    struct rows b = {.c = x->c, .from = how->from, .to = t, .how = how, .columns = single || !t->dims ? 1 : t->shape[t->dims - 1]};
+    b.limit = plain ? INFINITY : 65520;
+    atomic_store(&b.refused, -1);
+    if (!b.columns || !storage_bytes(b.from->type, (uint64_t)b.columns, &b.in_bytes) || !storage_bytes(t->type, (uint64_t)b.columns, &b.out_bytes))
+        return error_set(x->err, STATUS_BAD_INPUT, "tensor %s: rows are no whole number of blocks", QUOTE(b.from->name, strlen(b.from->name)));
+    b.rows = (int64_t)(t->bytes / b.out_bytes);
+    int threads = team_cores();
+    int64_t batch = (int64_t)(BATCH / b.out_bytes);
+    batch = batch < threads ? threads : batch;
+    b.values = malloc((size_t)threads * (size_t)b.columns * sizeof *b.values);
+    b.bytes = malloc((size_t)(batch < b.rows ? batch : b.rows) * (size_t)b.out_bytes);
+    enum status status = b.values && b.bytes ? STATUS_OK : error_memory(x->err, "some rows");
+    for (; b.first < b.rows && !status; b.first += b.count) {
+        b.count = b.rows - b.first < batch ? b.rows - b.first : batch;
+        team_run(threads, convert_rows, &b);
+        status = atomic_load(&b.refused) >= 0 ? refuse_row(&b, x->err) : put(x, b.bytes, (size_t)((uint64_t)b.count * b.out_bytes));
     }
-    free(values);
-    free(bytes);
+    free(b.values);
+    free(b.bytes);
     return status;
 }
 

@@ -211,7 +211,14 @@ static void add_rope_keys(const struct conversion *c, struct gguf_keys *k)
         key_f32(k, "rope.scaling.attn_factor", said / usual);
 }
 
-static int file_type(enum storage type) { return type == STORAGE_F32 ? 0 : type == STORAGE_BF16 ? 32 : 1; } /* llama.cpp's LLAMA_FTYPE */
+/* llama.cpp's LLAMA_FTYPE, and the version of the block layouts. */
+static void add_file_type(const struct conversion *c, struct gguf_keys *k)
+{
+    int number = c->mix ? mix_number(c->mix) : c->most == STORAGE_F32 ? 0 : c->most == STORAGE_BF16 ? 32 : 1;
+    gguf_key_int(k, "general.file_type", META_U32, number);
+    if (c->mix && mix_quantises(c->mix))
+        gguf_key_int(k, "general.quantization_version", META_U32, 2);
+}
 
 static void new_keys(const struct conversion *c, const char *name, struct gguf_keys *k)
 {
@@ -219,7 +226,7 @@ static void new_keys(const struct conversion *c, const char *name, struct gguf_k
     gguf_key_string(k, "general.architecture", "llama", 5);
     gguf_key_string(k, "general.type", "model", 5);
     gguf_key_string(k, "general.name", name, strlen(name));
-    gguf_key_int(k, "general.file_type", META_U32, file_type(c->most));
+    add_file_type(c, k);
     key_u32(k, "vocab_size", config->vocab);
     key_u32(k, "context_length", config->context);
     key_u32(k, "embedding_length", config->hidden);
@@ -238,13 +245,12 @@ static void new_keys(const struct conversion *c, const char *name, struct gguf_k
 static void old_keys(const struct conversion *c, struct gguf_keys *k)
 {
     const struct tensor_set *set = c->model->tensors;
-    bool plain = c->most == STORAGE_F32 || c->most == STORAGE_F16 || c->most == STORAGE_BF16;
     for (int64_t i = 0; i < set->meta_count; i++) {
         const char *key = set->metas[i].key;
-        if (!strncmp(key, "split.", 6) || !strcmp(key, "general.alignment") || (plain && !strcmp(key, "general.quantization_version")))
+        if (!strncmp(key, "split.", 6) || !strcmp(key, "general.alignment") || (c->mix && !strcmp(key, "general.quantization_version")))
             continue; /* one file comes out, aligned to the standard 32 bytes */
-        if (plain && !strcmp(key, "general.file_type"))
-            gguf_key_int(k, key, META_U32, file_type(c->most));
+        if (c->mix && !strcmp(key, "general.file_type"))
+            add_file_type(c, k);
         else
             gguf_key_copy(k, &set->metas[i]);
     }

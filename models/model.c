@@ -104,6 +104,40 @@ void model_close(struct model *m)
     if (!m)
         return;
     tensor_set_close(m->tensors);
+    tensor_set_close(m->quantised);
     arena_free(&m->arena);
     free(m);
+}
+
+const char *model_lost(const struct model *m)
+{
+    const char *lost = tensor_set_lost(m->tensors);
+    return lost || !m->quantised ? lost : tensor_set_lost(m->quantised);
+}
+
+/* A view into a matrix (a slice of rows, an expert) becomes the same view into its blocks. */
+static void use(struct weight *w, const struct tensor *from, const struct tensor *to)
+{
+    int64_t row = (w->data - from->data) / w->row_bytes, rows_of_expert = w->expert_bytes / w->row_bytes;
+    w->row_bytes = w->in / storage_types[to->type].block_elements * storage_types[to->type].block_bytes;
+    w->expert_bytes = rows_of_expert * w->row_bytes;
+    w->data = to->data ? to->data + row * w->row_bytes : NULL;
+    w->format = to->type;
+    w->owner = WEIGHT_DERIVED;
+}
+
+void model_use(struct model *m, const struct tensor *tensors, int64_t count)
+{
+    struct program *p = &m->program;
+    for (int i = 0; i < p->weight_count; i++) {
+        struct weight *w = &p->weights[i];
+        const struct tensor *from = tensor_find(m->tensors, w->name);
+        for (int64_t k = 0; k < count && from && from->data && !w->transposed && !w->scales; k++) {
+            if (strcmp(tensors[k].name, w->name) || from->shape[from->dims - 1] != w->in)
+                continue;
+            m->weight_bytes -= (uint64_t)(w->row_bytes * w->out * w->experts);
+            use(w, from, &tensors[k]);
+            m->weight_bytes += (uint64_t)(w->row_bytes * w->out * w->experts);
+        }
+    }
 }

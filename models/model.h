@@ -51,6 +51,7 @@ struct model {
     char *folder; /* where tokenizer and configuration files lie; NULL for a lone GGUF */
     enum model_container container;
     struct tensor_set *tensors;
+    struct tensor_set *quantised; /* what the program reads instead of some of them (model_use); else NULL */
     const struct family *family; /* private to models/ */
     struct config config;
     struct program program;
@@ -71,8 +72,30 @@ struct model {
  * Nothing large is copied. Errors name file and key or tensor: STATUS_NOT_FOUND, STATUS_BAD_INPUT, STATUS_NO_ROOM. */
 enum status model_open(struct model **out, const char *path, enum mapping_kind kind, struct error *err);
 void model_close(struct model *m); /* NULL is fine */
+/* The path of a file of it that shrank while in use; NULL: none did. */
+const char *model_lost(const struct model *m);
+
+/* The program reads matrices of these names and shapes from now on: a conversion's tensors, as planned (no data: only sizes can be
+ * asked for then) or as written and opened again. weight_bytes follows. */
+void model_use(struct model *m, const struct tensor *tensors, int64_t count);
 
 /* ---- conversion ----------------------------------------------------------------------------------------------------- */
+
+/* Types of a whole file: one for most matrices, others where models/mixes.def says so ("q4_k_m"). */
+struct mix;
+const struct mix *mix_find(const char *name); /* any case; NULL: there is none */
+const char *mix_list(char *out, size_t size);  /* "f32, f16, ...": for messages */
+const char *mix_name(const struct mix *m);
+bool mix_quantises(const struct mix *m);      /* blocks, not plain floats */
+
+/* How much each column of a matrix counts, from llama.cpp's imatrix files: sums of squares of what it was multiplied with. */
+struct imatrix;
+/* Either form: the GGUF one and the older .dat. STATUS_BAD_INPUT, STATUS_NOT_FOUND. */
+enum status imatrix_open(struct imatrix **out, const char *path, struct error *err);
+void imatrix_close(struct imatrix *im); /* NULL is fine */
+/* [matrices, columns] of a tensor by its GGUF name (matrices: experts, or 1); NULL if the file has nothing for it.
+ * STATUS_BAD_INPUT: it has something of another shape. */
+enum status imatrix_find(const struct imatrix *im, const char *name, int64_t matrices, int64_t columns, const float **out, struct error *err);
 
 /* A checkpoint on its way into another container or type: which tensors are written, in order, and how each is made. */
 struct conversion {
@@ -83,15 +106,25 @@ struct conversion {
     int64_t count;
     uint64_t bytes;              /* of all tensors */
     enum storage most;           /* the type of most bytes */
+    const struct mix *mix;       /* NULL: types stay */
+    /* what a person should know: matrices whose rows are too short for their type (an example of them), such as are quantised
+     * already and are quantised again, such that the imatrix has no word about */
+    int64_t narrow, again, unknown;
+    const struct tensor *narrow_example;
+    enum storage narrow_wanted;
     bool attention_bias, mlp_bias;
     struct rope_config rope;     /* in the words of the target */
 };
 
-/* type: of matrices (F32, F16, BF16), or STORAGE_COUNT: as they are. Vectors are F32 in a GGUF file, `type` in a folder.
- * Everything lives in arena and borrows from m. STATUS_USAGE: a tensor's type needs one to be named; STATUS_BAD_INPUT: something
- * of this model has no place in the target, named. */
-enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, enum storage type,
-                            struct error *err);
+/* mix: of matrices, or NULL: as they are. Vectors are F32 in a GGUF file, the mix's type in a folder. im: for quantising, may be NULL.
+ * Everything lives in arena and borrows from m and im. STATUS_USAGE: a tensor's type needs one to be named, or the target cannot hold
+ * the mix; STATUS_BAD_INPUT: something of this model has no place in the target, named. */
+enum status conversion_plan(struct conversion *c, struct arena *arena, const struct model *m, enum model_container to, const struct mix *mix,
+                            const struct imatrix *im, struct error *err);
+
+/* The matrices that become blocks when the program of m shall run quantised, under the names that m has them by. STATUS_BAD_INPUT:
+ * there are none; STATUS_USAGE: they are blocks already. */
+enum status conversion_plan_quantised(struct conversion *c, struct arena *arena, const struct model *m, const struct mix *mix, struct error *err);
 
 /* Called with the bytes written so far; false stops (STATUS_INTERRUPTED). */
 typedef bool conversion_watch(void *context, uint64_t done, uint64_t total);

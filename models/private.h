@@ -47,6 +47,14 @@ int rope_add(struct model *m, struct error *err);
 
 enum activation activation_find(const char *name, size_t size); /* ACT_NONE: unknown */
 
+/* ---- mixes ---------------------------------------------------------------------------------------------------------- */
+
+/* The type of a matrix by its GGUF name; columns: of a row, which must hold whole blocks of it. *wanted: what it would be in
+ * rows of any length. tied: the embedding is the output too. */
+enum storage mix_choose(const struct mix *m, const struct config *config, bool tied, const char *name, int64_t columns, enum storage *wanted);
+int mix_number(const struct mix *m);       /* general.file_type */
+enum storage mix_type(const struct mix *m); /* of most matrices */
+
 /* ---- binding -------------------------------------------------------------------------------------------------------- */
 
 struct binder {

@@ -41,6 +41,10 @@ struct ingot_model_options {
     bool offline;  /* never use the network (also HF_HUB_OFFLINE=1) */
     bool no_mmap;  /* copy weights into huge pages: faster decode, slower start */
     bool mlock;    /* keep weights in memory */
+    /* "q8_0", "q4_k_m" ...: matrices of plain floats become blocks once, which are kept in ingot's cache folder for the next time.
+     * NULL or "none": as they are. INGOT_USAGE: an unknown type, or a model that is quantised already; INGOT_FAILED: no space. */
+    const char *quantize;
+    bool sizes_only; /* with quantize: nothing is computed; the model is for ingot_plan_make() alone */
     /* Called while something is downloaded, at most 10 times a second; total 0: not known. May be NULL. */
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
     void *progress_context;
@@ -96,7 +100,8 @@ enum ingot_status ingot_cache_remove(const char *name, struct ingot_error *err);
 
 struct ingot_convert_options {
     const char *to;   /* "safetensors" or "gguf"; NULL: gguf if the target's name ends so, else safetensors */
-    const char *type; /* of the matrices: "f32", "f16", "bf16"; NULL: as they are, where the target can hold that */
+    const char *type; /* of the matrices: "f32", "f16", "bf16", "q8_0", "q4_k_m" ... (models/mixes.def); NULL: as they are */
+    const char *imatrix; /* llama.cpp's importance file, for quantising; NULL: all columns count alike */
     struct ingot_model_options model;
     /* Called before anything is written (done 0) and for every MiB; false stops with INGOT_INTERRUPTED. May be NULL. */
     bool (*progress)(void *context, uint64_t done, uint64_t total);
@@ -204,6 +209,7 @@ struct ingot_request_options {
     void (*row)(void *context, size_t position, const float *logits);
     void *row_context;
     bool last_row;
+    size_t rows_from; /* rows before this position are not asked for again where their state is there (prompt_logprobs too) */
 };
 void ingot_request_defaults(const struct ingot_model *model, struct ingot_request_options *out);
 

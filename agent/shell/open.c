@@ -49,10 +49,22 @@ static void show_progress(void *context, const char *what, uint64_t done, uint64
         end_progress(p);
 }
 
+enum status shell_model_options(const struct settings *s, struct ingot_model_options *out, struct error *err)
+{
+    const char *quantize = s->quantize.set ? s->quantize.value : s->load_in_4bit.value ? "q4_k_m" : s->load_in_8bit.value ? "q8_0" : NULL;
+    if (s->load_in_8bit.value + s->load_in_4bit.value + (s->quantize.set != SET_NOWHERE) > 1)
+        return error_set(err, STATUS_USAGE, "--quantize, --load-in-8bit and --load-in-4bit each choose a type: give one of them");
+    *out = (struct ingot_model_options){.offline = s->offline.value, .no_mmap = s->no_mmap.value, .mlock = s->mlock.value, .quantize = quantize};
+    return STATUS_OK;
+}
+
 enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err)
 {
     struct progress progress = {0};
-    struct ingot_model_options o = {.offline = s->offline.value, .no_mmap = s->no_mmap.value, .mlock = s->mlock.value};
+    struct ingot_model_options o;
+    if (shell_model_options(s, &o, err))
+        return STATUS_USAGE;
+    o.sizes_only = !strcmp(s->command, "plan");
     if (isatty(STDERR_FILENO) && !s->quiet.value) {
         o.progress = show_progress;
         o.progress_context = &progress;
@@ -76,9 +88,6 @@ enum status shell_engine_options(const struct settings *s, struct ingot_engine_o
         return error_set(err, STATUS_USAGE, "--dtype: %s is none of auto, float32, float16, bfloat16", QUOTE(s->dtype.value, strlen(s->dtype.value)));
     if (s->dtype.set && strcmp(s->dtype.value, "auto"))
         log_line(LOG_SAY, "--dtype %s: weights stay as they are stored; the CPU multiplies them in the type its kernels are fastest in", s->dtype.value);
-    if (s->quantize.set && strcmp(s->quantize.value, "none"))
-        return error_set(err, STATUS_USAGE, "--quantize %s: quantising while loading is not supported yet; take a GGUF file of that type",
-                         QUOTE(s->quantize.value, strlen(s->quantize.value)));
     if (s->gpu_layers.set && s->gpu_layers.value > 0)
         log_line(LOG_SAY, "--gpu-layers: no GPU is used; all layers run on the CPU");
     if (s->threads.set && (s->threads.value < 1 || s->threads.value > 256))

@@ -37,7 +37,7 @@ enum option_group {
     GROUP_COMMON = 1, GROUP_SAMPLING = 1 << 1, GROUP_ENGINE = 1 << 2, GROUP_OUTPUT = 1 << 3, GROUP_LINES = 1 << 4, GROUP_TOKENIZE = 1 << 5,
     GROUP_DETOKENIZE = 1 << 6, GROUP_TEMPLATE = 1 << 7, GROUP_STRICT = 1 << 8, GROUP_IDS = 1 << 9, GROUP_LOGITS = 1 << 10, GROUP_CHAT = 1 << 11,
     GROUP_RUN = 1 << 12, GROUP_RESUME = 1 << 13, GROUP_SERVE = 1 << 14, GROUP_PARALLEL = 1 << 15, GROUP_BENCH = 1 << 16, GROUP_PLAN = 1 << 17,
-    GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21,
+    GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21, GROUP_PERPLEXITY = 1 << 22,
 };
 
 struct option {
@@ -94,6 +94,9 @@ struct ingot_engine_options;
 struct ingot_request_options;
 struct ingot_event;
 
+/* What the settings say about opening a model; STATUS_USAGE for options that exclude each other. */
+struct ingot_model_options;
+enum status shell_model_options(const struct settings *s, struct ingot_model_options *out, struct error *err);
 /* The model that the settings name, with progress on a terminal; --template replaces its chat template. */
 enum status shell_model(const struct settings *s, const char *name, struct ingot_model **out, struct error *err);
 /* What the settings say about running; STATUS_USAGE for values that no engine could take. */

@@ -78,7 +78,7 @@ void cache_write(enum storage type, bool key, int dim, int slot, const float *va
     }
     unsigned char encoded[HEAD_DIM_MOST * 4];
     if (scaled(type)) {
-        format_find(type)->encode(values, encoded, pad);
+        format_round(type, values, encoded, pad);
         write_scaled(type, key, pad, slot, encoded, part);
         return;
     }
@@ -86,7 +86,7 @@ void cache_write(enum storage type, bool key, int dim, int slot, const float *va
     if (size == 2)
         narrow(values, (uint16_t *)(void *)encoded, pad, type == STORAGE_F16);
     else
-        format_find(type)->encode(values, encoded, pad);
+        format_round(type, values, encoded, pad);
     if (!key && type != STORAGE_BF16) {
         memcpy(part + (size_t)(slot * pad) * size, encoded, (size_t)pad * size);
         return;

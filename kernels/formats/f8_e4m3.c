@@ -9,8 +9,9 @@ void f8_e4m3_decode(const unsigned char *bytes, float *values, int64_t count)
         values[i] = e4m3_to_float(bytes[i]);
 }
 
-void f8_e4m3_encode(const float *values, unsigned char *bytes, int64_t count)
+void f8_e4m3_encode(const float *values, const float *importance, unsigned char *bytes, int64_t count)
 {
+    (void)importance;
     for (int64_t i = 0; i < count; i++) {
         uint32_t bits = bits_of_float(values[i]), size = bits & 0x7FFFFFFF, code;
         if (size >= 0x7F800000)

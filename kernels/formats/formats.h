@@ -4,11 +4,12 @@
 
 #include <stdint.h>
 
-#define WITH_0(name)
-#define WITH_1(name) void name##_encode(const float *values, unsigned char *bytes, int64_t count);
-#define FORMAT(id, name, encode)                                              \
-    void name##_decode(const unsigned char *bytes, float *values, int64_t count); \
-    WITH_##encode(name)
+#define WITH_0(declaration)
+#define WITH_1(declaration) declaration
+#define FORMAT(id, name, encode, round)                                                                                          \
+    void name##_decode(const unsigned char *bytes, float *values, int64_t count);                                                \
+    WITH_##encode(void name##_encode(const float *values, const float *importance, unsigned char *bytes, int64_t count);)        \
+    WITH_##round(void name##_round(const float *values, unsigned char *bytes, int64_t count);)
 #include "kernels/formats/formats.def"
 #undef FORMAT
 #undef WITH_0

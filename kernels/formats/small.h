@@ -95,6 +95,27 @@ static inline float e4m3_to_float(unsigned char b)
 /* To the nearest whole number, ties to even, for |x| < 2^22. */
 static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
+static inline void store_half(float f, unsigned char *p)
+{
+    uint16_t h = float_to_half(f);
+    memcpy(p, &h, 2);
+}
+
+/* 2n codes of four bits: byte j gets low[j] and, above it, high[j]. */
+static inline void store_nibbles(const unsigned char *low, const unsigned char *high, int n, unsigned char *p)
+{
+    for (int j = 0; j < n; j++)
+        p[j] = (unsigned char)((low[j] & 15) | (high[j] & 15) << 4);
+}
+
+/* 256 codes of two bits in 64 bytes, in two halves: bits 2k.. of byte j of half h are code 128h + 32k + j. */
+static inline void store_pairs(const unsigned char code[256], unsigned char *p)
+{
+    for (int h = 0; h < 2; h++, code += 128, p += 32)
+        for (int j = 0; j < 32; j++)
+            p[j] = (unsigned char)((code[j] & 3) | (code[32 + j] & 3) << 2 | (code[64 + j] & 3) << 4 | (code[96 + j] & 3) << 6);
+}
+
 /* The 12 bytes of Q4_K and Q5_K: 6-bit scales and minimums of 8 sub-blocks.
  *   bytes 0-3: low six bits scale 0-3, top two bits: bits 4-5 of scale 4-7
  *   bytes 4-7: low six bits min 0-3,   top two bits: bits 4-5 of min 4-7
@@ -109,7 +130,23 @@ static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsi
     }
 }
 
+static inline void store_k_scales(const unsigned char scale[8], const unsigned char min[8], unsigned char *s)
+{
+    for (int j = 0; j < 4; j++) {
+        s[j] = (unsigned char)(scale[j] | scale[j + 4] >> 4 << 6);
+        s[j + 4] = (unsigned char)(min[j] | min[j + 4] >> 4 << 6);
+        s[j + 8] = (unsigned char)((scale[j + 4] & 15) | (min[j + 4] & 15) << 4);
+    }
+}
+
 /* What the 4-bit codes of IQ4_NL and IQ4_XS stand for. */
 #define IQ4_VALUES {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+static inline unsigned char table_index(const signed char table[16], signed char value)
+{
+    unsigned char i = 0;
+    while (i < 15 && table[i] < value)
+        i++;
+    return i;
+}
 
 #endif

@@ -75,7 +75,7 @@ void reference_encode(enum storage type, const float *values, int dim, unsigned 
 {
     float whole[REFERENCE_HEAD_DIM] = {0};
     memcpy(whole, values, (size_t)dim * sizeof *whole);
-    format_find(type)->encode(whole, to, padded(type, dim));
+    format_round(type, whole, to, padded(type, dim));
 }
 
 void reference_decode(enum storage type, const unsigned char *from, int dim, float *values)

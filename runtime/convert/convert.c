@@ -22,6 +22,7 @@ struct converting {
     const char *name; /* SRC as given */
     char *target;
     const struct ingot_convert_options *o;
+    struct imatrix *im;
     struct conversion c;
     struct arena arena;
     struct error *err;
@@ -29,18 +30,15 @@ struct converting {
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
-static enum status choose_type(const char *text, enum storage *out, struct error *err)
+static enum status choose_mix(const struct ingot_convert_options *o, const struct mix **out, struct error *err)
 {
-    static const struct {
-        const char *name;
-        enum storage type;
-    } known[] = {{"f32", STORAGE_F32}, {"f16", STORAGE_F16}, {"bf16", STORAGE_BF16}, {"float32", STORAGE_F32}, {"float16", STORAGE_F16}, {"bfloat16", STORAGE_BF16}};
-    *out = STORAGE_COUNT;
-    for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
-        if (!strcasecmp(text, known[i].name))
-            *out = known[i].type;
-    if (text && *out == STORAGE_COUNT)
-        return error_set(err, STATUS_USAGE, "--type %s: f32, f16 and bf16 can be written; quantising comes with a later version", QUOTE(text, strlen(text)));
+    char known[400];
+    *out = o->type ? mix_find(o->type) : NULL;
+    if (o->type && !*out)
+        return error_set(err, STATUS_USAGE, "--type: there is no %s; known are %s", QUOTE(o->type, strlen(o->type)), mix_list(known, sizeof known));
+    if (o->imatrix && !(*out && mix_quantises(*out)))
+        return error_set(err, STATUS_USAGE, "--imatrix says which columns count when weights are quantised; --type %s does not quantise",
+                         *out ? mix_name(*out) : "(none)");
     return STATUS_OK;
 }
 
@@ -267,24 +265,44 @@ static enum status write_folder(struct converting *x)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
 
+/* What became other than the type's name says. */
+static void say(const struct conversion *c)
+{
+    if (c->narrow) {
+        const struct tensor *t = c->narrow_example;
+        log_line(LOG_SAY, "%lld matrices have rows that are no whole number of %s's blocks and became a type of smaller ones (%s: %lld columns)",
+                 (long long)c->narrow, storage_types[c->narrow_wanted].name, QUOTE(t->name, strlen(t->name)), (long long)t->shape[t->dims - 1]);
+    }
+    if (c->again)
+        log_line(LOG_SAY, "%lld matrices are quantised already: they lose a second time; better start from the original checkpoint", (long long)c->again);
+    if (c->unknown)
+        log_line(LOG_SAY, "the imatrix holds nothing about %lld matrices: their columns count alike", (long long)c->unknown);
+}
+
 static enum status convert(struct converting *x)
 {
-    enum storage type;
+    const struct mix *mix = NULL;
     enum model_container to;
     size_t n = strlen(x->target);
     while (n > 1 && x->target[n - 1] == '/')
         x->target[--n] = 0;
-    enum status status = n ? choose_type(x->o->type, &type, x->err) : error_set(x->err, STATUS_USAGE, "the target needs a name");
+    enum status status = n ? choose_mix(x->o, &mix, x->err) : error_set(x->err, STATUS_USAGE, "the target needs a name");
     if (!status)
         status = choose_container(x->o, x->target, &to, x->err);
+    if (!status && !x->o->to && mix && mix_quantises(mix) && to == MODEL_SAFETENSORS)
+        status = error_set(x->err, STATUS_USAGE, "--type %s makes a GGUF file: give it a name that ends in .gguf, or say --to gguf", mix_name(mix));
     if (!status)
         status = check_target(x->target, to, x->err);
     if (!status)
         status = (enum status)ingot_model_open(&x->m, x->name, &x->o->model, (struct ingot_error *)x->err);
+    if (!status && x->o->imatrix)
+        status = imatrix_open(&x->im, x->o->imatrix, x->err);
     if (!status)
-        status = conversion_plan(&x->c, &x->arena, x->m->model, to, type, x->err);
+        status = conversion_plan(&x->c, &x->arena, x->m->model, to, mix, x->im, x->err);
     if (!status && !watch((void *)x->o, 0, x->c.bytes))
         status = error_set(x->err, STATUS_INTERRUPTED, "interrupted; nothing was written");
+    if (!status)
+        say(&x->c);
     if (!status)
         status = to == MODEL_GGUF ? write_gguf(x) : write_folder(x);
     return status;
@@ -296,6 +314,7 @@ enum ingot_status ingot_convert(const char *name, const char *target, const stru
     x.target = arena_copy(&x.arena, target, strlen(target));
     enum status status = x.target ? convert(&x) : error_memory(x.err, "a path");
     ingot_model_close(x.m);
+    imatrix_close(x.im);
     arena_free(&x.arena);
     return (enum ingot_status)status;
 }

@@ -33,6 +33,8 @@ struct ingot_model {
     unsigned char identity[32]; /* hash of names, shapes, types and samples of the weights */
     struct ingot_model_info info;
 };
+/* runtime/convert/quantise.c: o->quantize carried out, from the cache or into it. identity: of the model as it is. */
+enum status model_quantise(struct model *m, const unsigned char identity[32], const struct ingot_model_options *o, struct error *err);
 bool model_ends_turn(const struct ingot_model *m, int32_t id);
 /* The compiled template of a request; the model keeps it. */
 enum status model_template(struct ingot_model *m, const char *template_name, bool has_tools, const struct chat_template **out, struct error *err);

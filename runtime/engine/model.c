@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -10,9 +11,8 @@
 
 /* Enough to tell checkpoints apart without reading them whole: names, types, shapes, 64 bytes of each tensor; and what the
  * configuration makes of the same weights: angles, state, norms. */
-static bool identify(const struct model *m, unsigned char out[32])
+static bool identify(const struct model *m, const struct tensor_set *set, unsigned char out[32])
 {
-    const struct tensor_set *set = m->tensors;
     const struct program *p = &m->program;
     const struct config *c = &m->config;
     double numbers[] = {c->norm_epsilon, (double)c->window, (double)c->activation, (double)c->heads, (double)c->kv_heads, (double)c->head_dim};
@@ -120,16 +120,22 @@ static enum status open_all(struct ingot_model *m, const char *name, const struc
 {
     struct arena arena = {0};
     char *path;
+    bool quantise = o->quantize && strcasecmp(o->quantize, "none") != 0; /* the blocks are what is read then */
     enum status status = fetch_find(&arena, name, o, &path, err);
     if (!status)
-        status = model_open(&m->model, path, o->no_mmap ? MAPPING_COPY : MAPPING_FILE, err);
+        status = model_open(&m->model, path, o->no_mmap && !quantise ? MAPPING_COPY : MAPPING_FILE, err);
     arena_free(&arena);
-    for (int i = 0; !status && o->mlock && i < m->model->tensors->file_count; i++)
-        status = mapping_lock(m->model->tensors->files[i], err);
+    if (!status && !identify(m->model, m->model->tensors, m->identity))
+        status = error_memory(err, "the model's identity");
+    if (!status && quantise)
+        status = model_quantise(m->model, m->identity, o, err);
+    if (!status && m->model->quantised && !identify(m->model, m->model->quantised, m->identity))
+        status = error_memory(err, "the model's identity");
+    const struct tensor_set *read = status ? NULL : m->model->quantised ? m->model->quantised : m->model->tensors;
+    for (int i = 0; !status && o->mlock && i < read->file_count; i++)
+        status = mapping_lock(read->files[i], err);
     if (!status)
         status = open_text(m, err);
-    if (!status && !identify(m->model, m->identity))
-        status = error_memory(err, "the model's identity");
     if (status)
         return status;
     if (m->tokenizer && tokenizer_size(m->tokenizer) > m->model->config.vocab)

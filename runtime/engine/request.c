@@ -307,7 +307,9 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
     pthread_mutex_lock(&e->lock);
     plan_length(r);
     /* rows that are to be seen must be computed again; otherwise the last token alone is */
-    int64_t keep = request_wants_rows(r) ? 0 : r->prompt_end - 1;
+    int64_t keep = r->prompt_end - 1;
+    if (request_wants_rows(r) && (int64_t)r->options.rows_from < keep)
+        keep = (int64_t)r->options.rows_from;
     if (s->cached > keep)
         session_cut(s, keep);
     r->reused = s->cached;

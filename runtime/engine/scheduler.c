@@ -209,7 +209,7 @@ static void run_step(struct ingot_engine *e, struct step *step)
     const float *logits = NULL;
     struct error err = {0};
     enum status status = e->backend->step(e->compiled, &step->batch, &e->pool.memory, e->logits, &logits, &err);
-    const char *lost = tensor_set_lost(e->model->model->tensors);
+    const char *lost = model_lost(e->model->model);
     if (lost)
         status = error_set(&err, STATUS_FAILED, "%s: the file was cut short while in use; put it back and load the model again", lost);
     if (!status) {

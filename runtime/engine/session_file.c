@@ -90,10 +90,10 @@ static enum status put_token(struct saving *s, const struct ingot_session *sessi
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
         e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
-        format_find(saved_as(e->compile.k_type))->encode(values, bytes, k);
+        format_find(saved_as(e->compile.k_type))->encode(values, NULL, bytes, k);
         size_t k_bytes = (size_t)(k * saved_bytes(e->compile.k_type));
         if (v)
-            format_find(saved_as(e->compile.v_type))->encode(values + k, bytes + k_bytes, v);
+            format_find(saved_as(e->compile.v_type))->encode(values + k, NULL, bytes + k_bytes, v);
         enum status status = put(s, bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
         if (status)
             return status;

@@ -24,9 +24,9 @@ def write_weights(folder, weights):
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def write_tiny(folder, context=512):
+def write_tiny(folder, context=512, **what):
     g = golden()
-    c = g.BASE | dict(positions=context)
+    c = g.BASE | dict(positions=context) | what
     write_weights(folder, g.weights(c))
     (folder / "config.json").write_text(json.dumps(dict(
         model_type="llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"], num_attention_heads=c["heads"],

@@ -163,8 +163,8 @@ def change(path, **what):
 
 
 @pytest.mark.parametrize("arguments, code, words", [
-    ([], 2, "SRC and DST"), (["SRC"], 2, "SRC and DST"), (["SRC", "OUT", "--type", "q8_0"], 2, "quantising"), (["SRC", "OUT", "--type", "Q4_K_M"], 2, "q4_k_m"),
-    (["SRC", "OUT", "--imatrix", "f"], 2, "--imatrix"), (["SRC", "OUT", "--to", "onnx"], 2, "onnx"), (["SRC", "SRC"], 2, "exists"), (["/no/such", "OUT"], 4, "/no/such"),
+    ([], 2, "SRC and DST"), (["SRC"], 2, "SRC and DST"), (["SRC", "OUT", "--type", "q8_0"], 2, ".gguf"), (["SRC", "OUT", "--type", "Q4_K_M"], 2, "q4_k_m"),
+    (["SRC", "OUT.gguf", "--imatrix", "f"], 2, "--imatrix"), (["SRC", "OUT", "--to", "onnx"], 2, "onnx"), (["SRC", "SRC"], 2, "exists"), (["/no/such", "OUT"], 4, "/no/such"),
     (["SRC", "OUT/deep/m.gguf"], 1, "m.gguf")])
 def test_wrong_use(arguments, code, words, tiny, tmp_path):
     r = ingot("convert", *[{"SRC": tiny}.get(a, a.replace("OUT", str(tmp_path / "out"))) for a in arguments])

@@ -34,11 +34,10 @@ enum status command_convert(const struct settings *s, struct error *err)
 {
     if (s->argument_count != 2)
         return error_set(err, STATUS_USAGE, "ingot convert needs SRC and DST: a model, and the folder or .gguf file to write");
-    if (s->imatrix.set)
-        return error_set(err, STATUS_USAGE, "--imatrix: quantising comes with a later version; f32, f16 and bf16 can be written");
     struct showing showing = {.terminal = isatty(STDERR_FILENO) && !s->quiet.value};
     struct ingot_convert_options o = {.to = s->to.value,
                                       .type = s->type.value,
+                                      .imatrix = s->imatrix.value,
                                       .model.offline = s->offline.value,
                                       .progress = progress,
                                       .progress_context = &showing};

@@ -34,7 +34,6 @@ enum status command_serve(const struct settings *s, struct error *err)
     struct ingot_serve_options o = {.models = s->arguments,
                                     .model_count = s->argument_count,
                                     .alias = s->alias.value,
-                                    .model = {.offline = s->offline.value, .no_mmap = s->no_mmap.value, .mlock = s->mlock.value},
                                     .template_file = s->template_file.value,
                                     .host = s->host.value,
                                     .port = (int)s->port.value,
@@ -57,6 +56,8 @@ enum status command_serve(const struct settings *s, struct error *err)
         o.model_count = 1;
     }
     enum status status = shell_engine_options(s, &o.engine, err);
+    if (!status)
+        status = shell_model_options(s, &o.model, err);
     if (status)
         return status;
     char *end = NULL;
