@@ -17,6 +17,7 @@ enum { RAW_PIECE = 1 << 20 };
 struct conversion_step {
     const struct tensor *from; /* NULL: zeros, or `values` */
     const float *values;
+    float factor;              /* of all values, from a tensor of its own that the target has no name for; 0: none */
     int64_t heads;             /* rows change places inside each of so many heads; 0: they stay */
 };
 
@@ -127,6 +128,11 @@ static enum status add_weight(struct planning *p, const struct weight_name *n, i
     enum storage type = like->type;
     enum status status = from ? choose_type(p, from, &type) : STATUS_OK;
     struct conversion_step how = {.from = from};
+    const struct tensor *factor = NULL;
+    if (from && p->c->model->container == MODEL_GGUF && !status)
+        status = weight_factor(p->c->model->tensors, from->name, &factor, &how.factor, p->err);
+    if (factor)
+        p->used[factor - p->c->model->tensors->tensors] = true;
     if (from && p->c->model->container != p->c->to)
         how.heads = n->rows == ROWS_OF_HEADS ? config->heads : n->rows == ROWS_OF_KV_HEADS ? config->kv_heads : 0;
     char name[200];
@@ -140,7 +146,8 @@ static enum status check_all_used(const struct planning *p)
     const struct tensor_set *set = p->c->model->tensors;
     for (int64_t i = 0; i < set->tensor_count; i++) {
         const char *name = set->tensors[i].name;
-        bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight"); /* follow from the configuration */
+        bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight") || /* follow from the configuration */
+                       ends_with(name, ".input_scale"); /* for activations of 4 bits */
         if (!p->used[i] && !derived)
             return error_set(p->err, STATUS_BAD_INPUT, "tensor %s has no name in the other format", QUOTE(name, strlen(name)));
     }
@@ -324,11 +331,13 @@ static enum status put_rows(struct writing *x, const struct tensor *t, const str
     enum status status = values && bytes ? STATUS_OK : error_memory(x->err, "a row");
     for (int64_t r = 0; r < rows && !status; r++) {
         const unsigned char *row = from->data + (uint64_t)source_row(x->c, r, rows, how->heads) * in_bytes;
-        if (from->type == t->type) {
+        if (from->type == t->type && how->factor == 0) {
             status = put(x, row, (size_t)out_bytes);
             continue;
         }
         in->decode(row, values, columns);
+        for (int64_t i = 0; how->factor != 0 && i < columns; i++)
+            values[i] *= how->factor;
         if (t->type == STORAGE_F16)
             status = check_half(from, values, columns, x->err);
         out->encode(values, bytes, columns);
@@ -351,7 +360,7 @@ enum status conversion_write(const struct conversion *c, struct tensor_writer *w
             status = put(&x, how->values, (size_t)t->bytes);
         else if (!how->from)
             status = put_zeros(&x, t->bytes);
-        else if (how->from->type == t->type && !how->heads)
+        else if (how->from->type == t->type && !how->heads && how->factor == 0)
             status = put_raw(&x, how->from->data, t->bytes);
         else
             status = put_rows(&x, t, how);

@@ -164,7 +164,11 @@ static void compute(struct compiled *c, const struct part *part, const struct pr
     unsigned forms = panels(part, SET_MANY) ? part->kernel->many_forms : part->kernel->few_forms;
     if (p->rest.rows && forms & FORMS_ROUNDED)
         add_rest(part, &p->rest, first, end, y, own);
-    for (int32_t row = 0, rows = in[SET_FEW].rows + in[SET_MANY].rows; part->bias && row < rows; row++)
+    int32_t rows = in[SET_FEW].rows + in[SET_MANY].rows;
+    for (int32_t row = 0; part->w->factor != 0 && row < rows; row++)
+        for (int64_t i = first; i < end; i++)
+            y[row * stride + i] *= part->w->factor;
+    for (int32_t row = 0; part->bias && row < rows; row++)
         for (int64_t i = first; i < end; i++)
             y[row * stride + i] += part->bias[i];
 }

@@ -71,6 +71,7 @@ static inline uint16_t float_to_bf16(float f)
 }
 
 static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
+static inline void store_u16(unsigned char *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 
 /* The 12 bytes of Q4_K and Q5_K: 6-bit scales and minimums of 8 sub-blocks.
  *   bytes 0-3: low six bits scale 0-3, top two bits: bits 4-5 of scale 4-7
@@ -84,6 +85,12 @@ static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsi
         scale[j + 4] = (unsigned char)((s[j + 8] & 15) | s[j] >> 6 << 4);
         min[j + 4] = (unsigned char)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
     }
+}
+
+/* IQ1_M's d: the upper nibbles of the four u16 at the end of its 56 bytes, first lowest. */
+static inline uint16_t iq1_m_half(const unsigned char *block)
+{
+    return (uint16_t)(block[49] >> 4 | (block[51] & 0xF0) | (block[53] & 0xF0) << 4 | (block[55] & 0xF0) << 8);
 }
 
 /* What the 4-bit codes of IQ4_NL and IQ4_XS stand for. */
