@@ -5,7 +5,7 @@
 #define KERNELS_CPU_WIDE_DOT8_H
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/wide/unpack.h"
+#include "kernels/cpu/wide/unpack_iq.h"
 
 /* A weight row unpacked: codes [padded], scales and minimums [padded / GROUP], zero behind the row's end. */
 struct codes {
@@ -153,5 +153,18 @@ FEW_CODES(q5_k, Q5_K, 176)
 FEW_CODES(q6_k, Q6_K, 210)
 FEW_CODES(iq4_nl, IQ4_NL, 144)
 FEW_CODES(iq4_xs, IQ4_XS, 136)
+FEW_CODES(iq2_xxs, IQ2_XXS, 66)
+FEW_CODES(iq2_xs, IQ2_XS, 74)
+FEW_CODES(iq2_s, IQ2_S, 82)
+FEW_CODES(iq3_xxs, IQ3_XXS, 98)
+FEW_CODES(iq3_s, IQ3_S, 110)
+FEW_CODES(iq1_s, IQ1_S, 50)
+FEW_CODES(iq1_m, IQ1_M, 56)
+FEW_CODES(tq1_0, TQ1_0, 54)
+FEW_CODES(tq2_0, TQ2_0, 66)
+FEW_CODES(mxfp4, MXFP4, 136)
+FEW_CODES(nvfp4, NVFP4, 144)
+FEW_CODES(q1_0, Q1_0, 36)
+FEW_CODES(q2_0, Q2_0, 72)
 
 #endif
