@@ -13,9 +13,9 @@ void iq1_m_decode(const unsigned char *bytes, float *values, int64_t count)
         for (int l = 0; l < 32; l++) {
             unsigned high = bytes[32 + l / 2] >> 4 * (l % 2) & 15;
             const signed char *point = (const signed char *)&grid_iq1_s[bytes[l] | (high & 7) << 8];
-            float scale = d * (float)(2 * (load_u16(bytes + 48 + 2 * (l / 8)) >> 3 * (l / 2 % 4) & 7) + 1), shift = high & 8 ? -0.125f : 0.125f;
+            float scale = d * (float)(2 * (load_u16(bytes + 48 + 2 * (l / 8)) >> 3 * (l / 2 % 4) & 7) + 1) / 8, shift = high & 8 ? -9 : -7;
             for (int j = 0; j < 8; j++)
-                values[8 * l + j] = scale * ((float)point[j] + shift);
+                values[8 * l + j] = scale * ((float)point[j] + shift); /* (8 * (grid + 1) - 8 +- 1) / 8 */
         }
     }
 }

@@ -12,9 +12,9 @@ void iq1_s_decode(const unsigned char *bytes, float *values, int64_t count)
         for (int l = 0; l < 32; l++) {
             unsigned high = load_u16(bytes + 34 + 2 * (l / 4));
             const signed char *point = (const signed char *)&grid_iq1_s[bytes[2 + l] | (high >> 3 * (l % 4) & 7) << 8];
-            float scale = d * (float)(2 * (high >> 12 & 7) + 1), shift = high & 0x8000 ? -0.125f : 0.125f;
+            float scale = d * (float)(2 * (high >> 12 & 7) + 1) / 8, shift = high & 0x8000 ? -9 : -7;
             for (int j = 0; j < 8; j++)
-                values[8 * l + j] = scale * ((float)point[j] + shift);
+                values[8 * l + j] = scale * ((float)point[j] + shift); /* (8 * (grid + 1) - 8 +- 1) / 8 */
         }
     }
 }

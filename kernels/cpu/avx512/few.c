@@ -5,7 +5,7 @@
  * permutation spreads from the 16 products of weight scale and activation scale. What the codes' offset or the minimums
  * contribute is added at once from the sums of the activations (one fma per unit). */
 #include "kernels/cpu/avx512/few.h"
-#include "kernels/cpu/avx512/unit.h"
+#include "kernels/cpu/avx512/unit_iq.h"
 
 INLINE void prefetch_unit(const unsigned char *p, int size)
 {
@@ -95,3 +95,4 @@ INLINE void few_units(decode_function *decode, int unit_bytes, int offset, bool 
         few_units(decode_##name, unit_bytes, NAME##_OFFSET, has_min, w, first, end, in, y, y_stride);                         \
     }
 UNIT_FORMATS(FEW)
+IQ_FORMATS(FEW)

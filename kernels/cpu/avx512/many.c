@@ -8,7 +8,7 @@
  * A tile keeps 6 x 2 integer and 6 x 2 float registers: per group, 12 * GROUP / 4 dot products, then a conversion, a
  * product of weight and activation scale and an fma for each of the 12. */
 #include "kernels/cpu/avx512/few.h"
-#include "kernels/cpu/avx512/unit.h"
+#include "kernels/cpu/avx512/unit_iq.h"
 
 struct panel {
     int8_t *code;
@@ -185,3 +185,5 @@ INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int 
     }
 UNIT_FORMATS(MANY)
 NIBBLE_FORMATS(MANY)
+IQ_FORMATS(MANY)
+PAIR_FORMATS(MANY)
