@@ -54,11 +54,16 @@ static int weight(struct program *p, enum storage format, int64_t out, int64_t i
         fprintf(stderr, "the model is too large for this bench\n");
         exit(1);
     }
-    if (format == STORAGE_F32 || format == STORAGE_F16 || format == STORAGE_BF16) {
-        for (int64_t i = 0; i < out * in; i++) {
-            float v = ((float)(next_random() & 0xFFFF) / 32768.0f - 1.0f) / sqrtf((float)in);
-            format_find(format)->encode(&v, NULL, data + i * t->block_bytes, 1);
+    if (format_find(format)->encode) { /* 64 rows, again and again */
+        float *values = malloc((size_t)in * sizeof *values);
+        for (int64_t row = 0; row < out && row < 64; row++) {
+            for (int64_t i = 0; i < in; i++)
+                values[i] = ((float)(next_random() & 0xFFFF) / 32768.0f - 1.0f) / sqrtf((float)in);
+            format_find(format)->encode(values, NULL, data + row * w.row_bytes, in);
         }
+        for (int64_t row = 64; row < out; row++)
+            memcpy(data + row * w.row_bytes, data + row % 64 * w.row_bytes, (size_t)w.row_bytes);
+        free(values);
     } else {
         for (size_t i = 0; i + 4 <= bytes; i += 4) {
             uint32_t r = next_random();
@@ -71,6 +76,11 @@ static int weight(struct program *p, enum storage format, int64_t out, int64_t i
             halves[0] = 108;
         if (format == STORAGE_Q2_K)
             halves[0] = 80, halves[1] = 82;
+        if (format == STORAGE_IQ1_M)
+            halves[0] = -1;
+        for (size_t at = 0; format == STORAGE_IQ1_M && at < bytes; at += 56) /* d = 2^-11: a nibble in each of the last four words */
+            for (int i = 0; i < 4; i++)
+                data[at + 49 + 2 * (size_t)i] = (unsigned char)((data[at + 49 + 2 * i] & 15) | (0x1000 >> 4 * i & 15) << 4);
         for (size_t at = 0; at < bytes; at += (size_t)t->block_bytes)
             for (int *h = halves; *h >= 0; h++) {
                 uint16_t half = float_to_half(0.0002f * (float)(1 + next_random() % 4));

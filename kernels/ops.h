@@ -28,6 +28,7 @@ struct weight {
     const unsigned char *data; /* row 0; no alignment is promised */
     int64_t row_bytes;         /* from one row to the next */
     const unsigned char *scales, *zeros; /* companions of schemes that store them apart; else NULL */
+    float factor;                        /* of all values, where a file keeps one apart (NVFP4); 0: none */
     const int32_t *permutation;          /* order of the input channels (act-order); else NULL */
     bool transposed;                     /* stored [in, out] */
     int experts;                         /* stacked matrices of one shape; 1 for an ordinary weight */

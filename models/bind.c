@@ -1,5 +1,6 @@
 /* From names to weight views. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +49,26 @@ bool binder_has(struct binder *b, const struct weight_name *n, int layer)
     return tensor_find(b->m->tensors, name) != NULL;
 }
 
+enum status weight_factor(const struct tensor_set *set, const char *name, const struct tensor **tensor, float *factor, struct error *err)
+{
+    static const char tail[] = "weight";
+    char other[200];
+    size_t n = strlen(name), stem = n - (sizeof tail - 1);
+    *tensor = NULL;
+    *factor = 0;
+    if (n < sizeof tail || n >= sizeof other || strcmp(name + stem, tail))
+        return STATUS_OK;
+    snprintf(other, sizeof other, "%.*sscale", (int)stem, name);
+    *tensor = tensor_find(set, other);
+    if (!*tensor)
+        return STATUS_OK;
+    if ((*tensor)->type == STORAGE_F32 && (*tensor)->bytes == sizeof *factor)
+        memcpy(factor, (*tensor)->data, sizeof *factor);
+    if (!isfinite(*factor) || *factor == 0)
+        return error_set(err, STATUS_BAD_INPUT, "tensor %s: one F32 is needed that is finite and not 0", QUOTE(other, strlen(other)));
+    return STATUS_OK;
+}
+
 int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
 {
     if (b->status)
@@ -88,6 +109,11 @@ int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_
                        .experts = 1,
                        .shard_axis = -1,
                        .owner = WEIGHT_MAPPED};
+    const struct tensor *factor;
+    if (!vector && b->m->container == MODEL_GGUF && (b->status = weight_factor(b->m->tensors, t->name, &factor, &w.factor, b->err))) {
+        error_prefix(b->err, "%s", b->m->path);
+        return -1;
+    }
     b->m->weight_bytes += t->bytes;
     b->m->parameters += (uint64_t)(out * in);
     return program_weight(&b->m->program, &w);

@@ -20,6 +20,7 @@ enum { RAW_PIECE = 1 << 20, BATCH = 1 << 20 };
 struct conversion_step {
     const struct tensor *from; /* NULL: zeros, or `values` */
     const float *values;
+    float factor;              /* of all values, from a tensor of its own that the target has no name for; 0: none */
     int64_t heads;             /* rows change places inside each of so many heads; 0: they stay */
     const float *importance;   /* [matrices, columns]; NULL: all columns alike */
     int64_t matrices;
@@ -158,6 +159,11 @@ static enum status add_weight(struct planning *p, const struct weight_name *n, i
     weight_spell(n, p->c->to == MODEL_GGUF ? NULL : "model.", layer, name, sizeof name);
     enum status status = from ? choose_type(p, from, name, &type) : STATUS_OK;
     struct conversion_step how = {.from = from};
+    const struct tensor *factor = NULL;
+    if (from && p->c->model->container == MODEL_GGUF && !status)
+        status = weight_factor(p->c->model->tensors, from->name, &factor, &how.factor, p->err);
+    if (factor)
+        p->used[factor - p->c->model->tensors->tensors] = true;
     if (from && p->c->model->container != p->c->to)
         how.heads = n->rows == ROWS_OF_HEADS ? config->heads : n->rows == ROWS_OF_KV_HEADS ? config->kv_heads : 0;
     return status ? status : add_tensor(p, name, like, &how, type);
@@ -169,7 +175,8 @@ static enum status check_all_used(const struct planning *p)
     const struct tensor_set *set = p->c->model->tensors;
     for (int64_t i = 0; i < set->tensor_count; i++) {
         const char *name = set->tensors[i].name;
-        bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight"); /* follow from the configuration */
+        bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight") || /* follow from the configuration */
+                       ends_with(name, ".input_scale"); /* for activations of 4 bits */
         if (!p->used[i] && !derived)
             return error_set(p->err, STATUS_BAD_INPUT, "tensor %s has no name in the other format", QUOTE(name, strlen(name)));
     }
@@ -398,11 +405,13 @@ static void convert_rows(void *argument, int thread, int threads)
     for (int64_t i = thread; i < b->count; i += threads) {
         int64_t row = b->first + i;
         unsigned char *bytes = b->bytes + (uint64_t)i * b->out_bytes;
-        if (b->from->type == b->to->type) {
+        if (b->from->type == b->to->type && b->how->factor == 0) {
             memcpy(bytes, row_source(b, row), (size_t)b->out_bytes);
             continue;
         }
         in->decode(row_source(b, row), values, b->columns);
+        for (int64_t k = 0; b->how->factor != 0 && k < b->columns; k++)
+            values[k] *= b->how->factor;
         bool good = true;
         for (int64_t k = 0; k < b->columns; k++)
             good &= fits(b, values[k]);
@@ -467,7 +476,7 @@ enum status conversion_write(const struct conversion *c, struct tensor_writer *w
             status = put(&x, how->values, (size_t)t->bytes);
         else if (!how->from)
             status = put_zeros(&x, t->bytes);
-        else if (how->from->type == t->type && !how->heads)
+        else if (how->from->type == t->type && !how->heads && how->factor == 0)
             status = put_raw(&x, how->from->data, t->bytes);
         else
             status = put_rows(&x, t, how);

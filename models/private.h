@@ -72,5 +72,8 @@ void weight_spell(const struct weight_name *name, const char *prefix, int layer,
 /* The base-model prefix of a folder's names, found by its embedding. */
 const char *weight_prefix(const struct model *m, const struct weight_name *embedding);
 bool binder_has(struct binder *b, const struct weight_name *name, int layer);
+/* GGUF keeps a factor of all values of NAME.weight in NAME.scale (NVFP4), one F32; *tensor NULL and *factor 0: there is none.
+ * NAME.input_scale may lie beside it, for kernels that round activations to 4 bits; nothing here reads it. */
+enum status weight_factor(const struct tensor_set *set, const char *name, const struct tensor **tensor, float *factor, struct error *err);
 
 #endif

@@ -119,7 +119,11 @@ static void compute(struct compiled *c, const struct part *part, const struct in
         part->kernel->few(part->w, first, end, &in[SET_FEW], y, stride, own->scratch);
     if (in[SET_MANY].rows)
         part->kernel->many(part->w, first, end, &in[SET_MANY], y, stride, own->scratch);
-    for (int32_t row = 0, rows = in[SET_FEW].rows + in[SET_MANY].rows; part->bias && row < rows; row++)
+    int32_t rows = in[SET_FEW].rows + in[SET_MANY].rows;
+    for (int32_t row = 0; part->w->factor != 0 && row < rows; row++)
+        for (int64_t i = first; i < end; i++)
+            y[row * stride + i] *= part->w->factor;
+    for (int32_t row = 0; part->bias && row < rows; row++)
         for (int64_t i = first; i < end; i++)
             y[row * stride + i] += part->bias[i];
 }

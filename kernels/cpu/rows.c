@@ -32,8 +32,9 @@ static void embed(struct compiled *c, const struct op *op, int32_t row)
     }
     const struct weight *w = &c->p->weights[op->w];
     format_find(w->format)->decode(w->data + in->token * w->row_bytes, y, width);
-    for (int64_t i = 0; op->scale != 1 && i < width; i++)
-        y[i] *= op->scale;
+    float scale = w->factor != 0 ? op->scale * w->factor : op->scale;
+    for (int64_t i = 0; scale != 1 && i < width; i++)
+        y[i] *= scale;
 }
 
 /* K and V of the kv heads [first, end) of a row into its block. */

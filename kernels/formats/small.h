@@ -71,6 +71,7 @@ static inline uint16_t float_to_bf16(float f)
 }
 
 static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
+static inline void store_u16(unsigned char *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 
 /* The largest magnitude among 32 values, NaN if one of them is no finite number. As whole numbers, which compilers make wide. */
 static inline float group_most(const float *values)
@@ -137,6 +138,12 @@ static inline void store_k_scales(const unsigned char scale[8], const unsigned c
         s[j + 4] = (unsigned char)(min[j] | min[j + 4] >> 4 << 6);
         s[j + 8] = (unsigned char)((scale[j + 4] & 15) | (min[j + 4] & 15) << 4);
     }
+}
+
+/* IQ1_M's d: the upper nibbles of the four u16 at the end of its 56 bytes, first lowest. */
+static inline uint16_t iq1_m_half(const unsigned char *block)
+{
+    return (uint16_t)(block[49] >> 4 | (block[51] & 0xF0) | (block[53] & 0xF0) << 4 | (block[55] & 0xF0) << 8);
 }
 
 /* What the 4-bit codes of IQ4_NL and IQ4_XS stand for. */

@@ -30,6 +30,8 @@ int32_t reference_batch_row(const struct reference *r, int buffer, int32_t row)
 void reference_weight_row(const struct weight *w, int64_t row, float *out)
 {
     format_find(w->format)->decode(w->data + row * w->row_bytes, out, w->in);
+    for (int64_t i = 0; w->factor != 0 && i < w->in; i++)
+        out[i] *= w->factor;
 }
 
 /* ---- the team ------------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct ingot_error) == sizeof(struct error), "struct ingot
 static inline struct error *inner(struct ingot_error *err) { return (struct error *)err; }
 
 /* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). */
-enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 512, PIECE_WANTED = 64, MAX_TOP = 20 };
+enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20 };
 
 struct ingot_model {
     atomic_int references;

@@ -25,6 +25,19 @@ LINEAR_FUNCTION(avx512_few_q5_k);
 LINEAR_FUNCTION(avx512_few_q6_k);
 LINEAR_FUNCTION(avx512_few_iq4_nl);
 LINEAR_FUNCTION(avx512_few_iq4_xs);
+LINEAR_FUNCTION(avx512_few_iq2_xxs);
+LINEAR_FUNCTION(avx512_few_iq2_xs);
+LINEAR_FUNCTION(avx512_few_iq2_s);
+LINEAR_FUNCTION(avx512_few_iq3_xxs);
+LINEAR_FUNCTION(avx512_few_iq3_s);
+LINEAR_FUNCTION(avx512_few_iq1_s);
+LINEAR_FUNCTION(avx512_few_iq1_m);
+LINEAR_FUNCTION(avx512_few_tq1_0);
+LINEAR_FUNCTION(avx512_few_tq2_0);
+LINEAR_FUNCTION(avx512_few_mxfp4);
+LINEAR_FUNCTION(avx512_few_nvfp4);
+LINEAR_FUNCTION(avx512_few_q1_0);
+LINEAR_FUNCTION(avx512_few_q2_0);
 
 /* Row ends: the lanes of up to 16 weight rows wait here, then become 16 sums at once. One by one, at 2048 weights a row,
  * sums over lanes took a quarter of the time. */
@@ -69,6 +82,19 @@ LINEAR_FUNCTION(avx512_many_q5_k);
 LINEAR_FUNCTION(avx512_many_q6_k);
 LINEAR_FUNCTION(avx512_many_iq4_nl);
 LINEAR_FUNCTION(avx512_many_iq4_xs);
+LINEAR_FUNCTION(avx512_many_iq2_xxs);
+LINEAR_FUNCTION(avx512_many_iq2_xs);
+LINEAR_FUNCTION(avx512_many_iq2_s);
+LINEAR_FUNCTION(avx512_many_iq3_xxs);
+LINEAR_FUNCTION(avx512_many_iq3_s);
+LINEAR_FUNCTION(avx512_many_iq1_s);
+LINEAR_FUNCTION(avx512_many_iq1_m);
+LINEAR_FUNCTION(avx512_many_tq1_0);
+LINEAR_FUNCTION(avx512_many_tq2_0);
+LINEAR_FUNCTION(avx512_many_mxfp4);
+LINEAR_FUNCTION(avx512_many_nvfp4);
+LINEAR_FUNCTION(avx512_many_q1_0);
+LINEAR_FUNCTION(avx512_many_q2_0);
 size_t avx512_panel_bytes(int64_t n, int32_t rows);
 
 /* panel_bf16.c: only where the processor has AVX512-BF16 */

@@ -11,7 +11,7 @@
  *
  * Measured beside panels of whole rows in the second-level cache: see docs/performance.md. */
 #include "kernels/cpu/avx512/few.h"
-#include "kernels/cpu/avx512/unit.h"
+#include "kernels/cpu/avx512/unit_iq.h"
 
 enum { CHUNK = 2 * UNIT };
 
@@ -282,3 +282,5 @@ INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int 
     }
 UNIT_FORMATS(MANY)
 NIBBLE_FORMATS(MANY)
+IQ_FORMATS(MANY)
+PAIR_FORMATS(MANY)

@@ -22,6 +22,19 @@ static const struct linear_kernel kernels[STORAGE_COUNT] = {
     KERNEL(Q6_K, q6_k, FORM_INT8),
     KERNEL(IQ4_NL, iq4_nl, FORM_NIBBLE),
     KERNEL(IQ4_XS, iq4_xs, FORM_INT8),
+    KERNEL(IQ2_XXS, iq2_xxs, FORM_INT8),
+    KERNEL(IQ2_XS, iq2_xs, FORM_INT8),
+    KERNEL(IQ2_S, iq2_s, FORM_INT8),
+    KERNEL(IQ3_XXS, iq3_xxs, FORM_INT8),
+    KERNEL(IQ3_S, iq3_s, FORM_INT8),
+    KERNEL(IQ1_S, iq1_s, FORM_INT8),
+    KERNEL(IQ1_M, iq1_m, FORM_INT8),
+    KERNEL(TQ1_0, tq1_0, FORM_INT8),
+    KERNEL(TQ2_0, tq2_0, FORM_INT8),
+    KERNEL(MXFP4, mxfp4, FORM_INT8),
+    KERNEL(NVFP4, nvfp4, FORM_INT8),
+    KERNEL(Q1_0, q1_0, FORM_INT8),
+    KERNEL(Q2_0, q2_0, FORM_INT8),
 };
 
 /* defined below: its dot over few rows is the template's */

@@ -5,7 +5,7 @@
 #define KERNELS_CPU_WIDE_DOT8_H
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/wide/unpack.h"
+#include "kernels/cpu/wide/unpack_iq.h"
 
 /* A weight row unpacked: codes [padded], scales and minimums [padded / GROUP], zero behind the row's end. */
 struct codes {
@@ -78,19 +78,31 @@ INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, 
 INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t at = 0; at < padded; at += 32) {
-        __m256i w = _mm256_loadu_si256((const __m256i *)(const void *)(code + at));
-        __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(q + at));
-        /* |w| * (x with w's sign): pairs stay below 2^15 since |x| <= 127 and |w| <= 128 */
-        __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-        __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
-        float dx = d[at / 32];
-        __m256 factor = group == 32 ? _mm256_set1_ps(scale[at / 32] * dx)
-                                    : _mm256_set_m128(_mm_set1_ps(scale[at / 16 + 1] * dx), _mm_set1_ps(scale[at / 16] * dx));
-        sum = _mm256_fmadd_ps(f, factor, sum);
+    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()}; /* each a chain of its own */
+    for (int64_t at = 0; at < padded; at += UNIT) {
+        __m256 dx = _mm256_loadu_ps(d + at / 32);
+        float factor[16];
+        if (group == 32) {
+            _mm256_storeu_ps(factor, _mm256_mul_ps(_mm256_loadu_ps(scale + at / 32), dx));
+        } else {
+            __m256 low = _mm256_permutevar8x32_ps(dx, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+            __m256 high = _mm256_permutevar8x32_ps(dx, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7));
+            _mm256_storeu_ps(factor, _mm256_mul_ps(_mm256_loadu_ps(scale + at / 16), low));
+            _mm256_storeu_ps(factor + 8, _mm256_mul_ps(_mm256_loadu_ps(scale + at / 16 + 8), high));
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            __m256i w = _mm256_loadu_si256((const __m256i *)(const void *)(code + at + 32 * k));
+            __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(q + at + 32 * k));
+            /* |w| * (x with w's sign): pairs stay below 2^15 since |x| <= 127 and |w| <= 128 */
+            __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+            __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
+            __m256 by = group == 32 ? _mm256_broadcast_ss(factor + k)
+                                    : _mm256_blend_ps(_mm256_broadcast_ss(factor + 2 * k), _mm256_broadcast_ss(factor + 2 * k + 1), 0xF0);
+            sum[k & 3] = _mm256_fmadd_ps(f, by, sum[k & 3]);
+        }
     }
-    return v_sum((vf)sum);
+    return v_sum((vf)_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
 }
 #else
 INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
@@ -206,5 +218,18 @@ CODE_KERNELS(q5_k, Q5_K, 176)
 CODE_KERNELS(q6_k, Q6_K, 210)
 CODE_KERNELS(iq4_nl, IQ4_NL, 144)
 CODE_KERNELS(iq4_xs, IQ4_XS, 136)
+CODE_KERNELS(iq2_xxs, IQ2_XXS, 66)
+CODE_KERNELS(iq2_xs, IQ2_XS, 74)
+CODE_KERNELS(iq2_s, IQ2_S, 82)
+CODE_KERNELS(iq3_xxs, IQ3_XXS, 98)
+CODE_KERNELS(iq3_s, IQ3_S, 110)
+CODE_KERNELS(iq1_s, IQ1_S, 50)
+CODE_KERNELS(iq1_m, IQ1_M, 56)
+CODE_KERNELS(tq1_0, TQ1_0, 54)
+CODE_KERNELS(tq2_0, TQ2_0, 66)
+CODE_KERNELS(mxfp4, MXFP4, 136)
+CODE_KERNELS(nvfp4, NVFP4, 144)
+CODE_KERNELS(q1_0, Q1_0, 36)
+CODE_KERNELS(q2_0, Q2_0, 72)
 
 #endif

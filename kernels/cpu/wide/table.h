@@ -26,6 +26,9 @@ static const struct linear_kernel wide_kernels[STORAGE_COUNT] = {
     FLOATS(F32, f32),   FLOATS(F16, f16),   FLOATS(BF16, bf16), CODES(Q4_0, q4_0), CODES(Q4_1, q4_1),
     CODES(Q5_0, q5_0),  CODES(Q5_1, q5_1),  CODES(Q8_0, q8_0),  CODES(Q2_K, q2_k), CODES(Q3_K, q3_k),
     CODES(Q4_K, q4_k),  CODES(Q5_K, q5_k),  CODES(Q6_K, q6_k),  CODES(IQ4_NL, iq4_nl), CODES(IQ4_XS, iq4_xs),
+    CODES(IQ2_XXS, iq2_xxs), CODES(IQ2_XS, iq2_xs), CODES(IQ2_S, iq2_s), CODES(IQ3_XXS, iq3_xxs), CODES(IQ3_S, iq3_s),
+    CODES(IQ1_S, iq1_s), CODES(IQ1_M, iq1_m), CODES(TQ1_0, tq1_0), CODES(TQ2_0, tq2_0), CODES(MXFP4, mxfp4),
+    CODES(NVFP4, nvfp4), CODES(Q1_0, q1_0), CODES(Q2_0, q2_0),
 };
 
 static const struct linear_kernel *wide_linear(enum storage format)

@@ -178,20 +178,26 @@ INLINE void unpack_q6_k(const unsigned char *restrict from, int n, int8_t *restr
 
 static const int8_t iq4_table[16] __attribute__((aligned(16), unused)) = IQ4_VALUES;
 
-/* 16 bytes of nibbles -> 32 codes of the IQ4 table */
-INLINE void iq4_codes(const unsigned char *from, int8_t *code)
+/* 16 indices below 16 -> codes of a table */
+INLINE void look_up(const int8_t *table, const unsigned char *index, int8_t *code)
 {
 #if defined(__AVX2__)
-    __m128i t = _mm_load_si128((const __m128i *)(const void *)iq4_table), v = _mm_loadu_si128((const __m128i *)(const void *)from);
-    __m128i low = _mm_and_si128(v, _mm_set1_epi8(15)), high = _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15));
-    _mm_storeu_si128((__m128i *)(void *)code, _mm_shuffle_epi8(t, low));
-    _mm_storeu_si128((__m128i *)(void *)(code + 16), _mm_shuffle_epi8(t, high));
+    __m128i t = _mm_load_si128((const __m128i *)(const void *)table), v = _mm_loadu_si128((const __m128i *)(const void *)index);
+    _mm_storeu_si128((__m128i *)(void *)code, _mm_shuffle_epi8(t, v));
+#elif defined(__aarch64__)
+    vst1q_s8(code, vqtbl1q_s8(vld1q_s8(table), vld1q_u8(index)));
 #else
-    for (int j = 0; j < 16; j++) {
-        code[j] = iq4_table[from[j] & 15];
-        code[16 + j] = iq4_table[from[j] >> 4];
-    }
+    for (int j = 0; j < 16; j++)
+        code[j] = table[index[j]];
 #endif
+}
+
+/* 16 bytes of nibbles -> 32 codes of a table: the low ones, then the high ones */
+INLINE void table_codes(const int8_t *table, const unsigned char *from, int8_t *code)
+{
+    v16 v = *(const v16 *)from, low = v & 15, high = v >> 4;
+    look_up(table, (const unsigned char *)&low, code);
+    look_up(table, (const unsigned char *)&high, code + 16);
 }
 
 INLINE void unpack_iq4_nl(const unsigned char *restrict from, int n, int8_t *restrict code, float *restrict scale, float *restrict min)
@@ -199,7 +205,7 @@ INLINE void unpack_iq4_nl(const unsigned char *restrict from, int n, int8_t *res
     (void)min;
     for (int b = 0; b < n / 32; b++, from += 18, code += 32) {
         scale[b] = half_at(from);
-        iq4_codes(from + 2, code);
+        table_codes(iq4_table, from + 2, code);
     }
 }
 
@@ -212,7 +218,7 @@ INLINE void unpack_iq4_xs(const unsigned char *restrict from, int n, int8_t *res
     for (int s = 0; s < 8; s++) {
         int bits = (from[4 + s / 2] >> (4 * (s & 1)) & 15) | (high >> (2 * s) & 3) << 4;
         scale[s] = d * (float)(bits - 32);
-        iq4_codes(from + 8 + 16 * s, code + 32 * s);
+        table_codes(iq4_table, from + 8 + 16 * s, code + 32 * s);
     }
 }
 

@@ -14,7 +14,9 @@
 
 static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon"};
 static const enum storage formats[] = {STORAGE_F32,  STORAGE_F16,  STORAGE_BF16, STORAGE_Q4_0, STORAGE_Q4_1,   STORAGE_Q5_0,  STORAGE_Q5_1, STORAGE_Q8_0,
-                                       STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS};
+                                       STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS,
+                                       STORAGE_IQ2_XXS, STORAGE_IQ2_XS, STORAGE_IQ2_S, STORAGE_IQ3_XXS, STORAGE_IQ3_S, STORAGE_IQ1_S, STORAGE_IQ1_M,
+                                       STORAGE_TQ1_0, STORAGE_TQ2_0, STORAGE_MXFP4, STORAGE_NVFP4, STORAGE_Q1_0, STORAGE_Q2_0};
 #ifdef TESTS_PLAIN_CRITERION_H
 enum { OWN_STEP = 5 }; /* under an emulator every fifth number of rows has to do */
 #else
@@ -122,7 +124,7 @@ static double wide_limit_of(const float *x, int blocks, double *most)
 /* Expected norm of the error of `rows` rows times what such a number of draws may exceed it by. */
 static double linear_bound(const struct weight *w, const float *x, int rows, const float *expected)
 {
-    double size = 0, error = 0;
+    double size = 0, error = 0, squared = 0;
     for (int64_t i = 0; i < rows * w->out; i++)
         size += (double)expected[i] * expected[i];
     if (w->format == STORAGE_F32 || w->format == STORAGE_F16 || w->format == STORAGE_BF16)
@@ -136,14 +138,17 @@ static double linear_bound(const struct weight *w, const float *x, int rows, con
             squares[i / 32] += (double)values[i] * values[i];
     }
     for (int row = 0; row < rows; row++) {
-        double limit = wide_limit_of(x + row * w->in, blocks, most);
+        double limit = wide_limit_of(x + row * w->in, blocks, most), own = 0;
         for (int b = 0; b < blocks; b++) {
             double step = most[b] / (rows >= 6 && most[b] > limit ? 127 * 256 : 127);
-            error += squares[b] * step * step / 12;
+            own += squares[b] * step * step / 12;
         }
+        error += own;
+        squared += own * own;
     }
     free(squares), free(values), free(most);
-    return sqrt(error) * (1 + 3 / sqrt(rows)) + 1e-5 * sqrt(size);
+    double draws = squared > 0 ? error * error / squared : rows; /* rows with large values count for more */
+    return sqrt(error) * (1 + 3 / sqrt(draws)) + 1e-5 * sqrt(size);
 }
 
 static void check_linear(const char *isa, enum storage format, int out, int in)
@@ -176,7 +181,7 @@ static void check_linear(const char *isa, enum storage format, int out, int in)
 
 Test(cpu, linear)
 {
-    static const int shapes[][2] = {{33, 256}, {70, 512}, {5, 1024}, {64, 576}, {40, 32}, {35, 96}, {16, 2048}};
+    static const int shapes[][2] = {{33, 256}, {70, 512}, {5, 1024}, {64, 576}, {40, 32}, {35, 96}, {16, 2048}, {12, 640}};
     static const int odd[][2] = {{33, 48}, {7, 1}, {20, 100}, {3, 1030}};
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         if (!isa_find(names[n]))
@@ -191,6 +196,36 @@ Test(cpu, linear)
                 check_linear(names[n], formats[f], odd[s][0], odd[s][1]);
         }
     }
+}
+
+/* A weight's factor: what is multiplied, not what is added. */
+Test(cpu, linear_factor)
+{
+    struct one_linear l;
+    build_linear(&l, STORAGE_NVFP4, 20, 64);
+    float x[7 * 64], plain[7 * 20], expected[7 * 20], got[7 * 20];
+    for (int i = 0; i < 7 * 64; i++)
+        x[i] = tiny_float();
+    struct compiled *c = compile(&backend_reference, &l, false);
+    step_linear(&backend_reference, c, &l, x, (int[]){7}, 1, plain);
+    backend_reference.free(c);
+    struct weight *w = &l.p.weights[1];
+    cr_assert_eq(w->format, STORAGE_NVFP4);
+    w->factor = 0.25f;
+    const struct backend *backends[] = {&backend_reference, backend_cpu(NULL)};
+    for (int k = 0; k < 2; k++)
+        for (int rows = 1; rows <= 7; rows += 6) {
+            c = compile(backends[k], &l, false);
+            step_linear(backends[k], c, &l, x, &rows, 1, k ? got : expected);
+            backends[k]->free(c);
+            for (int i = 0; i < rows * 20; i++) {
+                float bias;
+                format_find(STORAGE_F16)->decode(l.p.weights[2].data + i % 20 * 2, &bias, 1);
+                float exact = 0.25f * (plain[i] - bias) + bias;
+                cr_assert_float_eq((k ? got : expected)[i], exact, k ? 0.05 : 1e-5, "%s", backends[k]->name);
+            }
+        }
+    arena_free(&l.arena);
 }
 
 /* ---- what else is in the batch never shows ---- */

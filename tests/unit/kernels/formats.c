@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/formats/fp4.h"
 #include "kernels/formats/small.h"
 #include "kernels/ops.h"
 #include "format_vectors.h"
@@ -28,6 +29,77 @@ Test(formats, decode)
 {
 #define CHECK(name) check(STORAGE_##name, #name, name##_bytes, name##_values, sizeof name##_values / sizeof(float));
     FORMAT_VECTORS(CHECK)
+}
+
+/* Squared error of what encode wrote, over that of leaving everything away. */
+static double lost(enum storage storage, const float *values, int count)
+{
+    const struct format *f = format_find(storage);
+    unsigned char bytes[600];
+    float back[512];
+    double error = 0, all = 0;
+    f->encode(values, NULL, bytes, count);
+    f->decode(bytes, back, count);
+    for (int i = 0; i < count; i++) {
+        error += ((double)back[i] - values[i]) * ((double)back[i] - values[i]);
+        all += (double)values[i] * values[i];
+    }
+    return error / all;
+}
+
+/* What the gguf package's encoders lose of the values below; ggml's rule for NVFP4, Q1_0 and Q2_0, which it cannot write. */
+#define ENCODE_ERRORS(X) \
+    X(TQ1_0, 0.368432) X(TQ2_0, 0.368432) X(MXFP4, 0.0123297) X(NVFP4, 0.0102362) X(Q1_0, 0.419429) X(Q2_0, 0.347999)
+Test(formats, encode_is_not_worse_than_others)
+{
+    float values[512];
+    for (int i = 0; i < 512; i++)
+        values[i] = sinf((float)(i * i) * 0.37f) * expf(cosf((float)i * 1.3f) - 1) * 0.3f;
+#define THEIRS(name, error) \
+    cr_assert(lost(STORAGE_##name, values, 512) <= (error) * 1.0001, "%s: %g over %g", #name, lost(STORAGE_##name, values, 512), error);
+    ENCODE_ERRORS(THEIRS)
+    /* what is already ternary comes back as it was; nothing is written but numbers for zeros and what is no number */
+    for (int i = 0; i < 512; i++)
+        values[i] = (float)(i * 7 % 3 - 1) * 0.03125f;
+    cr_assert_eq(lost(STORAGE_TQ1_0, values, 512), 0);
+    cr_assert_eq(lost(STORAGE_TQ2_0, values, 512), 0);
+    cr_assert_eq(lost(STORAGE_Q2_0, values, 512), 0);
+    static const enum storage written[] = {STORAGE_TQ1_0, STORAGE_TQ2_0, STORAGE_MXFP4, STORAGE_NVFP4, STORAGE_Q1_0, STORAGE_Q2_0};
+    for (size_t k = 0; k < sizeof written / sizeof *written; k++) {
+        unsigned char bytes[600];
+        const struct format *f = format_find(written[k]);
+        memset(values, 0, sizeof values);
+        f->encode(values, NULL, bytes, 256);
+        f->decode(bytes, values, 256);
+        for (int i = 0; i < 256; i++)
+            cr_assert_eq(values[i], 0);
+        values[3] = 1e30f, values[100] = 1e-40f;
+        f->encode(values, NULL, bytes, 256);
+        values[5] = INFINITY, values[6] = -INFINITY, values[7] = NAN;
+        f->encode(values, NULL, bytes, 256);
+    }
+}
+
+Test(formats, small_floats_by_hand)
+{
+    cr_assert_eq(e8m0_half(127), 0.5f);
+    cr_assert_eq(e8m0_half(0), 0x1p-128f);
+    cr_assert_eq(e8m0_half(1), 0x1p-127f);
+    cr_assert_eq(e8m0_half(255), 0x1p127f);
+    cr_assert_eq(ue4m3_half(0x38), 0.5f);
+    cr_assert_eq(ue4m3_half(0xB8), 0.5f);
+    cr_assert_eq(ue4m3_half(0x7E), 224);
+    cr_assert_eq(ue4m3_half(0x7F), 0);
+    cr_assert_eq(ue4m3_half(1), 0x1p-10f);
+    for (int s = 0; s < 0x7F; s++)
+        cr_assert_eq(ue4m3_nearest(2 * ue4m3_half((unsigned char)s)), s);
+    for (unsigned code = 0; code < 16; code++)
+        cr_assert_eq(fp4_doubled[fp4_nearest(fp4_doubled[code])], fp4_doubled[code]);
+    /* halfway: 1/4 -> 0, 3/4 -> 1, 5/4 -> 1, 7/4 -> 2, 5/2 -> 2, 7/2 -> 4, 5 -> 4 */
+    static const float middle[] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};
+    static const unsigned even[] = {0, 2, 2, 4, 4, 6, 6};
+    for (int i = 0; i < 7; i++)
+        cr_assert_eq(fp4_nearest(-middle[i]), even[i] | 8);
 }
 
 Test(formats, unknown)

@@ -29,14 +29,37 @@ static inline float tiny_float(void) { return (float)(tiny_random() & 0xFFFFFF) 
 /* Offsets of the half floats in a block, -1: none. */
 static inline const int *tiny_halves(enum storage s)
 {
-    static const int first[] = {0, -1}, both[] = {0, 2, -1}, q2[] = {80, 82, -1}, q3[] = {108, -1}, q6[] = {208, -1}, none[] = {-1};
+    static const int first[] = {0, -1}, both[] = {0, 2, -1}, q2[] = {80, 82, -1}, q3[] = {108, -1}, q6[] = {208, -1}, tq1[] = {52, -1}, tq2[] = {64, -1};
     switch (s) {
-    case STORAGE_Q4_0: case STORAGE_Q5_0: case STORAGE_Q8_0: case STORAGE_IQ4_NL: case STORAGE_IQ4_XS: return first;
     case STORAGE_Q4_1: case STORAGE_Q5_1: case STORAGE_Q4_K: case STORAGE_Q5_K: return both;
     case STORAGE_Q2_K: return q2;
     case STORAGE_Q3_K: return q3;
     case STORAGE_Q6_K: return q6;
-    default: return none;
+    case STORAGE_TQ1_0: return tq1;
+    case STORAGE_TQ2_0: return tq2;
+    default: return first;
+    }
+}
+
+/* Sets a block's scale. Signs of scales and the sizes of the smaller ones vary. */
+static inline void tiny_scale(enum storage s, unsigned char *block, float scale)
+{
+    int exponent;
+    frexpf(scale, &exponent);
+    if (s == STORAGE_MXFP4) {
+        block[0] = (unsigned char)(127 + exponent - 1);
+    } else if (s == STORAGE_NVFP4) { /* four E4M3; 7 is the exponent's bias */
+        for (int i = 0; i < 4; i++)
+            block[i] = (unsigned char)((block[i] & 0x87) | (exponent + 6) << 3);
+    } else if (s == STORAGE_IQ1_M) { /* a nibble in each of the last four words */
+        unsigned half = float_to_half(scale);
+        for (int i = 0; i < 4; i++)
+            block[49 + 2 * i] = (unsigned char)((block[49 + 2 * i] & 15) | (half >> 4 * i & 15) << 4);
+    } else {
+        for (const int *h = tiny_halves(s), *first = h; *h >= 0; h++) {
+            uint16_t half = float_to_half(scale * (h > first ? 0.5f : tiny_random() & 1 ? -1.0f : 1.0f));
+            memcpy(block + *h, &half, 2);
+        }
     }
 }
 
@@ -67,12 +90,7 @@ static inline struct weight tiny_weight(const char *name, enum storage format, i
         /* scale the block so that its largest value is about `size` */
         float values[256], most = 1e-9f;
         for (int pass = 0; pass < 2; pass++) {
-            float scale = pass ? size / most : 1;
-            int nth = 0;
-            for (const int *h = tiny_halves(format); *h >= 0; h++, nth++) {
-                uint16_t half = float_to_half(scale * (nth ? 0.5f : 1) * (tiny_random() & 1 && !nth ? -1.0f : 1.0f));
-                memcpy(data + at + *h, &half, 2);
-            }
+            tiny_scale(format, data + at, pass ? size / most : 1);
             f->decode(data + at, values, t->block_elements);
             for (int i = 0; !pass && i < t->block_elements; i++)
                 most = fabsf(values[i]) > most ? fabsf(values[i]) : most;

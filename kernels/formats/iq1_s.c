@@ -1,0 +1,20 @@
+/* IQ1_S: 256 weights in 50 bytes: f16 d | 32 bytes indices (8 weights each) | 8 u16, one for 32 weights.
+ * Index l: byte l, above it bits 3(l % 4).. (three of them) of u16 l / 4; its bits 12-14 are the scale, bit 15 the shift's sign.
+ * w = d * (2 * scale + 1) * (grid +- 1/8), minus where bit 15 is set. Source: ggml-common.h, ggml-quants.c. */
+#include "kernels/formats/formats.h"
+#include "kernels/formats/grids.h"
+#include "kernels/formats/small.h"
+
+void iq1_s_decode(const unsigned char *bytes, float *values, int64_t count)
+{
+    for (; count > 0; count -= 256, bytes += 50, values += 256) {
+        float d = load_half(bytes);
+        for (int l = 0; l < 32; l++) {
+            unsigned high = load_u16(bytes + 34 + 2 * (l / 4));
+            const signed char *point = (const signed char *)&grid_iq1_s[bytes[2 + l] | (high >> 3 * (l % 4) & 7) << 8];
+            float scale = d * (float)(2 * (high >> 12 & 7) + 1) / 8, shift = high & 0x8000 ? -9 : -7;
+            for (int j = 0; j < 8; j++)
+                values[8 * l + j] = scale * ((float)point[j] + shift); /* (8 * (grid + 1) - 8 +- 1) / 8 */
+        }
+    }
+}

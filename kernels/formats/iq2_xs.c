@@ -1,0 +1,18 @@
+/* IQ2_XS: 256 weights in 74 bytes: f16 d | 32 u16 | 8 bytes of scales.
+ * u16 l (8 weights): bits 0-8 index the grid, bits 9-15 are signs (even_signs). Scales: nibbles, low first, one for 16 weights.
+ * w = d * (scale + 1/2) / 4 * grid, negative where its sign bit is set. Source: ggml-common.h, ggml-quants.c. */
+#include "kernels/formats/formats.h"
+#include "kernels/formats/grids.h"
+#include "kernels/formats/small.h"
+
+void iq2_xs_decode(const unsigned char *bytes, float *values, int64_t count)
+{
+    for (; count > 0; count -= 256, bytes += 74, values += 256) {
+        float d = load_half(bytes) / 4;
+        for (int l = 0; l < 32; l++) {
+            unsigned code = load_u16(bytes + 2 + 2 * l);
+            float scale = d * (0.5f + (float)(bytes[66 + l / 4] >> 4 * (l / 2 % 2) & 15));
+            signed_point(&grid_iq2_xs[code & 511], 8, even_signs(code >> 9), scale, values + 8 * l);
+        }
+    }
+}
