@@ -60,9 +60,10 @@ def test_reference_path_gives_the_same_answers(default_model, converted, tmp_pat
             assert tokens[:sure] == wanted[:sure], (name, c["prompt"])
 
 
-# Prompts are multiplied with 15 bits of their activations: leads move by 0.002. With int8 alone (a scale for every 32) they moved by
-# 0.16 in ours and by 0.157 with the same rounding put into transformers, and one token that leads by 0.96 was missed.
-@pytest.mark.parametrize("form, spread", [("gguf", 0.02), ("folder", 0.02)])
+# Quantised prompts have 16 bits of their activations beside outliers, 8 elsewhere: leads move by 0.07. With int8 alone (a scale for
+# every 32) they moved by 0.16 in ours and by 0.157 with the same rounding put into transformers, and one token that leads by 0.96 was
+# missed. Plain floats are multiplied as they are: 0.002.
+@pytest.mark.parametrize("form, spread", [("gguf", 0.11), ("folder", 0.02)])
 def test_fast_path_finds_the_same_best_tokens(form, spread, default_model, converted, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([c["ids"] + c["tokens"] for c in CASES]))
     r = ingot("logits", default_model if form == "gguf" else converted, "--tokens", tmp_path / "ids.json", "--out", tmp_path / "out.npy", timeout=600)
