@@ -105,9 +105,10 @@ static void step_linear(const struct backend *backend, struct compiled *c, const
 static double wide_limit_of(const float *x, int blocks, double *most)
 {
     for (int b = 0; b < blocks; b++) {
-        most[b] = 0;
+        double largest = 0; /* no fmax: gcc 12 for AArch64 breaks off over it */
         for (int i = 0; i < 32; i++)
-            most[b] = fmax(most[b], fabs((double)x[32 * b + i]));
+            largest = fabs((double)x[32 * b + i]) > largest ? fabs((double)x[32 * b + i]) : largest;
+        most[b] = largest;
     }
     double limit = INFINITY;
     for (int round = 0; round < 4; round++) {
