@@ -54,7 +54,7 @@ INLINE void store_ends(struct ends *e, int count, float *y)
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
         a[i] = _mm512_load_ps(e->lanes[i]);
-        /* halves of neighbours side by side and added: 16 -> 8 -> 4 vectors; each 16-byte lane then has four rows' sums */
+    /* halves of neighbours side by side and added: 16 -> 8 -> 4 vectors; each 16-byte lane then has four rows' sums */
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
         a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));

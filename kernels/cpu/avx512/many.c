@@ -9,7 +9,7 @@
  * product of weight and activation scale and an fma for each of the 12. Blocks of 16-bit activations take their upper
  * bytes first, then those sums are shifted and the lower bytes go on top. Totals wait in [row][32] between chunks.
  *
- * Measured beside panels of whole rows in the second-level cache: see docs/performance.md. */
+ * The least that a group of 32 costs are 96 dot products and 24 more operations of the same two units: 80 % of the roof. */
 #include "kernels/cpu/avx512/few.h"
 #include "kernels/cpu/avx512/unit_iq.h"
 
