@@ -71,16 +71,6 @@ typedef __m256i codes_function(const unsigned char *p, int block);
 
 /* ---- blocks of 32 with a float scale ----------------------------------------------------------------------------------- */
 
-/* f16 at stride `step`; nothing is read of blocks that are not there */
-INLINE __m256 halves_at(const unsigned char *p, int step, int blocks)
-{
-    __m128i h = _mm_setzero_si128();
-#define HALF(i) h = (i) < blocks ? _mm_insert_epi16(h, load_u16(p + (i) * step), i) : h
-    HALF(0), HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
-#undef HALF
-    return _mm256_cvtph_ps(h);
-}
-
 INLINE struct unit plain(const unsigned char *p, int step, int blocks) { return (struct unit){.d = halves_at(p, step, blocks)}; }
 INLINE struct unit with_min(const unsigned char *p, int step, int blocks)
 {

@@ -68,6 +68,7 @@ static const struct cache_kernel *own_cache(enum storage type)
 #define TABLE_PEAK own_peak
 #define TABLE_NAME "avx512-vnni"
 #define TABLE_LINEAR own_linear
+#define TABLE_FLOATS_ONLY
 #include "kernels/cpu/wide/table.h"
 
 static const struct linear_kernel *own_bf16(void)

@@ -46,16 +46,6 @@ INLINE __m512i halves(int a, int b) { return _mm512_inserti64x4(_mm512_set1_epi8
 INLINE __m512 eight(__m256 v) { return _mm512_zextps256_ps512(v); }
 INLINE __m256 floats_of_bytes(uint64_t eight) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)eight))); }
 
-/* f16 at stride `step` bytes, `blocks` of 8, the others zero */
-INLINE __m256 halves_at(const unsigned char *p, int step, int blocks)
-{
-    __m128i h = _mm_setzero_si128();
-#define HALF(i) h = (i) < blocks ? _mm_insert_epi16(h, load_u16(p + (i) * step), i) : h
-    HALF(0), HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
-#undef HALF
-    return _mm256_cvtph_ps(h);
-}
-
 /* The scales of four blocks of Q8_0 in the lowest words: 0, 34, 68 and 102 bytes from p. */
 INLINE __m128i four_scales(const unsigned char *p)
 {

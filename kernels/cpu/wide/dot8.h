@@ -44,37 +44,7 @@ INLINE void unpack_row(unpack_function *unpack, const unsigned char *from, int64
 }
 
 /* sum over groups of scale * d * (codes . q): `padded` values */
-#if defined(__AVX512VNNI__)
-INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
-{
-    /* a group's 8 (or 4) integer lanes all need its scale: products of a unit are spread by a permutation */
-    const __m512i spread32 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    const __m512i spread16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    const __m512i zero = _mm512_setzero_si512();
-    __m512 even = _mm512_setzero_ps(), odd = even;
-    for (int64_t at = 0; at < padded; at += UNIT) {
-        __m512 dx = _mm512_castps256_ps512(_mm256_loadu_ps(d + at / 32)), product;
-        if (group == 32)
-            product = _mm512_castps256_ps512(_mm256_mul_ps(_mm256_loadu_ps(scale + at / 32), _mm512_castps512_ps256(dx)));
-        else
-            product = _mm512_mul_ps(_mm512_loadu_ps(scale + at / 16), _mm512_permutexvar_ps(twice, dx));
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            __m512i w = _mm512_loadu_si512(code + at + 64 * k), x = _mm512_loadu_si512(q + at + 64 * k);
-            __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), zero, x);
-            __m512 sum = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(zero, _mm512_abs_epi8(w), signed_x));
-            __m512i index = group == 32 ? _mm512_add_epi32(spread32, _mm512_set1_epi32(2 * k)) : _mm512_add_epi32(spread16, _mm512_set1_epi32(4 * k));
-            __m512 factor = _mm512_permutexvar_ps(index, product);
-            if (k & 1)
-                odd = _mm512_fmadd_ps(sum, factor, odd);
-            else
-                even = _mm512_fmadd_ps(sum, factor, even);
-        }
-    }
-    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
-}
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
 {
     const __m256i ones = _mm256_set1_epi16(1);

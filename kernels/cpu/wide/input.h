@@ -154,39 +154,6 @@ INLINE const float *whole_block(const float *x, int64_t left, float t[32])
     return left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
 }
 
-/* Codes of a block, and the sums of both halves. */
-INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[32], int32_t sum[2])
-{
-    float t[32];
-    x = whole_block(x, left, t);
-    for (int i = 0; i < 32; i += LANES)
-        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
-    int32_t first = 0, second = 0;
-    for (int i = 0; i < 16; i++)
-        first += code[i], second += code[i + 16];
-    sum[0] = first, sum[1] = second;
-}
-
-static void quantise_16(struct input *in, int32_t row)
-{
-    const float *x = in->floats + in->row[row] * in->float_stride;
-    int16_t *q = in->q16 + row * in->padded;
-    float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
-    bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
-    float limit = wide_limit(d, in->padded / 32, 1);
-    for (int64_t b = 0; b < in->padded / 32; b++) {
-        struct scale k = scale_of(d[b], limit);
-        int32_t code[32], sum[2];
-        codes_32(x + 32 * b, in->n - 32 * b, k.inverse, code, sum);
-        for (int i = 0; i < 32; i++)
-            q[32 * b + i] = (int16_t)code[i];
-        d[b] = broken ? NAN : k.d;
-        s[b] = d[b] * (float)(sum[0] + sum[1]);
-        s16[2 * b] = d[b] * (float)sum[0];
-        s16[2 * b + 1] = d[b] * (float)sum[1];
-    }
-}
-
 #if defined(__AVX512F__)
 /* A block's codes as the low and high bytes of 16 bits, each + 128; sums of both halves. */
 struct block {
@@ -256,7 +223,20 @@ static void pack_8(struct input *in, int32_t tile)
         }
     }
 }
-#endif
+
+#else
+/* Codes of a block, and the sums of both halves. */
+INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[32], int32_t sum[2])
+{
+    float t[32];
+    x = whole_block(x, left, t);
+    for (int i = 0; i < 32; i += LANES)
+        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
+    int32_t first = 0, second = 0;
+    for (int i = 0; i < 16; i++)
+        first += code[i], second += code[i + 16];
+    sum[0] = first, sum[1] = second;
+}
 
 #if defined(__AVX2__)
 static void pack_pairs(struct input *in, int32_t tile)
@@ -285,6 +265,28 @@ static void pack_pairs(struct input *in, int32_t tile)
         }
     }
 }
+
+#else
+static void quantise_16(struct input *in, int32_t row)
+{
+    const float *x = in->floats + in->row[row] * in->float_stride;
+    int16_t *q = in->q16 + row * in->padded;
+    float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
+    bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
+    float limit = wide_limit(d, in->padded / 32, 1);
+    for (int64_t b = 0; b < in->padded / 32; b++) {
+        struct scale k = scale_of(d[b], limit);
+        int32_t code[32], sum[2];
+        codes_32(x + 32 * b, in->n - 32 * b, k.inverse, code, sum);
+        for (int i = 0; i < 32; i++)
+            q[32 * b + i] = (int16_t)code[i];
+        d[b] = broken ? NAN : k.d;
+        s[b] = d[b] * (float)(sum[0] + sum[1]);
+        s16[2 * b] = d[b] * (float)sum[0];
+        s16[2 * b + 1] = d[b] * (float)sum[1];
+    }
+}
+#endif
 #endif
 
 /* ---- the functions of a table ---------------------------------------------------------------------------------------------- */
@@ -293,8 +295,10 @@ static void wide_quantise(struct input *in, int32_t row)
 {
     if (in->forms & (FORM_INT8 | FORM_NIBBLE))
         quantise_8(in, row);
+#if !defined(__AVX2__)
     if (in->forms & FORM_INT16)
         quantise_16(in, row);
+#endif
 }
 
 static void wide_pack(struct input *in, int32_t tile)
@@ -302,8 +306,7 @@ static void wide_pack(struct input *in, int32_t tile)
 #if defined(__AVX512F__)
     if (in->forms & FORM_PACKED8)
         pack_8(in, tile);
-#endif
-#if defined(__AVX2__)
+#elif defined(__AVX2__)
     if (in->forms & FORM_PAIRS)
         pack_pairs(in, tile);
 #endif

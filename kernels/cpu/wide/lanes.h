@@ -143,6 +143,18 @@ INLINE float v_most(vf v)
 }
 #endif
 
+#if defined(__AVX2__)
+/* f16 at stride `step` bytes as floats, `blocks` of 8, the others zero: nothing is read of blocks that are not there */
+INLINE __m256 halves_at(const unsigned char *p, int step, int blocks)
+{
+    __m128i h = _mm_setzero_si128();
+#define HALF(i) h = (i) < blocks ? _mm_insert_epi16(h, load_u16(p + (i) * step), i) : h
+    HALF(0), HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
+#undef HALF
+    return _mm256_cvtph_ps(h);
+}
+#endif
+
 /* exp(x), relative error below 3e-7; 0 below -87, infinity is never made (x is cut at 88). */
 INLINE vf v_exp(vf x)
 {

@@ -1,15 +1,18 @@
 /* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
  * instruction set with better kernels for some formats defines TABLE_LINEAR, for some cache types TABLE_CACHE: functions that are
- * asked first; one with more kinds of dot products defines TABLE_PEAK. */
+ * asked first; one with more kinds of dot products defines TABLE_PEAK. One whose TABLE_LINEAR has every format of codes defines
+ * TABLE_FLOATS_ONLY: the templates for codes are then left out. */
 #include "kernels/cpu/wide/attend.h"
+#ifndef TABLE_FLOATS_ONLY
 #include "kernels/cpu/wide/dot8.h"
+#endif
 #include "kernels/cpu/wide/float.h"
 #include "kernels/cpu/wide/input.h"
 #include "kernels/cpu/wide/peak.h"
 #include "kernels/cpu/wide/rows.h"
 
 #define CODES(NAME, id)                                                                                                    \
-    [STORAGE_##NAME] = {.name = "int8 dot, 16 bits for prompts"     ,                                                        \
+    [STORAGE_##NAME] = {.name = "int8 dot, 16 bits for prompts",                                                             \
                         .few_forms = FORM_INT8,                                                                              \
                         .few = few_##id,                                                                                   \
                         .many_forms = MANY_FORM,                                                                             \
@@ -23,12 +26,15 @@
                         .many = many_##id,                                                                                 \
                         .scratch_bytes = float_scratch}
 static const struct linear_kernel wide_kernels[STORAGE_COUNT] = {
-    FLOATS(F32, f32),   FLOATS(F16, f16),   FLOATS(BF16, bf16), CODES(Q4_0, q4_0), CODES(Q4_1, q4_1),
+    FLOATS(F32, f32),   FLOATS(F16, f16),   FLOATS(BF16, bf16),
+#ifndef TABLE_FLOATS_ONLY
+    CODES(Q4_0, q4_0), CODES(Q4_1, q4_1),
     CODES(Q5_0, q5_0),  CODES(Q5_1, q5_1),  CODES(Q8_0, q8_0),  CODES(Q2_K, q2_k), CODES(Q3_K, q3_k),
     CODES(Q4_K, q4_k),  CODES(Q5_K, q5_k),  CODES(Q6_K, q6_k),  CODES(IQ4_NL, iq4_nl), CODES(IQ4_XS, iq4_xs),
     CODES(IQ2_XXS, iq2_xxs), CODES(IQ2_XS, iq2_xs), CODES(IQ2_S, iq2_s), CODES(IQ3_XXS, iq3_xxs), CODES(IQ3_S, iq3_s),
     CODES(IQ1_S, iq1_s), CODES(IQ1_M, iq1_m), CODES(TQ1_0, tq1_0), CODES(TQ2_0, tq2_0), CODES(MXFP4, mxfp4),
     CODES(NVFP4, nvfp4), CODES(Q1_0, q1_0), CODES(Q2_0, q2_0),
+#endif
 };
 
 static const struct linear_kernel *wide_linear(enum storage format)
