@@ -16,7 +16,8 @@
  *   INT8     value = d * q: int8 q with a float scale for every 32 values, zero-padded to whole units of 256
  *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
- *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4], the low and the high bytes of the same q, each + 128; scales [block][row]
+ *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
+ *            each + 128 on x86; scales [block][row]
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32 */
@@ -60,7 +61,7 @@ struct input {
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
     float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
     float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
-    uint8_t *p8, *p8_high; /* [tile][padded / 4][PACK_ROWS][4]; high: only where `wide` says so */
+    uint8_t *p8, *p8_high; /* [tile][padded / 4 or 8][PACK_ROWS][4 or 8]; high: only where `wide` says so */
     uint8_t *wide;        /* [tile][padded / 32]: whether a row of the tile has 16 bits in the block */
     int16_t *pairs;       /* [tile][padded / 2][PACK_ROWS][2] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */

@@ -4,7 +4,13 @@
 
 #include "kernels/cpu/cpu.h"
 
+#if defined(__x86_64__)
 #define HAS(feature) __builtin_cpu_supports(#feature)
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#define HWCAP(feature) ((getauxval(AT_HWCAP) & HWCAP_##feature) != 0)
+#define HWCAP2(feature) ((getauxval(AT_HWCAP2) & HWCAP2_##feature) != 0)
+#endif
 
 struct candidate {
     const char *name;
@@ -27,7 +33,7 @@ static int candidates(struct candidate out[ISA_MOST])
 }
 
 /* Names that INGOT_ISA may hold on any machine, weakest first. One without a table of its own means the next weaker one. */
-static const char *const known[] = {"scalar", "neon", "avx2", "avx512", "avx512-vnni", "amx"};
+static const char *const known[] = {"scalar", "neon", "neon-dotprod", "neon-i8mm", "avx2", "avx512", "avx512-vnni", "amx"};
 enum { KNOWN = sizeof known / sizeof *known };
 
 static int rank(const char *name)
@@ -43,7 +49,7 @@ const struct isa *isa_best(struct error *err)
     const char *limit = getenv("INGOT_ISA");
     int most = limit && *limit ? rank(limit) : KNOWN;
     if (most < 0) {
-        error_set(err, STATUS_USAGE, "INGOT_ISA is %s; known are scalar, neon, avx2, avx512, avx512-vnni, amx", QUOTE(limit, strlen(limit)));
+        error_set(err, STATUS_USAGE, "INGOT_ISA is %s; known are scalar, neon, neon-dotprod, neon-i8mm, avx2, avx512, avx512-vnni, amx", QUOTE(limit, strlen(limit)));
         return NULL;
     }
     struct candidate c[ISA_MOST];

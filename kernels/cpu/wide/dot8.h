@@ -74,6 +74,25 @@ INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, 
     }
     return v_sum((vf)_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
 }
+#elif defined(__aarch64__)
+INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
+{
+    const int32x4_t zero = vdupq_n_s32(0);
+    float32x4_t sum[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)}; /* each a chain of its own */
+    for (int64_t at = 0; at < padded; at += 64)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            int64_t i = at + 16 * k;
+            int32x4_t t = dot_16(zero, vld1q_s8(code + i), vld1q_s8(q + i));
+            if (group == 16) {
+                sum[k] = vfmaq_n_f32(sum[k], vcvtq_f32_s32(t), scale[i / 16] * d[i / 32]);
+            } else if (k % 2 == 0) {
+                t = dot_16(t, vld1q_s8(code + i + 16), vld1q_s8(q + i + 16));
+                sum[k] = vfmaq_n_f32(sum[k], vcvtq_f32_s32(t), scale[i / 32] * d[i / 32]);
+            }
+        }
+    return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
+}
 #else
 INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, const float *d, int64_t padded, int group)
 {
@@ -116,13 +135,11 @@ INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool h
     }
 }
 
-#if defined(__AVX2__)
-#include "kernels/cpu/wide/pairs.h"
-enum { MANY_FORM = FORM_PAIRS };
-#define many_codes many_pairs
+#if defined(__AVX2__) || defined(__aarch64__)
+#include "kernels/cpu/wide/panel.h"
 static size_t codes_scratch(int64_t n, int32_t rows)
 {
-    size_t few = dot8_scratch(n), many = pairs_scratch(rows);
+    size_t few = dot8_scratch(n), many = panel_scratch(rows);
     return few > many ? few : many;
 }
 #else

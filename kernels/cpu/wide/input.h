@@ -154,13 +154,36 @@ INLINE const float *whole_block(const float *x, int64_t left, float t[32])
     return left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
 }
 
-#if defined(__AVX512F__)
-/* A block's codes as the low and high bytes of 16 bits, each + 128; sums of both halves. */
+/* How an instruction set wants the codes of many rows: bytes side by side, pairs of 16 bits, or 16 bits row by row. */
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+#define PACKS_BYTES
+#elif defined(__AVX2__) || defined(__aarch64__)
+#define PACKS_PAIRS
+#endif
+
+#if !defined(__AVX512F__)
+/* Codes of a block, and the sums of both halves. */
+INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[32], int32_t sum[2])
+{
+    float t[32];
+    x = whole_block(x, left, t);
+    for (int i = 0; i < 32; i += LANES)
+        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
+    int32_t first = 0, second = 0;
+    for (int i = 0; i < 16; i++)
+        first += code[i], second += code[i + 16];
+    sum[0] = first, sum[1] = second;
+}
+#endif
+
+#if defined(PACKS_BYTES)
+/* A block's codes as the low and high bytes of 16 bits, each + 128 on x86; sums of both halves. */
 struct block {
     _Alignas(32) uint8_t low[32], high[32];
     int32_t sum[2];
 };
 
+#if defined(__AVX512F__)
 INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *q)
 {
     float t[32];
@@ -181,11 +204,23 @@ INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *
     q->sum[1] = _mm256_extract_epi32(sum, 4) - 16 * (128 + 128 * 256);
 }
 
-/* 32 bytes to [8][row][4] */
+#else
+INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *q)
+{
+    int32_t code[32];
+    codes_32(x, left, inverse, code, q->sum);
+    for (int i = 0; i < 32; i++) {
+        q->low[i] = (uint8_t)code[i];
+        q->high[i] = (uint8_t)((code[i] + 128) >> 8);
+    }
+}
+#endif
+
+/* 32 bytes to [32 / PACKED8_DEPTH][row][PACKED8_DEPTH] */
 INLINE void pack_bytes(const uint8_t q[32], uint8_t *to)
 {
-    for (int k = 0; k < 8; k++)
-        memcpy(to + 4 * k * PACK_ROWS, q + 4 * k, 4);
+    for (int k = 0; k < 32; k += PACKED8_DEPTH)
+        memcpy(to + k * PACK_ROWS, q + k, PACKED8_DEPTH);
 }
 
 static void pack_8(struct input *in, int32_t tile)
@@ -212,9 +247,9 @@ static void pack_8(struct input *in, int32_t tile)
             struct scale k = scale_of(d[b * PACK_ROWS + r], limit[r]);
             struct block q;
             bytes_32(x + 32 * b, n - 32 * b, k.inverse, &q);
-            pack_bytes(q.low, low + 32 * b * PACK_ROWS + 4 * r);
+            pack_bytes(q.low, low + 32 * b * PACK_ROWS + PACKED8_DEPTH * r);
             if (wide[b])
-                pack_bytes(q.high, high + 32 * b * PACK_ROWS + 4 * r);
+                pack_bytes(q.high, high + 32 * b * PACK_ROWS + PACKED8_DEPTH * r);
             float scale = broken[r] ? NAN : k.d;
             d[b * PACK_ROWS + r] = scale;
             s[b * PACK_ROWS + r] = scale * (float)(q.sum[0] + q.sum[1]);
@@ -224,21 +259,7 @@ static void pack_8(struct input *in, int32_t tile)
     }
 }
 
-#else
-/* Codes of a block, and the sums of both halves. */
-INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[32], int32_t sum[2])
-{
-    float t[32];
-    x = whole_block(x, left, t);
-    for (int i = 0; i < 32; i += LANES)
-        *(vi_unaligned *)(code + i) = v_int(v_load(x + i) * v_set(inverse));
-    int32_t first = 0, second = 0;
-    for (int i = 0; i < 16; i++)
-        first += code[i], second += code[i + 16];
-    sum[0] = first, sum[1] = second;
-}
-
-#if defined(__AVX2__)
+#elif defined(PACKS_PAIRS)
 static void pack_pairs(struct input *in, int32_t tile)
 {
     int64_t blocks = in->padded / 32;
@@ -287,7 +308,6 @@ static void quantise_16(struct input *in, int32_t row)
     }
 }
 #endif
-#endif
 
 /* ---- the functions of a table ---------------------------------------------------------------------------------------------- */
 
@@ -295,7 +315,7 @@ static void wide_quantise(struct input *in, int32_t row)
 {
     if (in->forms & (FORM_INT8 | FORM_NIBBLE))
         quantise_8(in, row);
-#if !defined(__AVX2__)
+#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS)
     if (in->forms & FORM_INT16)
         quantise_16(in, row);
 #endif
@@ -303,10 +323,10 @@ static void wide_quantise(struct input *in, int32_t row)
 
 static void wide_pack(struct input *in, int32_t tile)
 {
-#if defined(__AVX512F__)
+#if defined(PACKS_BYTES)
     if (in->forms & FORM_PACKED8)
         pack_8(in, tile);
-#elif defined(__AVX2__)
+#elif defined(PACKS_PAIRS)
     if (in->forms & FORM_PAIRS)
         pack_pairs(in, tile);
 #endif

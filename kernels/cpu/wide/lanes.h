@@ -22,6 +22,13 @@ enum { LANES = 8 };
 enum { LANES = 4 };
 #endif
 
+/* k of a row that lie side by side in FORM_PACKED8: what a dot instruction adds up */
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+enum { PACKED8_DEPTH = 8 };
+#else
+enum { PACKED8_DEPTH = 4 };
+#endif
+
 #define INLINE static inline __attribute__((always_inline, unused))
 
 typedef float vf __attribute__((vector_size(LANES * 4)));
@@ -80,6 +87,15 @@ INLINE vf v_half(const unsigned char *p)
     uint16_t h[4];
     memcpy(h, p, sizeof h);
     return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h)));
+}
+/* sums[i] += 4 of 16 products of bytes each (without the dot instruction: other 4); |a b| at most 2^7 * 127, so pairs fit in 16 bits */
+INLINE int32x4_t dot_16(int32x4_t sums, int8x16_t a, int8x16_t b)
+{
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sums, a, b);
+#else
+    return vpadalq_s16(sums, vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b));
+#endif
 }
 #else
 INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }

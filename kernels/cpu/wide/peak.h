@@ -41,6 +41,14 @@ INLINE double peak_int8(int64_t rounds)
                                               : "+x"(sum[i]), "=&x"(t)
                                               : "x"(y), "x"(x), "x"(ones)))
     return 64.0 * PEAK_CHAINS * (double)rounds;
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+    int8x16_t x = vdupq_n_s8(3), y = vdupq_n_s8(2);
+    PEAK_LOOP(int32x4_t, "+w", sum[i] = vmmlaq_s32(sum[i], x, y))
+    return 64.0 * PEAK_CHAINS * (double)rounds;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    int8x16_t x = vdupq_n_s8(3), y = vdupq_n_s8(2);
+    PEAK_LOOP(int32x4_t, "+w", sum[i] = vdotq_s32(sum[i], x, y))
+    return 32.0 * PEAK_CHAINS * (double)rounds;
 #else
     (void)rounds;
     return 0;

@@ -11,6 +11,13 @@ typedef void unpack_function(const unsigned char *restrict from, int n, int8_t *
 
 #if defined(__AVX2__)
 INLINE float half_at(const unsigned char *p) { return _cvtsh_ss(load_u16(p)); }
+#elif defined(__aarch64__)
+INLINE float half_at(const unsigned char *p)
+{
+    __fp16 h;
+    memcpy(&h, p, sizeof h);
+    return h;
+}
 #else
 INLINE float half_at(const unsigned char *p) { return load_half(p); }
 #endif

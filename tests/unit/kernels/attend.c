@@ -9,7 +9,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon"};
+static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon", "neon-dotprod", "neon-i8mm"};
 static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
 enum { KVS = sizeof kvs / sizeof *kvs, MOST_ROWS = 48 };
 
@@ -119,7 +119,7 @@ static void check(const struct attention *s, enum storage k_type, enum storage v
     build(&r, s);
     compute(&r, &backend_reference, k_type, v_type, 2, expected);
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-        if (!isa_find(names[n]))
+        if (!tiny_isa(names[n]))
             continue;
         setenv("INGOT_ISA", names[n], 1);
         compute(&r, backend_cpu(NULL), k_type, v_type, 1, got);

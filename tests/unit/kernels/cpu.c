@@ -12,7 +12,7 @@
 #include "base/team.h"
 #include "kernels/cpu/cpu.h"
 
-static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon"};
+static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon", "neon-dotprod", "neon-i8mm"};
 static const enum storage formats[] = {STORAGE_F32,  STORAGE_F16,  STORAGE_BF16, STORAGE_Q4_0, STORAGE_Q4_1,   STORAGE_Q5_0,  STORAGE_Q5_1, STORAGE_Q8_0,
                                        STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS,
                                        STORAGE_IQ2_XXS, STORAGE_IQ2_XS, STORAGE_IQ2_S, STORAGE_IQ3_XXS, STORAGE_IQ3_S, STORAGE_IQ1_S, STORAGE_IQ1_M,
@@ -185,7 +185,7 @@ Test(cpu, linear)
     static const int shapes[][2] = {{33, 256}, {70, 512}, {5, 1024}, {64, 576}, {40, 32}, {35, 96}, {16, 2048}, {12, 640}};
     static const int odd[][2] = {{33, 48}, {7, 1}, {20, 100}, {3, 1030}};
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-        if (!isa_find(names[n]))
+        if (!tiny_isa(names[n]))
             continue;
         setenv("INGOT_ISA", names[n], 1);
         cr_assert_str_eq(cpu_isa_name(), names[n]);
@@ -272,7 +272,7 @@ static void check_beside(const char *isa, enum storage format, int out, int in)
 Test(cpu, linear_rows_do_not_depend_on_others)
 {
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-        if (!isa_find(names[n]))
+        if (!tiny_isa(names[n]))
             continue;
         setenv("INGOT_ISA", names[n], 1);
         for (int f = 0; f < FORMATS; f++) {
@@ -363,7 +363,7 @@ Test(cpu, models)
     struct tiny_shape odd = {.hidden = 48, .heads = 6, .kv_heads = 2, .head_dim = 24, .inner = 80, .layers = 2, .vocab = 50, .format = STORAGE_F32, .head_format = STORAGE_F32};
     struct tiny_shape wide = {.hidden = 256, .heads = 8, .kv_heads = 1, .head_dim = 64, .inner = 512, .layers = 2, .vocab = 64, .format = STORAGE_Q4_K, .head_format = STORAGE_Q6_K};
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-        if (!isa_find(names[n]))
+        if (!tiny_isa(names[n]))
             continue;
         setenv("INGOT_ISA", names[n], 1);
         for (int k = 0; k < KVS; k++) {

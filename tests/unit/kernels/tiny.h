@@ -10,10 +10,22 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 #include "kernels/formats/small.h"
 
 static uint64_t tiny_seed = 88172645463325252u;
+
+/* Does this machine have the instruction set, and is it one of those that INGOT_TEST_ISA names (several with commas; all by
+ * default)? An emulator is slow enough to be asked for some. */
+static inline bool tiny_isa(const char *name)
+{
+    const char *only = getenv("INGOT_TEST_ISA");
+    for (size_t n = strlen(name); only; only = strchr(only, ',') ? strchr(only, ',') + 1 : NULL)
+        if (strncmp(only, name, n) == 0 && (only[n] == ',' || !only[n]))
+            return isa_find(name);
+    return !getenv("INGOT_TEST_ISA") && isa_find(name);
+}
 
 static inline uint32_t tiny_random(void)
 {
