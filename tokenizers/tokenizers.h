@@ -161,6 +161,37 @@ void chat_source_write_gguf(const struct chat_source *s, struct gguf_keys *keys)
  * "default" (or the only one). NULL with STATUS_NOT_FOUND words in err. */
 const struct chat_named *chat_choose(const struct chat_source *s, const char *template_name, bool has_tools, struct error *err);
 
+/* What a template can take, found by rendering small requests with marker words (about thirty renderings). */
+struct chat_abilities {
+    bool known;                                 /* false: not even one user message can be rendered; nothing is adapted then */
+    bool system, systems, late_system, lone_system; /* printed: one in front, several there, another later, with no other message */
+    bool developer;                             /* printed as a role of its own */
+    bool users, assistants;                     /* two in a row */
+    bool text, parts, system_parts, reply_parts; /* content as a text, as a list of parts: a user's, system's, assistant's */
+    bool documents;
+    bool tools, bare_tools, bare_parameters;    /* printed; with a name alone; with parameters that nothing describes */
+    bool needs_tools;                           /* fails without a list, which may be empty */
+    bool calls, arguments_object, arguments_text, results, no_content, any_id, parallel;
+    bool reads_functions, reads_date_string, reads_datetime; /* variables that only some loaders define */
+};
+void chat_probe(const struct chat_template *t, const struct chat_source *source, struct chat_abilities *out);
+
+/* What was done to a request. */
+struct chat_notes {
+    struct chat_note {
+        bool reported; /* something that a client should hear of; else for the curious */
+        char text[160]; /* a step of chat/adapt.def by its name, or a sentence */
+    } list[32];
+    int count;
+    bool calls_as_text; /* calls are asked for as the dialect "hermes" writes them */
+};
+
+/* Fits a request object to its template in named steps (chat/adapt.def): histories it would refuse or drop parts of, tools it does
+ * not print. out borrows from request and arena. now: as for chat_render. STATUS_BAD_INPUT: content of a kind that the template has
+ * no place for. */
+enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const char *now, struct json *out,
+                       struct chat_notes *notes, struct error *err);
+
 /* Builds the context that transformers builds from a request object {"messages", "tools", "documents",
  * "add_generation_prompt", "template_kwargs"}: nulls in messages dropped, reasoning aliased, special tokens added,
  * template_kwargs over them. Everything lives in arena or borrows from request and source.

@@ -2,46 +2,9 @@
 #include <string.h>
 
 #include "tokenizers/chat/chat.h"
+#include "tokenizers/chat/object.h"
 
-/* An object under construction; a key that is there already gets the new value. */
-struct object {
-    struct arena *arena;
-    struct json_member *members;
-    uint32_t count, capacity;
-    bool failed;
-};
-
-static void set(struct object *o, const char *key, uint32_t key_size, struct json value)
-{
-    for (uint32_t i = 0; i < o->count; i++)
-        if (o->members[i].key_size == key_size && memcmp(o->members[i].key, key, key_size) == 0) {
-            o->members[i].value = value;
-            return;
-        }
-    if (o->count == o->capacity) {
-        uint32_t capacity = o->capacity * 2 + 16;
-        struct json_member *members = arena_array(o->arena, capacity, sizeof *members);
-        if (!members) {
-            o->failed = true;
-            return;
-        }
-        if (o->count)
-            memcpy(members, o->members, o->count * sizeof *members);
-        o->members = members;
-        o->capacity = capacity;
-    }
-    o->members[o->count++] = (struct json_member){.key = key, .key_size = key_size, .value = value};
-}
-
-static void set_word(struct object *o, const char *key, struct json value) { set(o, key, (uint32_t)strlen(key), value); }
-
-static struct json finish(const struct object *o) { return (struct json){.kind = JSON_OBJECT, .size = o->count, .members = o->members}; }
-
-static const struct json *find(const struct object *o, const char *key)
-{
-    struct json v = finish(o);
-    return json_get(&v, key);
-}
+enum { MOST_KEYS = 1000 }; /* of a message, of template_kwargs: each is held against all before it */
 
 /* Roles that APIs define are no text of a user's: a template may build a special token out of them ('<|' + role + '|>'). */
 static bool is_known_role(const struct json *v)
@@ -59,6 +22,8 @@ static enum status prepare_message(struct arena *arena, const struct json *messa
     struct object o = {.arena = arena};
     if (message->kind != JSON_OBJECT)
         return error_set(err, STATUS_USAGE, "messages[%u] is %s; an object with a role is needed", index, json_kind_name(message));
+    if (message->size > MOST_KEYS)
+        return error_set(err, STATUS_USAGE, "messages[%u] has %u keys; at most %d are taken", index, message->size, MOST_KEYS);
     for (uint32_t i = 0; i < message->size; i++) {
         const struct json_member *m = &message->members[i];
         struct json value = m->value;
@@ -66,19 +31,19 @@ static enum status prepare_message(struct arena *arena, const struct json *messa
             continue;
         if (m->key_size == 4 && memcmp(m->key, "role", 4) == 0)
             value.truth = is_known_role(&value);
-        set(&o, m->key, m->key_size, value);
+        object_set_sized(&o, m->key, m->key_size, value);
     }
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
     const struct json *reasoning = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && !reasoning; i++)
-        reasoning = find(&o, names[i]);
+        reasoning = object_get(&o, names[i]);
     if (reasoning) {
         struct json value = *reasoning;
-        set_word(&o, "reasoning_content", value);
-        if (!find(&o, "thinking"))
-            set_word(&o, "thinking", value);
+        object_set(&o, "reasoning_content", value);
+        if (!object_get(&o, "thinking"))
+            object_set(&o, "thinking", value);
     }
-    *out = finish(&o);
+    *out = object_json(&o);
     return o.failed ? error_memory(err, "a request") : STATUS_OK;
 }
 
@@ -115,17 +80,19 @@ enum status chat_context(struct arena *arena, const struct json *request, const 
     for (uint32_t i = 0; source && i < source->token_count; i++) {
         struct json value = source->tokens[i].value;
         value.truth = true;
-        set(&o, source->tokens[i].key, source->tokens[i].key_size, value);
+        object_set_sized(&o, source->tokens[i].key, source->tokens[i].key_size, value);
     }
     const struct json *generate = json_get(request, "add_generation_prompt"), *kwargs = json_get(request, "template_kwargs");
-    set_word(&o, "messages", messages);
-    set_word(&o, "tools", or_null(json_get(request, "tools")));
-    set_word(&o, "documents", or_null(json_get(request, "documents")));
-    set_word(&o, "add_generation_prompt", generate && generate->kind != JSON_NULL ? *generate : (struct json){.kind = JSON_BOOL});
-    if (kwargs && kwargs->kind != JSON_NULL && kwargs->kind != JSON_OBJECT)
+    object_set(&o, "messages", messages);
+    object_set(&o, "tools", or_null(json_get(request, "tools")));
+    object_set(&o, "documents", or_null(json_get(request, "documents")));
+    object_set(&o, "add_generation_prompt", json_given(generate) ? *generate : (struct json){.kind = JSON_BOOL});
+    if (json_given(kwargs) && kwargs->kind != JSON_OBJECT)
         return error_set(err, STATUS_USAGE, "template_kwargs is %s; an object is needed", json_kind_name(kwargs));
+    if (json_given(kwargs) && kwargs->size > MOST_KEYS)
+        return error_set(err, STATUS_USAGE, "template_kwargs has %u keys; at most %d are taken", kwargs->size, MOST_KEYS);
     for (uint32_t i = 0; kwargs && kwargs->kind == JSON_OBJECT && i < kwargs->size; i++)
-        set(&o, kwargs->members[i].key, kwargs->members[i].key_size, kwargs->members[i].value);
-    *context = finish(&o);
+        object_set_sized(&o, kwargs->members[i].key, kwargs->members[i].key_size, kwargs->members[i].value);
+    *context = object_json(&o);
     return o.failed ? error_memory(err, "a request") : STATUS_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "agent/shell/commands/text.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/files/tensors.h"
 #include "runtime/ingot.h"
 
@@ -12,6 +13,8 @@ enum { COMPILED = 65 };
 struct renderer {
     struct chat_source source;
     struct chat_template *compiled[COMPILED]; /* of source.templates, when first used */
+    struct chat_abilities can[COMPILED];
+    bool strict; /* what a template refuses is an error */
     bool from_file; /* --template: there is one text, and template_name means nothing */
     bool any;       /* there is a model or a file */
 };
@@ -89,6 +92,7 @@ static enum status open_renderer(struct renderer *r, const struct settings *s, s
         return error_set(err, STATUS_USAGE, "template takes one MODEL; the request comes on standard input");
     r->from_file = s->template_file.set != SET_NOWHERE;
     r->any = r->from_file || s->argument_count;
+    r->strict = s->strict_template.value;
     if (!r->any && !s->jsonl.value)
         return error_set(err, STATUS_USAGE, "template needs a MODEL or --template FILE");
     if (s->argument_count)
@@ -144,11 +148,12 @@ static enum status render_text(struct arena *arena, const struct json *request, 
     return status;
 }
 
-static enum status render_request(struct renderer *r, struct arena *arena, const struct json *request, struct chat_text *out, struct error *err)
+static enum status render_request(struct renderer *r, struct arena *arena, const struct json *request, struct chat_text *out,
+                                  struct chat_notes *notes, struct error *err)
 {
     const char *name, *now;
     const struct json *tools = json_get(request, "tools");
-    struct json context;
+    struct json fitted = *request, context;
     enum status status = take_text(arena, request, "template_name", &name, err);
     if (!status)
         status = take_text(arena, request, "now", &now, err);
@@ -157,15 +162,21 @@ static enum status render_request(struct renderer *r, struct arena *arena, const
     const struct chat_named *chosen = chat_choose(&r->source, r->from_file ? NULL : name, tools && tools->kind != JSON_NULL, err);
     if (!chosen)
         return STATUS_NOT_FOUND;
-    struct chat_template **t = &r->compiled[chosen - r->source.templates];
-    if (!*t)
-        status = chat_compile(t, chosen->name, chosen->text, chosen->size, err);
+    ptrdiff_t at = chosen - r->source.templates;
+    if (!r->compiled[at]) {
+        if ((status = chat_compile(&r->compiled[at], chosen->name, chosen->text, chosen->size, err)))
+            return status;
+        if (!r->strict)
+            chat_probe(r->compiled[at], &r->source, &r->can[at]);
+    }
+    if (!r->strict)
+        status = chat_adapt(arena, request, &r->can[at], now, &fitted, notes, err);
     if (!status)
-        status = chat_context(arena, request, &r->source, &context, err);
-    return status ? status : chat_render(*t, &context, now, NULL, out, err);
+        status = chat_context(arena, &fitted, &r->source, &context, err);
+    return status ? status : chat_render(r->compiled[at], &context, now, NULL, out, err);
 }
 
-static enum status render(struct renderer *r, const struct json *request, struct chat_text *out, struct error *err)
+static enum status render(struct renderer *r, const struct json *request, struct chat_text *out, struct chat_notes *notes, struct error *err)
 {
     struct arena arena = {0};
     enum status status;
@@ -174,7 +185,7 @@ static enum status render(struct renderer *r, const struct json *request, struct
     else if (!r->any)
         status = error_set(err, STATUS_USAGE, "a line needs \"template\" where neither MODEL nor --template is given");
     else
-        status = render_request(r, &arena, request, out, err);
+        status = render_request(r, &arena, request, out, notes, err);
     arena_free(&arena);
     return status;
 }
@@ -183,10 +194,17 @@ static enum status answer(const void *context, const struct json *line, struct s
 {
     struct renderer *r = (struct renderer *)(uintptr_t)context; /* only the cache of compiled templates changes */
     struct chat_text text = {0};
-    enum status status = render(r, line, &text, err);
+    struct chat_notes notes = {0};
+    enum status status = render(r, line, &text, &notes, err);
     if (!status) {
         str_add_text(out, "{\"text\": ");
         json_write_string(out, str_text(&text.text), text.text.size);
+        for (int i = 0; i < notes.count; i++) {
+            str_add_text(out, i ? ", {" : ", \"warnings\": [{");
+            str_add_text(out, "\"kind\": \"adapted\", \"text\": ");
+            json_write_string(out, notes.list[i].text, strlen(notes.list[i].text));
+            str_add_text(out, i + 1 < notes.count ? "}" : "}]");
+        }
         str_add_char(out, '}');
     }
     chat_text_free(&text);
@@ -200,11 +218,14 @@ static enum status one_request(struct renderer *r, struct error *err)
     struct str input = {0};
     struct json request;
     struct chat_text text = {0};
+    struct chat_notes notes = {0};
     enum status status = file_read_all(STDIN_FILENO, TEXT_LIMIT, &input, err);
     if (!status && (status = json_parse(&arena, str_text(&input), input.size, NULL, &request, err)))
         error_prefix(err, "the request on standard input");
     if (!status)
-        status = render(r, &request, &text, err);
+        status = render(r, &request, &text, &notes, err);
+    for (int i = 0; i < notes.count && !status; i++)
+        log_line(notes.list[i].reported ? LOG_SAY : LOG_VERBOSE, "the request was fitted to the template: %s", notes.list[i].text);
     if (!status && text.text.size)
         shell_print(str_text(&text.text), text.text.size);
     if (!status)
