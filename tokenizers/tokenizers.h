@@ -1,4 +1,4 @@
-/* Text in and out: bytes <-> token ids, chat templates. The one header of this folder that others include.
+/* Text in and out: bytes <-> token ids, chat templates, readers of model output. The one header of this folder that others include.
  *
  * A tokenizer is immutable after opening and safe to use from any thread. */
 #ifndef TOKENIZERS_TOKENIZERS_H
@@ -201,5 +201,90 @@ enum status chat_adapt(struct arena *arena, const struct json *request, const st
  * it. Numbers, booleans and null print as the template's own, as a template counts images and turns with them. */
 enum status chat_context(struct arena *arena, const struct json *request, const struct chat_source *source,
                          struct json *context, struct error *err);
+
+/* ---- model output --------------------------------------------------------------------------------------------------- */
+
+/* How a model writes reasoning and tool calls: a line of dialects.def. */
+struct dialect;
+
+/* By name ("hermes", "gpt_oss" ...); NULL if there is none. */
+const struct dialect *dialect_find(const char *name, size_t size);
+/* All of them, by name in alphabetical order: 0, 1, 2 ...; NULL behind the last. */
+const struct dialect *dialect_at(size_t index);
+const char *dialect_name(const struct dialect *d);
+
+struct dialect_choice {
+    const struct dialect *dialect; /* never NULL: bare_json where nothing was found */
+    char why[200];                 /* for a person, in one line */
+};
+
+/* The dialect that a chat template speaks: from what it renders, else from its text, else from the vocabulary; never from a
+ * model's name. named is one of source's templates or NULL (a model without one); t may be NULL. A template that cannot be compiled
+ * or rendered still has its text; fails only with STATUS_NO_ROOM. The calling thread needs 2 MiB of stack. */
+enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
+                           const struct tokenizer *t, struct error *err);
+
+/* One answer being read: bytes in, events out. The answer is the same whatever the pieces. An event is certain and never taken
+ * back: what may still become markup is held. Time is linear in the output's length. One thread at a time. */
+struct output;
+
+enum output_event_kind {
+    OUTPUT_REASONING, /* text: more reasoning */
+    OUTPUT_CONTENT,   /* text: more content */
+    OUTPUT_CALL,      /* a call begins: index, id, name. The last one is complete or broken */
+    OUTPUT_ARGUMENTS, /* text: more of the JSON object that is the arguments of call index */
+    OUTPUT_CALL_END,  /* call index is complete: its pieces are a JSON object. A call that breaks has no such event */
+    OUTPUT_WARNING,   /* kind, text: what the answer's list of warnings gets */
+};
+
+struct output_event {
+    enum output_event_kind kind;
+    size_t index;         /* of a call, from 0 */
+    const char *id;       /* of a call, NUL-terminated */
+    const char *name;     /* of a call, name_size bytes and a NUL */
+    size_t name_size;
+    const char *warning;  /* its kind, NUL-terminated, static: "truncated", "malformed", "unknown-tool", "type", "unclosed-reasoning" */
+    const char *text;     /* size bytes, no NUL behind them */
+    size_t size;
+};
+
+struct output_options {
+    const char *prompt_tail; /* the end of the prompt (64 bytes or more are plenty), prompt_tail_size bytes: where the output starts */
+    size_t prompt_tail_size;
+    const struct json *tools; /* OpenAI's list, or a list of bare functions; must live until output_close(). NULL: none declared */
+    uint64_t id_seed;         /* made-up ids of two answers differ where their seeds do */
+    /* Called while output_add() and output_end() run; what e points to lives until it returns. May be NULL. */
+    void (*event)(void *context, const struct output_event *e);
+    void *context;
+};
+
+/* What is known after output_end(). Differs from the joined events in calls only: a call that broke is text here. */
+struct output_answer {
+    const char *reasoning, *content; /* sizes below; bytes as the model wrote them */
+    size_t reasoning_size, content_size;
+    struct output_call {
+        const char *id, *name; /* NUL-terminated; ids are distinct unless the model repeats its own */
+        size_t name_size;
+        const char *arguments; /* JSON text of an object; of a key given twice the last counts */
+        size_t arguments_size;
+    } *calls;
+    size_t call_count;
+    struct output_warning {
+        const char *kind, *text; /* the raw text it is about */
+        size_t size;
+    } *warnings;
+    size_t warning_count;
+};
+
+/* Fails with STATUS_NO_ROOM, or STATUS_USAGE where tools is no list. options may be NULL. The text of options is copied,
+ * tools is not. */
+enum status output_open(struct output **out, const struct dialect *d, const struct output_options *options, struct error *err);
+/* The next piece, cut anywhere. Fails with STATUS_NO_ROOM only. */
+enum status output_add(struct output *o, const char *text, size_t size, struct error *err);
+/* Nothing follows. cut: the length limit ended it, not the model. */
+enum status output_end(struct output *o, bool cut, struct error *err);
+/* Whole after output_end(); lives until output_close(). Before, what is certain by now. */
+const struct output_answer *output_answer(const struct output *o);
+void output_close(struct output *o); /* NULL is fine */
 
 #endif
