@@ -1,4 +1,4 @@
-/* Kernels of the AVX2 table: weights read straight from storage. */
+/* Kernels of the AVX2 table: weights read straight from storage, and panels of bytes. */
 #ifndef KERNELS_CPU_AVX2_FEW_H
 #define KERNELS_CPU_AVX2_FEW_H
 
@@ -18,5 +18,16 @@ LINEAR_FUNCTION(avx2_few_q4_k);
 LINEAR_FUNCTION(avx2_few_q5_k);
 LINEAR_FUNCTION(avx2_few_q6_k);
 LINEAR_FUNCTION(avx2_few_iq4_xs);
+
+LINEAR_FUNCTION(avx2_many_q4_0);
+LINEAR_FUNCTION(avx2_many_q4_1);
+LINEAR_FUNCTION(avx2_many_q5_0);
+LINEAR_FUNCTION(avx2_many_q5_1);
+LINEAR_FUNCTION(avx2_many_q2_k);
+LINEAR_FUNCTION(avx2_many_q3_k);
+LINEAR_FUNCTION(avx2_many_q4_k);
+LINEAR_FUNCTION(avx2_many_q5_k);
+LINEAR_FUNCTION(avx2_many_q6_k);
+size_t avx2_bytes_scratch(int64_t n, int32_t rows);
 
 #endif

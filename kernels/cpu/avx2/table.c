@@ -8,8 +8,15 @@ static const struct linear_kernel *own_linear(enum storage format);
 #define TABLE_LINEAR own_linear
 #include "kernels/cpu/wide/table.h"
 
-/* few rows straight from storage; panels are the template's */
-#define KERNEL(NAME, id)                                                       \
+/* Few rows straight from storage. Panels of bytes where codes have at most 6 bits, else the template's of 16 bits. */
+#define BYTES(NAME, id)                                                        \
+    [STORAGE_##NAME] = {.name = "int8 from storage, int8 panel",               \
+                        .few_forms = FORM_INT8,                                \
+                        .few = avx2_few_##id,                                  \
+                        .many_forms = FORM_PACKED8,                            \
+                        .many = avx2_many_##id,                                \
+                        .scratch_bytes = avx2_bytes_scratch}
+#define PAIRS(NAME, id)                                                        \
     [STORAGE_##NAME] = {.name = "int8 from storage, int16 panel",              \
                         .few_forms = FORM_INT8,                                \
                         .few = avx2_few_##id,                                  \
@@ -19,8 +26,8 @@ static const struct linear_kernel *own_linear(enum storage format);
 static const struct linear_kernel *own_linear(enum storage format)
 {
     static const struct linear_kernel kernels[STORAGE_COUNT] = {
-        KERNEL(Q4_0, q4_0), KERNEL(Q4_1, q4_1), KERNEL(Q5_0, q5_0), KERNEL(Q5_1, q5_1),     KERNEL(Q8_0, q8_0),     KERNEL(Q2_K, q2_k),
-        KERNEL(Q3_K, q3_k), KERNEL(Q4_K, q4_k), KERNEL(Q5_K, q5_k), KERNEL(Q6_K, q6_k),     KERNEL(IQ4_NL, iq4_nl), KERNEL(IQ4_XS, iq4_xs),
+        BYTES(Q4_0, q4_0), BYTES(Q4_1, q4_1), BYTES(Q5_0, q5_0), BYTES(Q5_1, q5_1), BYTES(Q2_K, q2_k),     BYTES(Q3_K, q3_k),
+        BYTES(Q4_K, q4_k), BYTES(Q5_K, q5_k), BYTES(Q6_K, q6_k), PAIRS(Q8_0, q8_0), PAIRS(IQ4_NL, iq4_nl), PAIRS(IQ4_XS, iq4_xs),
     };
     return (unsigned)format < STORAGE_COUNT && kernels[format].few ? &kernels[format] : NULL;
 }

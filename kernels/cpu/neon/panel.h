@@ -32,8 +32,9 @@ INLINE void turn(const int8_t *rows, code_t *to) /* pairs of rows: 8 k of one, 8
     }
 }
 
-INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count)
+INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count, int most)
 {
+    (void)most;
 #pragma GCC unroll 1
     for (int k = 0; k < count / DEPTH; k++, code += DEPTH * COLUMNS, x += DEPTH * PACK_ROWS) {
         int8x16_t v[PACK_ROWS / 2];
@@ -67,8 +68,9 @@ INLINE void turn(const int8_t *rows, code_t *to) /* words of 4 k: register = wor
         vst1q_s8(to + i / 2 * 4 * COLUMNS + i % 2 * 16, b[i]);
 }
 
-INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count)
+INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count, int most)
 {
+    (void)most;
 #pragma GCC unroll 1
     for (int k = 0; k < count / DEPTH; k++, code += DEPTH * COLUMNS, x += DEPTH * PACK_ROWS) {
         int8x16_t w[VECTORS], x0 = vld1q_s8(x), x2 = rows > 4 ? vld1q_s8(x + 8) : x0; /* tile rows 0 to 3, 2 to 5 */
@@ -105,8 +107,9 @@ INLINE void turn(const int8_t *rows, code_t *to) /* bytes: register = pair of k,
     }
 }
 
-INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count)
+INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count, int most)
 {
+    (void)most;
 #pragma GCC unroll 1
     for (int k = 0; k < count; k += 2, code += 2 * COLUMNS, x += 2 * PACK_ROWS) {
         int16x8_t x0 = vld1q_s16(x), x2 = rows > 4 ? vld1q_s16(x + 4) : x0; /* tile rows 0 to 3, 2 to 5: pairs of k */

@@ -155,9 +155,10 @@ INLINE const float *whole_block(const float *x, int64_t left, float t[32])
 }
 
 /* How an instruction set wants the codes of many rows: bytes side by side, pairs of 16 bits, or 16 bits row by row. */
-#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
 #define PACKS_BYTES
-#elif defined(__AVX2__) || defined(__aarch64__)
+#endif
+#if (defined(__AVX2__) && !defined(__AVX512F__)) || (defined(__aarch64__) && !defined(__ARM_FEATURE_DOTPROD))
 #define PACKS_PAIRS
 #endif
 
@@ -177,7 +178,7 @@ INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[3
 #endif
 
 #if defined(PACKS_BYTES)
-/* A block's codes as the low and high bytes of 16 bits, each + 128 on x86; sums of both halves. */
+/* A block's codes as the low and high bytes of 16 bits, each + 128 with AVX-512; sums of both halves. */
 struct block {
     _Alignas(32) uint8_t low[32], high[32];
     int32_t sum[2];
@@ -259,7 +260,8 @@ static void pack_8(struct input *in, int32_t tile)
     }
 }
 
-#elif defined(PACKS_PAIRS)
+#endif
+#if defined(PACKS_PAIRS)
 static void pack_pairs(struct input *in, int32_t tile)
 {
     int64_t blocks = in->padded / 32;
@@ -286,8 +288,9 @@ static void pack_pairs(struct input *in, int32_t tile)
         }
     }
 }
+#endif
 
-#else
+#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS)
 static void quantise_16(struct input *in, int32_t row)
 {
     const float *x = in->floats + in->row[row] * in->float_stride;
@@ -326,7 +329,8 @@ static void wide_pack(struct input *in, int32_t tile)
 #if defined(PACKS_BYTES)
     if (in->forms & FORM_PACKED8)
         pack_8(in, tile);
-#elif defined(PACKS_PAIRS)
+#endif
+#if defined(PACKS_PAIRS)
     if (in->forms & FORM_PAIRS)
         pack_pairs(in, tile);
 #endif

@@ -26,7 +26,10 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/wide/unpack.h"
 
-#if defined(__AVX2__)
+#if defined(PANEL_BYTES)
+typedef int8_t code_t;
+enum { DEPTH = PACKED8_DEPTH, SUM_ROWS = 1, MANY_FORM = FORM_PACKED8, SPLIT = 1 };
+#elif defined(__AVX2__)
 typedef int16_t code_t;
 enum { DEPTH = 2, SUM_ROWS = 1, MANY_FORM = FORM_PAIRS, SPLIT = 0 };
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
@@ -72,8 +75,10 @@ INLINE struct panel place_panel(void *scratch)
 /* ---- what differs: turning unpacked rows, multiplying ------------------------------------------------------------------- */
 
 /* turn: 8 rows of 16 codes, `CHUNK` apart -> [16 / DEPTH][COLUMNS][DEPTH] (these rows' half of it)
- * add_group: sums of `rows` activation rows += codes . x over `count` k; x as it was packed */
-#if defined(__AVX2__)
+ * add_group: sums of `rows` activation rows += codes . x over `count` k; x as it was packed; most: the largest |code| */
+#if defined(PANEL_BYTES)
+#include "kernels/cpu/avx2/bytes.h"
+#elif defined(__AVX2__)
 INLINE void turn(const int8_t *rows, code_t *to)
 {
     __m256i a[8], b[8];
@@ -107,8 +112,9 @@ INLINE void add_pairs(vi *sum, __m256i w, __m256i v)
     __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(*sum), "=&x"(product) : "x"(v), "x"(w));
 }
 
-INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count)
+INLINE void add_group(vi sum[][VECTORS], int rows, const code_t *code, const code_t *x, int count, int most)
 {
+    (void)most;
     for (int k = 0; k < count / DEPTH; k++, code += DEPTH * COLUMNS, x += DEPTH * PACK_ROWS) {
         __m256i w0 = _mm256_load_si256((const __m256i *)(const void *)code), w1 = _mm256_load_si256((const __m256i *)(const void *)(code + COLUMNS));
 #pragma GCC unroll 6
@@ -139,7 +145,7 @@ INLINE vf spread(const float *d)
 /* ---- the same everywhere ------------------------------------------------------------------------------------------------ */
 
 /* Weights [at, at + count) of 16 rows. Rows behind `end` repeat the last one; what comes of them is not used. */
-INLINE void unpack_panel(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end, int64_t at,
+INLINE void unpack_panel(unpack_function *unpack, int unit_bytes, int group, bool has_min, int bias, const struct weight *w, int64_t first, int64_t end, int64_t at,
                          int64_t count, struct panel p)
 {
     for (int column = 0; column < COLUMNS; column += 8) {
@@ -149,9 +155,11 @@ INLINE void unpack_panel(unpack_function *unpack, int unit_bytes, int group, boo
             for (int64_t g = 0; g < count / group; g++)
                 for (int i = 0; i < SUM_ROWS; i++) {
                     p.scale[(g * COLUMNS + column + r) * SUM_ROWS + i] = p.groups[g];
-                    if (has_min)
-                        p.min[(g * COLUMNS + column + r) * SUM_ROWS + i] = p.groups[CHUNK / 16 + g];
+                    if (has_min || bias)
+                        p.min[(g * COLUMNS + column + r) * SUM_ROWS + i] = (has_min ? p.groups[CHUNK / 16 + g] : 0) - (float)bias * p.groups[g];
                 }
+            for (int64_t i = 0; bias && i < count; i++)
+                p.rows[r * CHUNK + i] = (int8_t)(p.rows[r * CHUNK + i] + bias);
         }
         for (int64_t k = 0; k < count; k += 16)
             turn(p.rows + k, p.code + k * COLUMNS + DEPTH * column);
@@ -166,7 +174,7 @@ struct tile {
 };
 
 /* `rows` activation rows times `groups` groups of the panel, onto `total` where there were chunks before */
-INLINE void run_tile(int rows, int group, bool has_min, struct panel p, int64_t groups, struct tile x, bool onto, float *total)
+INLINE void run_tile(int rows, int group, bool has_min, int most, struct panel p, int64_t groups, struct tile x, bool onto, float *total)
 {
     if (!onto)
         memset(total, 0, (size_t)rows * COLUMNS * sizeof *total);
@@ -179,14 +187,14 @@ INLINE void run_tile(int rows, int group, bool has_min, struct panel p, int64_t 
                 sum[r][v] = (vi){0};
         const code_t *code = p.code + g * group * COLUMNS;
         if (SPLIT && x.wide[g * group / 32]) {
-            add_group(sum, rows, code, x.high + g * group * PACK_ROWS, group);
+            add_group(sum, rows, code, x.high + g * group * PACK_ROWS, group, most);
 #pragma GCC unroll 6
             for (int r = 0; r < rows / SUM_ROWS; r++)
 #pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; v++)
                     sum[r][v] <<= 8;
         }
-        add_group(sum, rows, code, x.low + g * group * PACK_ROWS, group);
+        add_group(sum, rows, code, x.low + g * group * PACK_ROWS, group, most);
         const float *d = x.d + g * group / 32 * PACK_ROWS, *s = x.s + g * PACK_ROWS;
 #pragma GCC unroll 6
         for (int r = 0; r < rows / SUM_ROWS; r++) {
@@ -229,30 +237,38 @@ INLINE struct tile tile_at(const struct input *in, int32_t tile, int64_t at, int
     return x;
 }
 
-INLINE void many_codes(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
-                       const struct input *in, float *y, int64_t y_stride, void *scratch)
+/* Codes are used as code + bias, none larger than most. */
+INLINE void many_biased(unpack_function *unpack, int unit_bytes, int group, bool has_min, int bias, int most, const struct weight *w, int64_t first,
+                        int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)
 {
     struct panel p = place_panel(scratch);
+    const bool min = has_min || bias;
     for (; first < end; first += COLUMNS) {
         for (int64_t at = 0; at < w->in; at += CHUNK) {
             int64_t count = w->in - at < CHUNK ? w->in - at : CHUNK;
-            unpack_panel(unpack, unit_bytes, group, has_min, w, first, end, at, count, p);
+            unpack_panel(unpack, unit_bytes, group, has_min, bias, w, first, end, at, count, p);
             for (int32_t tile = 0; tile * PACK_ROWS < in->rows; tile++) {
                 struct tile x = tile_at(in, tile, at, group);
                 float *total = p.total + tile * PACK_ROWS * COLUMNS;
                 int rows = in->rows - tile * PACK_ROWS;
                 if (rows <= 2)
-                    run_tile(2, group, has_min, p, count / group, x, at, total);
+                    run_tile(2, group, min, most, p, count / group, x, at, total);
                 else if (rows <= 4)
-                    run_tile(4, group, has_min, p, count / group, x, at, total);
+                    run_tile(4, group, min, most, p, count / group, x, at, total);
                 else
-                    run_tile(6, group, has_min, p, count / group, x, at, total);
+                    run_tile(6, group, min, most, p, count / group, x, at, total);
             }
         }
         size_t columns = (size_t)(end - first < COLUMNS ? end - first : COLUMNS);
         for (int32_t r = 0; r < in->rows; r++)
             take_row(p.total + r / PACK_ROWS * PACK_ROWS * COLUMNS, r % PACK_ROWS, columns, y + in->row[r] * y_stride + first);
     }
+}
+
+INLINE void many_codes(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
+                       const struct input *in, float *y, int64_t y_stride, void *scratch)
+{
+    many_biased(unpack, unit_bytes, group, has_min, 0, 128, w, first, end, in, y, y_stride, scratch);
 }
 
 #endif
