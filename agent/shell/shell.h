@@ -38,6 +38,7 @@ enum option_group {
     GROUP_DETOKENIZE = 1 << 6, GROUP_TEMPLATE = 1 << 7, GROUP_STRICT = 1 << 8, GROUP_IDS = 1 << 9, GROUP_LOGITS = 1 << 10, GROUP_CHAT = 1 << 11,
     GROUP_RUN = 1 << 12, GROUP_RESUME = 1 << 13, GROUP_SERVE = 1 << 14, GROUP_PARALLEL = 1 << 15, GROUP_BENCH = 1 << 16, GROUP_PLAN = 1 << 17,
     GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21, GROUP_PERPLEXITY = 1 << 22,
+    GROUP_PARSE = 1 << 23,
 };
 
 struct option {

@@ -5,8 +5,6 @@
 #include "agent/shell/commands/text.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/files/tensors.h"
-#include "runtime/ingot.h"
 
 enum { COMPILED = 65 };
 
@@ -20,40 +18,6 @@ struct renderer {
 };
 
 /* ---- where the template comes from ---------------------------------------------------------------------------------- */
-
-static enum status open_gguf(struct chat_source *out, const char *path, struct error *err)
-{
-    struct tensor_set *set;
-    struct tokenizer *tokenizer = NULL;
-    enum status status = gguf_open(&set, path, MAPPING_FILE, err);
-    if (status)
-        return status;
-    status = chat_source_open_gguf(out, set, tokenizer, err);
-    if (status)
-        error_prefix(err, "%s", path);
-    tensor_set_close(set);
-    return status;
-}
-
-static enum status open_model(struct chat_source *out, const char *name, bool offline, struct error *err)
-{
-    char model[4096];
-    enum status found = (enum status)ingot_find_model(name, offline, model, sizeof model, (struct ingot_error *)err);
-    if (found)
-        return found;
-    if (file_is_folder(model))
-        return chat_source_open(out, model, err);
-    if (gguf_is(model))
-        return open_gguf(out, model, err);
-    char folder[4096]; /* a lone tokenizer.json: what lies beside it counts */
-    const char *slash = strrchr(model, '/');
-    size_t n = slash ? (size_t)(slash - model) : 0;
-    if (n >= sizeof folder)
-        return error_set(err, STATUS_USAGE, "%s: the path is too long", QUOTE(model, strlen(model)));
-    memcpy(folder, model, n);
-    memcpy(folder + n, n ? "" : ".", n ? 1 : 2);
-    return chat_source_open(out, folder, err);
-}
 
 static enum status set_token(struct chat_source *s, const char *key, const char *text, struct error *err)
 {
@@ -71,20 +35,6 @@ static enum status set_token(struct chat_source *s, const char *key, const char 
     return STATUS_OK;
 }
 
-static enum status open_file(struct chat_source *out, const char *path, struct error *err)
-{
-    char *text;
-    struct chat_named *one = arena_alloc(&out->arena, sizeof *one);
-    enum status status = one ? file_read(&out->arena, path, 4 << 20, &text, &one->size, err) : error_memory(err, "a template");
-    if (status)
-        return status;
-    one->name = arena_copy(&out->arena, path, strlen(path));
-    one->text = text;
-    out->templates = one;
-    out->count = 1;
-    return one->name ? STATUS_OK : error_memory(err, "a template");
-}
-
 static enum status open_renderer(struct renderer *r, const struct settings *s, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -96,9 +46,9 @@ static enum status open_renderer(struct renderer *r, const struct settings *s, s
     if (!r->any && !s->jsonl.value)
         return error_set(err, STATUS_USAGE, "template needs a MODEL or --template FILE");
     if (s->argument_count)
-        status = open_model(&r->source, s->arguments[0], s->offline.value, err);
+        status = text_open_templates(&r->source, s->arguments[0], s->offline.value, err);
     if (!status && r->from_file)
-        status = open_file(&r->source, s->template_file.value, err);
+        status = text_open_template_file(&r->source, s->template_file.value, err);
     if (!status && s->bos.set)
         status = set_token(&r->source, "bos_token", s->bos.value, err);
     if (!status && s->eos.set)

@@ -45,6 +45,54 @@ enum status text_open_tokenizer(struct tokenizer **out, const char *name, bool o
     return tokenizer_open(out, model, err);
 }
 
+static enum status open_gguf_templates(struct chat_source *out, const char *path, struct error *err)
+{
+    struct tensor_set *set;
+    struct tokenizer *tokenizer = NULL;
+    enum status status = gguf_open(&set, path, MAPPING_FILE, err);
+    if (status)
+        return status;
+    status = chat_source_open_gguf(out, set, tokenizer, err);
+    if (status)
+        error_prefix(err, "%s", path);
+    tensor_set_close(set);
+    return status;
+}
+
+enum status text_open_templates(struct chat_source *out, const char *name, bool offline, struct error *err)
+{
+    char model[4096];
+    enum status found = (enum status)ingot_find_model(name, offline, model, sizeof model, (struct ingot_error *)err);
+    if (found)
+        return found;
+    if (file_is_folder(model))
+        return chat_source_open(out, model, err);
+    if (gguf_is(model))
+        return open_gguf_templates(out, model, err);
+    char folder[4096]; /* a lone tokenizer.json: what lies beside it counts */
+    const char *slash = strrchr(model, '/');
+    size_t n = slash ? (size_t)(slash - model) : 0;
+    if (n >= sizeof folder)
+        return error_set(err, STATUS_USAGE, "%s: the path is too long", QUOTE(model, strlen(model)));
+    memcpy(folder, model, n);
+    memcpy(folder + n, n ? "" : ".", n ? 1 : 2);
+    return chat_source_open(out, folder, err);
+}
+
+enum status text_open_template_file(struct chat_source *out, const char *path, struct error *err)
+{
+    char *text;
+    struct chat_named *one = arena_alloc(&out->arena, sizeof *one);
+    enum status status = one ? file_read(&out->arena, path, 4 << 20, &text, &one->size, err) : error_memory(err, "a template");
+    if (status)
+        return status;
+    one->name = arena_copy(&out->arena, path, strlen(path));
+    one->text = text;
+    out->templates = one;
+    out->count = 1;
+    return one->name ? STATUS_OK : error_memory(err, "a template");
+}
+
 enum status text_print_line(struct str *text, struct error *err)
 {
     str_add_char(text, '\n');

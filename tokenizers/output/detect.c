@@ -1,0 +1,168 @@
+/* Which dialect a chat template speaks: the table of signs against what it renders for a history with calls, then against its text,
+ * then against the vocabulary. */
+#include <stdio.h>
+
+#include "tokenizers/output/output.h"
+
+enum place { CALLS = 1, TEXT = 2, VOCABULARY = 4 };
+
+#define LOOKUP "lookup_q7"
+
+static const struct sign {
+    const char *dialect;
+    unsigned where;
+    const char *mark, *also;
+} signs[] = {
+#define SIGN(name, places, text, more) {.dialect = #name, .where = (places), .mark = text, .also = more},
+#include "tokenizers/output/signs.def"
+#undef SIGN
+};
+
+struct search {
+    const char *place; /* what is searched; NULL: the vocabulary */
+    size_t place_size;
+    const struct chat_named *named;
+    const struct tokenizer *tokenizer;
+};
+
+static bool has(const char *text, size_t size, const char *mark) { return text && memmem(text, size, mark, strlen(mark)); }
+
+static bool in_vocabulary(const struct search *s, const char *mark)
+{
+    return s->tokenizer && tokenizer_find(s->tokenizer, mark, strlen(mark)) >= 0;
+}
+
+static bool matches(const struct search *s, const struct sign *sign)
+{
+    const struct chat_named *n = s->named;
+    if (!(s->place ? has(s->place, s->place_size, sign->mark) : in_vocabulary(s, sign->mark)))
+        return false;
+    return !sign->also || (s->place ? has(s->place, s->place_size, sign->also) : in_vocabulary(s, sign->also)) ||
+           (n && has(n->text, n->size, sign->also));
+}
+
+static bool find_sign(const struct search *s, enum place where, struct dialect_choice *out)
+{
+    static const char *const words[] = {[CALLS] = "it renders calls with", [TEXT] = "its text has", [VOCABULARY] = "the vocabulary has"};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        const struct sign *sign = &signs[i];
+        if (!(sign->where & where) || !matches(s, sign))
+            continue;
+        out->dialect = dialect_find(sign->dialect, strlen(sign->dialect));
+        snprintf(out->why, sizeof out->why, "%s %s%s%s", words[where], QUOTE(sign->mark, strlen(sign->mark)), sign->also ? " and " : "",
+                 sign->also ? QUOTE(sign->also, strlen(sign->also)) : "");
+        for (char *c = out->why; *c; c++)
+            *c = *c == '\n' ? ' ' : *c;
+        return true;
+    }
+    return false;
+}
+
+/* ---- probes ---------------------------------------------------------------------------------------------------------- */
+
+/* Templates refuse arguments of one kind, two calls at once, content beside calls, reasoning: a bit each. */
+enum { AS_TEXT = 8, ONE_CALL = 4, NO_CONTENT = 2, NO_REASONING = 1, PROBES = 16 };
+
+static void write_function(struct str *out, const char *name)
+{
+    str_format(out, "{\"type\": \"function\", \"function\": {\"name\": \"%s\", \"description\": \"d\", \"parameters\": {\"type\": \"object\", "
+                    "\"properties\": {\"k\": {\"type\": \"string\", \"description\": \"d\"}, \"n\": {\"type\": \"integer\", \"description\": \"d\"}}, "
+                    "\"required\": []}}}", name);
+}
+
+static void write_call(struct str *out, const char *name, const char *id, const char *arguments, bool as_text)
+{
+    str_format(out, "{\"type\": \"function\", \"id\": \"%s\", \"function\": {\"name\": \"%s\", \"arguments\": ", id, name);
+    if (as_text)
+        json_write_string(out, arguments, strlen(arguments));
+    else
+        str_add_text(out, arguments);
+    str_add_text(out, "}}");
+}
+
+/* A question, and where variant is not negative an answer that calls. */
+static void write_request(struct str *out, int variant)
+{
+    str_add_text(out, "{\"template_kwargs\": {\"functions\": \"[]\", \"datetime\": \"2026-01-02\", \"bos_token\": \"\", \"eos_token\": \"\"}, \"tools\": [");
+    write_function(out, LOOKUP);
+    str_add_text(out, ", ");
+    write_function(out, "list_q8");
+    str_add_text(out, "], \"messages\": [{\"role\": \"user\", \"content\": \"Q\"}");
+    if (variant >= 0) {
+        bool as_text = variant & AS_TEXT;
+        str_format(out, ", {\"role\": \"assistant\"%s%s, \"tool_calls\": [", variant & NO_CONTENT ? "" : ", \"content\": \"A\"",
+                   variant & NO_REASONING ? "" : ", \"reasoning_content\": \"R\"");
+        write_call(out, LOOKUP, "a1B2c3D00", "{\"k\": \"v\", \"n\": 1}", as_text);
+        if (!(variant & ONE_CALL)) {
+            str_add_text(out, ", ");
+            write_call(out, "list_q8", "a1B2c3D01", "{}", as_text);
+        }
+        str_add_text(out, "]}");
+    }
+    str_add_text(out, "]}");
+}
+
+/* False: the template refuses such a request. */
+static bool render(const struct chat_template *t, const struct chat_source *source, int variant, struct chat_text *out)
+{
+    struct arena arena = {0};
+    struct str text = {0};
+    struct json request, context;
+    struct chat_limits limits = chat_default_limits;
+    limits.steps = 1000000; /* a probe is small; its template may be anybody's */
+    write_request(&text, variant);
+    bool good = !text.failed && json_parse(&arena, str_text(&text), text.size, NULL, &request, NULL) == STATUS_OK &&
+                chat_context(&arena, &request, source, &context, NULL) == STATUS_OK &&
+                chat_render(t, &context, "2026-01-02T03:04:05", &limits, out, NULL) == STATUS_OK;
+    str_free(&text);
+    arena_free(&arena);
+    return good;
+}
+
+/* What the calls add to the prompt. */
+static bool find_rendered(struct search *s, const struct chat_template *t, const struct chat_source *source, struct dialect_choice *out)
+{
+    struct chat_text plain = {0}, text = {0};
+    render(t, source, -1, &plain);
+    bool printed = false, found = false;
+    for (int variant = 0; variant < PROBES && !printed; variant++) {
+        chat_text_free(&text);
+        if (!render(t, source, variant, &text))
+            continue;
+        size_t same = 0;
+        while (same < plain.text.size && same < text.text.size && plain.text.data[same] == text.text.data[same])
+            same++;
+        s->place = str_text(&text.text) + same;
+        s->place_size = text.text.size - same;
+        printed = has(s->place, s->place_size, LOOKUP);
+    }
+    found = printed && find_sign(s, CALLS, out);
+    chat_text_free(&plain);
+    chat_text_free(&text);
+    return found;
+}
+
+enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
+                           const struct tokenizer *t, struct error *err)
+{
+    struct search search = {.named = named, .tokenizer = t};
+    struct chat_template *compiled = NULL;
+    (void)err;
+    *out = (struct dialect_choice){.dialect = dialect_find("bare_json", 9)};
+    if (named && chat_compile(&compiled, named->name, named->text, named->size, NULL) == STATUS_OK) {
+        bool found = find_rendered(&search, compiled, source, out);
+        chat_free(compiled);
+        if (found)
+            return STATUS_OK;
+    }
+    if (named) {
+        search.place = named->text;
+        search.place_size = named->size;
+        if (find_sign(&search, TEXT, out))
+            return STATUS_OK;
+    }
+    search.place = NULL;
+    if (!find_sign(&search, VOCABULARY, out))
+        snprintf(out->why, sizeof out->why, "nothing in %sthe vocabulary tells a form of calls", named ? "the template or " : "");
+    return STATUS_OK;
+}

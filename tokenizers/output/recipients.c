@@ -1,0 +1,167 @@
+/* N of functionary 3.2: NAME\n{...} or all\ntext, joined by >>>, which the prompt ends with. */
+#include "tokenizers/output/output.h"
+
+enum { FIRST, HEADER, CONTENT };
+enum { BODY_START = CALLS_OWN, BODY, CODE_BODY, BODY_END };
+
+static const char joint[] = ">>>";
+
+static bool is_word(const struct output *o, struct span s, const char *word)
+{
+    return s.size == strlen(word) && !memcmp(in_at(o, s.at), word, s.size);
+}
+
+static bool is_name(char c)
+{
+    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || c == '.' || c == '-';
+}
+
+/* NAME\n at `at`, with something behind it that such a message can begin with. */
+static enum found header_at(const struct output *o, size_t at, struct span *name)
+{
+    size_t p = at;
+    while (p < o->limit && is_name(*in_at(o, p)) && p - at <= NAME_LIMIT)
+        p++;
+    *name = (struct span){at, p - at};
+    enum found more = o->ended ? FOUND_NOT : FOUND_PART;
+    if (p == o->limit)
+        return more;
+    if (!name->size || *in_at(o, p) != '\n')
+        return FOUND_NOT;
+    if (is_word(o, *name, "all") || is_word(o, *name, "python"))
+        return FOUND;
+    while (p < o->limit && out_space(*in_at(o, p)) && p - at <= 2 * NAME_LIMIT)
+        p++;
+    return p == o->limit ? more : *in_at(o, p) == '{' ? FOUND : FOUND_NOT;
+}
+
+void recipients_begin(struct output *o)
+{
+    const char *tail = o->options.prompt_tail;
+    size_t size = tail ? o->options.prompt_tail_size : 0;
+    while (size && out_space(tail[size - 1]))
+        size--;
+    o->m.prompted = size >= 3 && !memcmp(tail + size - 3, joint, 3);
+}
+
+static bool open_message(struct output *o, size_t from, struct span name)
+{
+    o->at = name.at + name.size + 1;
+    if (is_word(o, name, "all")) {
+        emit_markup(o);
+        o->m.state = CONTENT;
+        return true;
+    }
+    o->m.state = CONTENT;
+    o->begin = from;
+    o->block = &o->dialect->blocks[0];
+    o->quiet = false;
+    o->mode = MODE_BLOCK;
+    memset(&o->b, 0, sizeof o->b);
+    o->b.json.state = BODY_START;
+    o->b.json.name = name;
+    return true;
+}
+
+static bool first(struct output *o)
+{
+    struct span name;
+    enum found mark = o->m.prompted ? FOUND_NOT : text_at(o, o->at, joint);
+    size_t from = o->at;
+    if (o->at == o->limit || mark == FOUND_PART)
+        return false;
+    enum found found = o->m.prompted || mark == FOUND ? header_at(o, from + (mark == FOUND ? 3 : 0), &name) : FOUND_NOT;
+    if (found == FOUND_PART)
+        return false;
+    o->m.state = CONTENT;
+    return found == FOUND ? open_message(o, from, name) : true;
+}
+
+bool recipients_step(struct output *o)
+{
+    if (o->m.state == FIRST)
+        return first(o);
+    struct span name;
+    size_t p = o->at;
+    enum found found = FOUND_NOT;
+    for (; p < o->limit; p++) {
+        found = *in_at(o, p) == '>' ? text_at(o, p, joint) : FOUND_NOT;
+        if (found == FOUND && o->broken < BROKEN_BLOCKS)
+            found = header_at(o, p + 3, &name);
+        if (found != FOUND_NOT)
+            break;
+    }
+    emit_content(o, in_at(o, o->at), p - o->at);
+    o->at = p;
+    return found == FOUND && o->broken < BROKEN_BLOCKS && open_message(o, p, name);
+}
+
+/* Code for python: to the next message or the end. */
+static enum step code(struct output *o)
+{
+    struct span name;
+    size_t from = o->b.json.payload;
+    enum found found = FOUND_NOT;
+    for (; o->at < o->limit; o->at++) {
+        found = *in_at(o, o->at) == '>' ? text_at(o, o->at, joint) : FOUND_NOT;
+        if (found == FOUND)
+            found = header_at(o, o->at + 3, &name);
+        if (found != FOUND_NOT)
+            break;
+    }
+    if (found != FOUND && !o->ended)
+        return STEP_MORE;
+    if (found != FOUND && o->cut)
+        return STEP_OPEN;
+    size_t to = o->at;
+    while (to > from && out_space(*in_at(o, to - 1)))
+        to--;
+    call_begin(o, "python", 6, NULL, 0);
+    call_add_text(o, "{\"code\": ");
+    call_add_string(o, in_at(o, from), to - from, true);
+    call_add_text(o, "}");
+    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+}
+
+static enum step body_end(struct output *o)
+{
+    o->at = past_space(o, o->at);
+    if (o->at == o->limit)
+        return o->ended ? STEP_CALL : STEP_MORE;
+    enum found found = text_at(o, o->at, joint);
+    return found == FOUND ? STEP_CALL : found == FOUND_PART ? STEP_MORE : part_at_end(o, o->at, joint) ? STEP_CALL : STEP_BROKEN;
+}
+
+enum step recipient_read(struct output *o)
+{
+    struct json_calls *j = &o->b.json;
+    bool python = is_word(o, j->name, "python");
+    if (j->state == BODY_START) {
+        o->at = past_space(o, o->at);
+        if (o->at == o->limit)
+            return step_starved(o);
+        j->payload = o->at;
+        j->state = python ? CODE_BODY : BODY;
+        if (*in_at(o, o->at) != '{' && !python)
+            return STEP_TEXT;
+        if (*in_at(o, o->at) == '{') {
+            o->quiet = python; /* may turn out to be code */
+            call_begin(o, in_at(o, j->name.at), j->name.size, NULL, 0);
+            json_arguments_begin(o);
+            j->state = BODY;
+        }
+    }
+    if (j->state == CODE_BODY)
+        return code(o);
+    enum step step = j->state == BODY ? json_arguments_read(o) : body_end(o);
+    if (step == STEP_CALL && j->state == BODY) {
+        j->state = BODY_END;
+        step = body_end(o);
+    }
+    if (!python || step == STEP_CALL || step == STEP_MORE || o->cut)
+        return step;
+    calls_reject(o);
+    j->state = CODE_BODY;
+    o->at = j->payload;
+    return code(o);
+}
