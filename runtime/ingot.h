@@ -3,6 +3,7 @@
  *     struct ingot_error err;
  *     struct ingot_model *model;      the checkpoint: weights (mapped), tokenizer, template; shared by counted references
  *     struct ingot_engine *engine;    runs it: compiled program, KV pool, one scheduler thread
+ *     struct ingot_chat *chat;        messages made ready for a model: a prompt, and how its answer is read
  *     struct ingot_session *session;  one timeline of tokens; use from one thread at a time
  *     struct ingot_request *request;  a session waiting for tokens; yields events
  *
@@ -32,6 +33,7 @@ struct ingot_error {
 
 struct ingot_model;
 struct ingot_engine;
+struct ingot_chat;
 struct ingot_session;
 struct ingot_request;
 
@@ -76,12 +78,6 @@ void ingot_model_info(const struct ingot_model *model, struct ingot_model_info *
  * parse_special: control tokens in the text count as such. INGOT_USAGE if the model has no tokenizer. */
 enum ingot_status ingot_tokenize(const struct ingot_model *model, const char *text, size_t size, bool add_special, bool parse_special,
                                  int32_t **ids, size_t *count, struct ingot_error *err);
-
-/* The prompt of a chat request, as ids: request is JSON text {"messages": [...], "add_generation_prompt": true, ...}; text that
- * came from the request never becomes a control token. *text (may be NULL) gets the prompt, malloc'ed.
- * INGOT_BAD_INPUT: not JSON, or the template refuses it; INGOT_USAGE: the model has no template. */
-enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
-                                    char **text, struct ingot_error *err);
 
 /* One model of the shared Hugging Face cache. */
 struct ingot_cached {
@@ -178,6 +174,31 @@ const int32_t *ingot_session_tokens(const struct ingot_session *session, size_t 
 enum ingot_status ingot_session_save(const struct ingot_session *session, const char *path, struct ingot_error *err);
 enum ingot_status ingot_session_load(struct ingot_session **out, struct ingot_engine *engine, const char *path, struct ingot_error *err);
 
+/* ---- chat ----------------------------------------------------------------------------------------------------------- */
+
+struct ingot_chat_options {
+    bool strict_template; /* what the template refuses is an error; else requests are fitted to it, see ingot_chat_note() */
+    const char *dialect;  /* how the model writes reasoning and tool calls (`ingot parse --list-dialects`); NULL: as its template says */
+};
+
+/* A chat request: JSON text {"messages": [...], "tools": [...], "documents": [...], "template_kwargs": {...}, "template_name": "...",
+ * "add_generation_prompt": true}. Text that came from it never becomes a control token. options may be NULL.
+ * INGOT_BAD_INPUT: not JSON, or the template refuses it; INGOT_USAGE: the model has no template or no tokenizer, or there is no
+ * such dialect. */
+enum ingot_status ingot_chat_open(struct ingot_chat **out, const struct ingot_model *model, const char *request, size_t size,
+                                  const struct ingot_chat_options *options, struct ingot_error *err);
+struct ingot_chat *ingot_chat_share(struct ingot_chat *chat); /* one reference more */
+void ingot_chat_close(struct ingot_chat *chat);               /* one less; the last frees. NULL is fine */
+
+/* The prompt: as ids, as text. Lives as long as the chat. */
+const int32_t *ingot_chat_tokens(const struct ingot_chat *chat, size_t *count);
+const char *ingot_chat_text(const struct ingot_chat *chat, size_t *size);
+/* The dialect that answers are read in, and why it. */
+const char *ingot_chat_dialect(const struct ingot_chat *chat, const char **why);
+/* What was done to the request so that its template takes it: 0, 1, 2 ...; NULL behind the last. *reported: a client should hear of
+ * it; else it changed nothing that could be missed. */
+const char *ingot_chat_note(const struct ingot_chat *chat, int index, bool *reported);
+
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
 struct ingot_bias { int32_t id; float value; };
@@ -202,6 +223,7 @@ struct ingot_request_options {
     bool ignore_end;          /* go on behind the model's end of turn */
     bool keep_special;        /* special tokens appear in the text */
     int top_logprobs;         /* -1: none; 0..20: logprob of each token and of so many best */
+    struct ingot_chat *chat;  /* answers are read in its dialect: their parts come as events of their own. NULL: only text */
     bool prompt_logprobs;     /* the same for the prompt's tokens, as INGOT_EVENT_PROMPT_TOKEN */
     bool discard;             /* nobody goes on with the session: its state is given back with the last event */
     int chunk;                /* compute the prompt so many tokens at a time; 0: as it suits */
@@ -216,6 +238,13 @@ void ingot_request_defaults(const struct ingot_model *model, struct ingot_reques
 enum ingot_event_kind {
     INGOT_EVENT_PROMPT_TOKEN, /* with prompt_logprobs: one per prompt token */
     INGOT_EVENT_TOKEN,        /* one per generated token; text may be empty (half a character, a held-back stop text) */
+    /* With a chat, each certain and never taken back (text, size): */
+    INGOT_EVENT_REASONING,    /* more reasoning */
+    INGOT_EVENT_CONTENT,      /* more of the answer itself */
+    INGOT_EVENT_CALL,         /* a tool call begins: index, id, name; the last one is complete or broken */
+    INGOT_EVENT_ARGUMENTS,    /* more of the JSON object that is call index's arguments */
+    INGOT_EVENT_CALL_END,     /* call index is complete */
+    INGOT_EVENT_WARNING,      /* name: its kind ("truncated", "malformed" ...); text: what it is about */
     INGOT_EVENT_DONE,         /* the last event: finish_reason, counts and times */
     INGOT_EVENT_ERROR,        /* the last event instead */
 };
@@ -223,11 +252,35 @@ enum ingot_finish { INGOT_FINISH_STOP, INGOT_FINISH_LENGTH, INGOT_FINISH_CANCELL
 
 struct ingot_logprob { int32_t id; float logprob; };
 
+/* A whole answer as its dialect reads it. Differs from the joined events in calls only: one that broke is content here. */
+struct ingot_call {
+    const char *id, *name; /* NUL-terminated */
+    size_t name_size;
+    const char *arguments; /* JSON text of an object */
+    size_t arguments_size;
+};
+struct ingot_warning {
+    const char *kind, *text; /* the raw text it is about */
+    size_t size;
+};
+struct ingot_answer {
+    const char *reasoning, *content;
+    size_t reasoning_size, content_size;
+    const struct ingot_call *calls;
+    size_t call_count;
+    const struct ingot_warning *warnings;
+    size_t warning_count;
+};
+
 struct ingot_event {
     enum ingot_event_kind kind;
     int32_t token;
     const char *text;     /* what may be printed now; DONE: what was held back. Lives until the next event */
     size_t size;
+    size_t index;         /* of a call, from 0 */
+    const char *id, *name; /* of a call; name: of a warning */
+    size_t calls;         /* DONE: complete calls */
+    const struct ingot_answer *answer; /* DONE with a chat; lives as long as the request */
     float logprob;
     const struct ingot_logprob *top;
     int top_count;
@@ -254,6 +307,7 @@ struct ingot_serve_options {
     struct ingot_model_options model;
     struct ingot_engine_options engine; /* context is per sequence; parallel: sequences that run together */
     const char *template_file; /* NULL: the models' own */
+    struct ingot_chat_options chat;
     const char *host;          /* NULL: 127.0.0.1 */
     int port;                  /* 0: 8080 */
     const char *api_key_file;  /* NULL: no key is asked for, which only loopback addresses may do unless no_auth */

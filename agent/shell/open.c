@@ -192,6 +192,21 @@ enum status shell_request(const struct settings *s, const struct ingot_model *mo
     return STATUS_OK;
 }
 
+enum status shell_chat(const struct settings *s, const struct ingot_model *model, const struct str *request, struct ingot_chat **out, struct error *err)
+{
+    struct ingot_chat_options o = {.strict_template = s->strict_template.value, .dialect = s->dialect.value};
+    bool reported;
+    const char *note, *why;
+    enum status status = request->failed ? error_memory(err, "the prompt") : (enum status)ingot_chat_open(out, model, str_text(request), request->size, &o, outer(err));
+    if (status)
+        return status;
+    for (int i = 0; (note = ingot_chat_note(*out, i, &reported)); i++)
+        log_line(reported ? LOG_SAY : LOG_VERBOSE, "the messages were fitted to the template: %s", note);
+    const char *dialect = ingot_chat_dialect(*out, &why);
+    log_line(LOG_VERBOSE, "dialect: %s, %s", dialect, why);
+    return STATUS_OK;
+}
+
 static enum status add_ids(const struct json *list, int32_t *ids, size_t *used, const char *path, struct error *err)
 {
     for (uint32_t i = 0; i < list->size; i++) {
@@ -248,19 +263,21 @@ enum status shell_read_ids(struct arena *arena, const char *path, int32_t **ids,
     return status;
 }
 
-void shell_print(const char *text, size_t size)
+void shell_print(const char *text, size_t size) { shell_write(stdout, text, size); }
+
+void shell_write(FILE *out, const char *text, size_t size)
 {
-    if (!isatty(STDOUT_FILENO)) {
-        fwrite(text, 1, size, stdout);
+    if (!isatty(fileno(out))) {
+        fwrite(text, 1, size, out);
         return;
     }
     for (size_t at = 0; at < size;) {
         uint32_t c;
         size_t n = utf8_decode(text + at, size - at, &c);
         if (c == '\n' || c == '\t' || (utf8_is_printable(c) && c != 0xFFFD)) /* U+FFFD may stand for broken bytes */
-            fwrite(text + at, 1, n, stdout);
+            fwrite(text + at, 1, n, out);
         else
-            fputs("\xEF\xBF\xBD", stdout);
+            fputs("\xEF\xBF\xBD", out);
         at += n;
     }
 }

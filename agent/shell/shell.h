@@ -38,7 +38,7 @@ enum option_group {
     GROUP_DETOKENIZE = 1 << 6, GROUP_TEMPLATE = 1 << 7, GROUP_STRICT = 1 << 8, GROUP_IDS = 1 << 9, GROUP_LOGITS = 1 << 10, GROUP_CHAT = 1 << 11,
     GROUP_RUN = 1 << 12, GROUP_RESUME = 1 << 13, GROUP_SERVE = 1 << 14, GROUP_PARALLEL = 1 << 15, GROUP_BENCH = 1 << 16, GROUP_PLAN = 1 << 17,
     GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21, GROUP_PERPLEXITY = 1 << 22,
-    GROUP_PARSE = 1 << 23,
+    GROUP_PARSE = 1 << 23, GROUP_DIALECT = 1 << 24, GROUP_TOOLS = 1 << 25,
 };
 
 struct option {
@@ -110,12 +110,17 @@ struct ingot_bias;
 enum status shell_request(const struct settings *s, const struct ingot_model *model, struct ingot_bias *bias,
                           struct ingot_request_options *out, struct error *err);
 
+/* A chat request (JSON text) as the settings say: --strict-template, --dialect. What was done to it is said on stderr. */
+struct ingot_chat;
+enum status shell_chat(const struct settings *s, const struct ingot_model *model, const struct str *request, struct ingot_chat **out, struct error *err);
+
 /* A JSON list of ids, or a list of such lists, from a file ("-": stdin): sequences one after another in *ids, their lengths in
  * *lengths. Both in the arena. */
 enum status shell_read_ids(struct arena *arena, const char *path, int32_t **ids, size_t **lengths, size_t *count, struct error *err);
 
-/* Text of a model on its way to stdout: on a terminal without control characters (R23). */
+/* Text of a model on its way to stdout (or another stream): on a terminal without control characters (R23). */
 void shell_print(const char *text, size_t size);
+void shell_write(FILE *out, const char *text, size_t size);
 
 /* Ctrl-C sets a flag instead of ending the program; a second one within the same wait ends it. */
 void interrupt_catch(void);

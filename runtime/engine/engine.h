@@ -21,12 +21,19 @@ static inline struct error *inner(struct ingot_error *err) { return (struct erro
 /* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). */
 enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20 };
 
+/* A chat template in use: compiled, with what it can take and how its model writes. */
+struct speech {
+    struct chat_template *template;
+    struct chat_abilities can;
+    struct dialect_choice dialect;
+};
+
 struct ingot_model {
     atomic_int references;
     struct model *model;
     struct tokenizer *tokenizer; /* NULL: none */
     struct chat_source chat;
-    struct chat_template **templates; /* [chat.count], compiled at the first use under lock */
+    struct speech *speech; /* [chat.count], filled at the first use under lock */
     pthread_mutex_t lock;
     int32_t end_ids[64]; /* that end a turn, from all places; sorted */
     int end_count;
@@ -36,8 +43,20 @@ struct ingot_model {
 /* runtime/convert/quantise.c: o->quantize carried out, from the cache or into it. identity: of the model as it is. */
 enum status model_quantise(struct model *m, const unsigned char identity[32], const struct ingot_model_options *o, struct error *err);
 bool model_ends_turn(const struct ingot_model *m, int32_t id);
-/* The compiled template of a request; the model keeps it. */
-enum status model_template(struct ingot_model *m, const char *template_name, bool has_tools, const struct chat_template **out, struct error *err);
+/* The template of a request, ready for use; the model keeps it. STATUS_USAGE: the model has none. */
+enum status model_speech(struct ingot_model *m, const char *template_name, bool has_tools, const struct speech **out, struct error *err);
+
+struct ingot_chat {
+    atomic_int references;
+    struct arena arena;       /* the request */
+    struct json tools;        /* as the client gave them; null: none */
+    struct ids tokens;
+    struct chat_text prompt;
+    struct chat_notes notes;
+    const struct dialect *dialect;
+    char why[200];            /* this dialect */
+    bool one_call;            /* the answer ends with its first call */
+};
 
 /* ---- pool: blocks of paged state, counted references ------------------------------------------------------------------ */
 
@@ -113,10 +132,24 @@ void candidates_sort(struct candidates *c);
 struct event_node {
     struct event_node *next;
     struct ingot_event event;
-    char *text;
+    char *text, *name;
     struct ingot_logprob top[MAX_TOP];
     struct ingot_error error;
 };
+
+/* reader.c: an answer's text on its way into events; whoever uses it takes them out one by one. */
+struct reader {
+    struct output *output;
+    struct event_node *list, **end;
+    size_t calls; /* complete ones */
+    bool failed;  /* memory ran out */
+};
+enum status reader_open(struct reader *r, const struct ingot_chat *chat, uint64_t seed, struct error *err);
+enum status reader_add(struct reader *r, const char *text, size_t size, struct error *err);
+enum status reader_end(struct reader *r, bool cut, struct error *err);
+struct event_node *reader_take(struct reader *r); /* NULL: no more for now; the caller frees it */
+void reader_answer(const struct reader *r, struct ingot_answer *out); /* after reader_end(); borrows from the reader */
+void reader_close(struct reader *r);
 
 /* ENDED: its last event is out. GONE: the scheduler holds no pointer to it any more, so it may be freed. */
 enum request_state { REQUEST_QUEUED, REQUEST_RUNNING, REQUEST_ENDED, REQUEST_GONE };
@@ -131,6 +164,8 @@ struct ingot_request {
     struct detokenizer detokenizer;
     bool detokenize;
     struct str held;          /* text that may be the beginning of a stop text */
+    struct reader reader;     /* with options.chat */
+    struct ingot_answer answer;
     enum request_state state;
     int32_t reserved;         /* blocks promised and not yet taken */
     int64_t limit;            /* tokens the session may reach */
@@ -146,7 +181,9 @@ struct ingot_request {
 
 /* Scheduler side; engine lock held. */
 void request_push(struct ingot_request *r, struct event_node *node);
-struct event_node *event_new(enum ingot_event_kind kind);
+struct event_node *event_new(enum ingot_event_kind kind); /* NULL: no memory */
+bool event_text(struct event_node *node, const char *text, size_t size); /* copied; false: no memory */
+void event_free(struct event_node *node);
 void request_finish(struct ingot_request *r, enum ingot_finish finish);
 void request_fail(struct ingot_request *r, const struct error *err);
 /* A sampled token on its way to the consumer: text, stop texts, end of turn, limits. */

@@ -46,8 +46,8 @@ static enum status open_text(struct ingot_model *m, struct error *err)
     status = gguf ? chat_source_open_gguf(&m->chat, inside->tensors, m->tokenizer, err) : chat_source_open(&m->chat, inside->folder, err);
     if (status)
         return status;
-    m->templates = calloc((size_t)m->chat.count + 1, sizeof *m->templates);
-    return m->templates ? STATUS_OK : error_memory(err, "templates");
+    m->speech = calloc((size_t)m->chat.count + 1, sizeof *m->speech);
+    return m->speech ? STATUS_OK : error_memory(err, "templates");
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -173,9 +173,9 @@ void ingot_model_close(struct ingot_model *m)
 {
     if (!m || atomic_fetch_sub(&m->references, 1) > 1)
         return;
-    for (int i = 0; m->templates && i < m->chat.count; i++)
-        chat_free(m->templates[i]);
-    free(m->templates);
+    for (int i = 0; m->speech && i < m->chat.count; i++)
+        chat_free(m->speech[i].template);
+    free(m->speech);
     chat_source_close(&m->chat);
     tokenizer_close(m->tokenizer);
     model_close(m->model);
@@ -198,18 +198,31 @@ enum ingot_status ingot_tokenize(const struct ingot_model *m, const char *text, 
     return (enum ingot_status)status;
 }
 
-enum status model_template(struct ingot_model *m, const char *template_name, bool has_tools, const struct chat_template **out, struct error *err)
+static enum status prepare_speech(const struct ingot_model *m, const struct chat_named *named, struct speech *s, struct error *err)
+{
+    enum status status = chat_compile(&s->template, named->name, named->text, named->size, err);
+    if (status)
+        return status;
+    chat_probe(s->template, &m->chat, &s->can);
+    if ((status = dialect_detect(&s->dialect, &m->chat, named, m->tokenizer, err))) {
+        chat_free(s->template);
+        s->template = NULL;
+    }
+    return status;
+}
+
+enum status model_speech(struct ingot_model *m, const char *template_name, bool has_tools, const struct speech **out, struct error *err)
 {
     if (!m->chat.count)
         return error_set(err, STATUS_USAGE, "%s has no chat template; name one with --template FILE, or use --raw", m->info.path);
     const struct chat_named *named = chat_choose(&m->chat, template_name, has_tools, err);
     if (!named)
         return STATUS_NOT_FOUND;
-    struct chat_template **slot = &m->templates[named - m->chat.templates];
+    struct speech *slot = &m->speech[named - m->chat.templates];
     pthread_mutex_lock(&m->lock);
-    enum status status = *slot ? STATUS_OK : chat_compile(slot, named->name, named->text, named->size, err);
+    enum status status = slot->template ? STATUS_OK : prepare_speech(m, named, slot, err);
     pthread_mutex_unlock(&m->lock);
-    *out = *slot;
+    *out = slot;
     return status;
 }
 
@@ -217,60 +230,24 @@ enum ingot_status ingot_model_use_template(struct ingot_model *m, const char *pa
 {
     struct chat_source *c = &m->chat;
     struct chat_named *one = arena_alloc(&c->arena, sizeof *one);
-    struct chat_template **slots = calloc(1, sizeof *slots);
+    struct speech *speech = calloc(1, sizeof *speech);
     char *text;
-    enum status status = one && slots ? file_read(&c->arena, path, 16 << 20, &text, &one->size, inner(err)) : error_memory(inner(err), "a template");
+    enum status status = one && speech ? file_read(&c->arena, path, 16 << 20, &text, &one->size, inner(err)) : error_memory(inner(err), "a template");
     if (!status) {
         one->name = arena_copy(&c->arena, path, strlen(path));
         one->text = text;
-        status = one->name ? chat_compile(&slots[0], one->name, text, one->size, inner(err)) : error_memory(inner(err), "a template");
+        status = one->name ? prepare_speech(m, one, speech, inner(err)) : error_memory(inner(err), "a template");
     }
     if (status) {
-        free(slots);
+        free(speech);
         return (enum ingot_status)status;
     }
     for (int i = 0; i < c->count; i++)
-        chat_free(m->templates[i]);
-    free(m->templates);
-    m->templates = slots;
+        chat_free(m->speech[i].template);
+    free(m->speech);
+    m->speech = speech;
     c->templates = one;
     c->count = 1;
     m->info.has_template = true;
     return INGOT_OK;
-}
-
-static enum status chat_prompt(struct ingot_model *m, struct arena *arena, const char *request, size_t size, struct chat_text *out, struct error *err)
-{
-    struct json root, context;
-    enum status status = json_parse(arena, request, size, NULL, &root, err);
-    if (status)
-        return status;
-    const struct json *name = json_get(&root, "template_name"), *tools = json_get(&root, "tools");
-    const struct chat_template *template;
-    status = model_template(m, json_is(name, JSON_STRING) ? json_copy(arena, name) : NULL, json_is(tools, JSON_ARRAY), &template, err);
-    if (!status)
-        status = chat_context(arena, &root, &m->chat, &context, err);
-    return status ? status : chat_render(template, &context, NULL, NULL, out, err);
-}
-
-enum ingot_status ingot_chat_prompt(const struct ingot_model *model, const char *request, size_t size, int32_t **ids, size_t *count,
-                                    char **text, struct ingot_error *err)
-{
-    struct ingot_model *m = (struct ingot_model *)(uintptr_t)model; /* only the cache of compiled templates changes */
-    struct arena arena = {0};
-    struct chat_text prompt = {0};
-    enum status status = chat_prompt(m, &arena, request, size, &prompt, inner(err));
-    if (!status && !m->tokenizer)
-        status = error_set(inner(err), STATUS_USAGE, "%s has no tokenizer; give token ids (--tokens)", m->info.path);
-    if (!status) {
-        struct ids list = {*ids, *count, *count, false};
-        status = tokenizer_encode_marked(m->tokenizer, str_text(&prompt.text), prompt.text.size, prompt.marks, false, &list, inner(err));
-        *ids = list.data;
-        *count = list.count;
-    }
-    if (!status && text && !(*text = strdup(str_text(&prompt.text))))
-        status = error_memory(inner(err), "a prompt");
-    chat_text_free(&prompt);
-    arena_free(&arena);
-    return (enum ingot_status)status;
 }

@@ -25,14 +25,16 @@ struct event_node *event_new(enum ingot_event_kind kind)
     return node;
 }
 
-static void event_free(struct event_node *node)
+void event_free(struct event_node *node)
 {
-    if (node)
+    if (node) {
         free(node->text);
+        free(node->name);
+    }
     free(node);
 }
 
-static bool event_text(struct event_node *node, const char *text, size_t size)
+bool event_text(struct event_node *node, const char *text, size_t size)
 {
     node->text = malloc(size + 1);
     if (!node->text)
@@ -80,6 +82,29 @@ static void push_last(struct ingot_request *r, struct event_node *node)
     pthread_mutex_unlock(&r->engine->lock);
 }
 
+/* What the reader made of the text so far goes to the consumer. */
+static void push_parts(struct ingot_request *r)
+{
+    for (struct event_node *node; (node = reader_take(&r->reader));)
+        request_push(r, node);
+}
+
+static enum status read_text(struct ingot_request *r, const char *text, size_t size, struct error *err)
+{
+    return r->options.chat ? reader_add(&r->reader, text, size, err) : STATUS_OK;
+}
+
+/* The answer's last text, behind which nothing comes. */
+static bool read_rest(struct ingot_request *r, const struct str *rest, bool cut)
+{
+    struct error err;
+    if (!r->options.chat)
+        return true;
+    bool good = !reader_add(&r->reader, str_text(rest), rest->size, &err) && !reader_end(&r->reader, cut, &err);
+    push_parts(r);
+    return good;
+}
+
 void request_finish(struct ingot_request *r, enum ingot_finish finish)
 {
     struct event_node *node = event_new(INGOT_EVENT_DONE);
@@ -88,9 +113,14 @@ void request_finish(struct ingot_request *r, enum ingot_finish finish)
         str_add(&rest, str_text(&r->held), r->held.size); /* the beginning of a stop text that never came */
         if (r->detokenize)
             detokenizer_finish(&r->detokenizer, &rest);
-        bool whole = !rest.failed && event_text(node, str_text(&rest), rest.size);
+        bool whole = !rest.failed && event_text(node, str_text(&rest), rest.size) && read_rest(r, &rest, finish != INGOT_FINISH_STOP);
         str_free(&rest);
         node->event.finish = finish;
+        if (r->options.chat && whole) {
+            reader_answer(&r->reader, &r->answer);
+            node->event.answer = &r->answer;
+            node->event.calls = r->reader.calls;
+        }
         if (!whole) { /* an answer that lacks its end must not look like one */
             node->event.kind = INGOT_EVENT_ERROR;
             node->event.error = &node->error;
@@ -180,8 +210,14 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
             detokenizer_init(&r->detokenizer, r->engine->model->tokenizer, r->options.keep_special);
         }
     }
+    if (read_text(r, node->event.text, node->event.size, &err)) {
+        event_free(node);
+        request_fail(r, &err);
+        return;
+    }
     request_push(r, node);
-    if (ends || stopped)
+    push_parts(r);
+    if (ends || stopped || (r->options.chat && r->options.chat->one_call && r->reader.calls))
         request_finish(r, INGOT_FINISH_STOP);
     else if ((r->options.max_tokens >= 0 && r->generated >= r->options.max_tokens) || (int64_t)r->session->tokens.count >= r->limit)
         request_finish(r, INGOT_FINISH_LENGTH);
@@ -245,6 +281,9 @@ static void request_release(struct ingot_request *r)
     if (r->detokenize)
         detokenizer_free(&r->detokenizer);
     str_free(&r->held);
+    if (r->options.chat)
+        reader_close(&r->reader);
+    ingot_chat_close(r->options.chat);
     pthread_cond_destroy(&r->wake);
     free(r);
 }
@@ -262,7 +301,13 @@ static enum status prepare(struct ingot_request *r, const struct ingot_request_o
         return status;
     r->detokenize = e->model->tokenizer != NULL;
     if (r->detokenize)
-        detokenizer_init(&r->detokenizer, e->model->tokenizer, o->keep_special);
+        detokenizer_init(&r->detokenizer, e->model->tokenizer, r->options.keep_special);
+    if (o->chat) {
+        /* the same seed gives the same ids of calls, n answers of one prompt have others */
+        status = reader_open(&r->reader, o->chat, r->sampler.seed, err);
+        if (status)
+            return status;
+    }
     r->prompt_end = (int64_t)s->tokens.count;
     r->limit = o->max_tokens >= 0 && o->max_tokens < e->plan.context - r->prompt_end ? r->prompt_end + o->max_tokens : e->plan.context;
     return STATUS_OK;
@@ -294,6 +339,10 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
     if (!r)
         return (enum ingot_status)error_memory(inner(err), "a request");
     *r = (struct ingot_request){.session = s, .engine = e, .options = *o, .events_end = &r->events, .started = clock_seconds()};
+    if (o->chat) { /* markers of reasoning and calls may be special tokens */
+        r->options.chat = ingot_chat_share(o->chat);
+        r->options.keep_special = true;
+    }
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -7,12 +7,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "base/utf8.h"
 #include "runtime/serve/serve.h"
 
 enum { WAIT_MS = 100, KEEP_ALIVE_MS = 5000, IDLE_SECONDS = 60 };
-
-static const char *const finishes[] = {"stop", "length", "stop"};
 
 bool exchange_connected(const struct exchange *x)
 {
@@ -22,168 +19,6 @@ bool exchange_connected(const struct exchange *x)
         return true;
     ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
-}
-
-/* ---- log probabilities ------------------------------------------------------------------------------------------------ */
-
-static void token_json(struct str *out, const struct str *bytes, bool legacy)
-{
-    if (!legacy || utf8_is_valid(str_text(bytes), bytes->size)) {
-        json_write_string(out, str_text(bytes), bytes->size);
-        return;
-    }
-    str_add_text(out, "\"bytes:"); /* as OpenAI spells tokens that are no text, so that they stay apart */
-    for (size_t i = 0; i < bytes->size; i++)
-        str_format(out, "\\\\x%02x", (unsigned char)bytes->data[i]);
-    str_add_char(out, '"');
-}
-
-static struct str token_bytes(struct exchange *x, int32_t id)
-{
-    struct str bytes = {0};
-    if (x->served->model->tokenizer)
-        tokenizer_bytes(x->served->model->tokenizer, id, &bytes);
-    return bytes;
-}
-
-static void chat_entry(struct exchange *x, struct str *out, int32_t id, float logprob)
-{
-    struct str bytes = token_bytes(x, id);
-    str_add_text(out, "{\"token\": ");
-    token_json(out, &bytes, false);
-    str_format(out, ", \"logprob\": %.9g, \"bytes\": [", (double)logprob);
-    for (size_t i = 0; i < bytes.size; i++)
-        str_format(out, "%s%d", i ? ", " : "", (unsigned char)bytes.data[i]);
-    str_add_text(out, "]");
-    str_free(&bytes);
-}
-
-static void chat_logprobs(struct exchange *x, struct str *out, const struct ingot_event *e)
-{
-    chat_entry(x, out, e->token, e->logprob);
-    str_add_text(out, ", \"top_logprobs\": [");
-    for (int i = 0; i < e->top_count; i++) {
-        str_add_text(out, i ? ", " : "");
-        chat_entry(x, out, e->top[i].id, e->top[i].logprob);
-        str_add_char(out, '}');
-    }
-    str_add_text(out, "]}");
-}
-
-static size_t characters(const char *text, size_t size)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < size; i++)
-        n += ((unsigned char)text[i] & 0xC0) != 0x80;
-    return n;
-}
-
-static void legacy_top(struct exchange *x, struct str *out, int32_t id, float logprob, bool first)
-{
-    struct str bytes = token_bytes(x, id);
-    str_add_text(out, first ? "" : ", ");
-    token_json(out, &bytes, true);
-    str_format(out, ": %.9g", (double)logprob);
-    str_free(&bytes);
-}
-
-/* One entry of the legacy lists; e NULL: the prompt's first token, which nothing predicts. */
-static void legacy_logprobs(struct exchange *x, struct choice *c, int32_t id, const struct ingot_event *e)
-{
-    struct str *tokens = &c->legacy[0], *values = &c->legacy[1], *top = &c->legacy[2];
-    const char *comma = tokens->size ? ", " : "";
-    struct str bytes = token_bytes(x, id);
-    str_add_text(tokens, comma);
-    token_json(tokens, &bytes, true);
-    str_format(&c->offsets, "%s%zu", comma, c->offset);
-    c->offset += characters(str_text(&bytes), bytes.size);
-    str_free(&bytes);
-    if (!e) {
-        str_add_text(values, "null");
-        str_add_text(top, "null");
-        return;
-    }
-    str_format(values, "%s%.9g", comma, (double)e->logprob);
-    str_format(top, "%s{", comma);
-    bool own = false;
-    for (int i = 0; i < e->top_count; i++) {
-        legacy_top(x, top, e->top[i].id, e->top[i].logprob, i == 0);
-        own |= e->top[i].id == id;
-    }
-    if (!own)
-        legacy_top(x, top, id, e->logprob, e->top_count == 0);
-    str_add_char(top, '}');
-}
-
-static void legacy_object(struct str *out, struct choice *c)
-{
-    str_format(out, "{\"tokens\": [%s], \"token_logprobs\": [%s], \"top_logprobs\": [%s], \"text_offset\": [%s]}", str_text(&c->legacy[0]),
-               str_text(&c->legacy[1]), str_text(&c->legacy[2]), str_text(&c->offsets));
-    for (int i = 0; i < 3; i++)
-        str_clear(&c->legacy[i]);
-    str_clear(&c->offsets);
-}
-
-/* ---- pieces of both forms --------------------------------------------------------------------------------------------- */
-
-static void write_head(struct exchange *x, struct str *out, const char *object)
-{
-    str_format(out, "{\"id\": \"%s\", \"object\": \"%s\", \"created\": %lld, \"model\": ", x->id, object, (long long)x->created);
-    json_write_string(out, x->served->id, strlen(x->served->id));
-    str_add_text(out, ", \"choices\": [");
-}
-
-static void write_usage(struct exchange *x, struct str *out)
-{
-    str_format(out, "\"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %zu, \"total_tokens\": %zu, \"prompt_tokens_details\": {\"cached_tokens\": %zu}}",
-               x->prompt_tokens, x->completion_tokens, x->prompt_tokens + x->completion_tokens, x->reused_tokens);
-}
-
-/* A chunk of one choice: text (may be empty) and, with finish, its end. */
-static void write_chunk(struct exchange *x, struct choice *c, const char *text, size_t size, const char *finish)
-{
-    struct str *out = &x->out;
-    int index = (int)(c - x->choices);
-    str_add_text(out, "data: ");
-    write_head(x, out, x->ask.chat ? "chat.completion.chunk" : "text_completion");
-    if (x->ask.chat) {
-        str_format(out, "{\"index\": %d, \"delta\": {", index);
-        if (!c->opened)
-            str_add_text(out, "\"role\": \"assistant\", ");
-        if (size || !c->opened || !finish) {
-            str_add_text(out, "\"content\": ");
-            json_write_string(out, text, size);
-        }
-        str_add_text(out, "}, \"logprobs\": ");
-        if (c->logprobs.size)
-            str_format(out, "{\"content\": [%s]}", str_text(&c->logprobs));
-        else
-            str_add_text(out, "null");
-        str_clear(&c->logprobs);
-    } else {
-        str_format(out, "{\"index\": %d, \"text\": ", index);
-        json_write_string(out, text, size);
-        str_add_text(out, ", \"logprobs\": ");
-        if (c->legacy[0].size)
-            legacy_object(out, c);
-        else
-            str_add_text(out, "null");
-    }
-    c->opened = true;
-    str_format(out, ", \"finish_reason\": %s%s%s}]}\n\n", finish ? "\"" : "", finish ? finish : "null", finish ? "\"" : "");
-}
-
-static void end_stream(struct exchange *x)
-{
-    if (x->ask.include_usage) {
-        str_add_text(&x->out, "data: ");
-        write_head(x, &x->out, x->ask.chat ? "chat.completion.chunk" : "text_completion");
-        str_add_text(&x->out, "], ");
-        write_usage(x, &x->out);
-        str_add_text(&x->out, "}\n\n");
-    }
-    str_add_text(&x->out, "data: [DONE]\n\n");
-    x->ended = true;
 }
 
 /* ---- events ----------------------------------------------------------------------------------------------------------- */
@@ -202,41 +37,62 @@ static void echo_text(struct exchange *x, struct choice *c, struct str *out)
     detokenizer_free(&d);
 }
 
+/* Text that is no part of a chat's answer: echoed, or of a completion. */
 static void add_text(struct exchange *x, struct choice *c, const char *text, size_t size, bool with_logprobs)
 {
     if (!x->ask.stream)
         str_add(&c->text, text, size);
     else if (size || with_logprobs)
-        write_chunk(x, c, text, size, NULL);
+        chunk_text(x, c, "content", text, size);
+}
+
+static void take_token(struct exchange *x, struct choice *c, const struct ingot_event *e)
+{
+    bool logprobs = x->ask.logprobs >= 0 && e->token >= 0;
+    if (!x->ask.chat) {
+        if (logprobs)
+            logprobs_legacy(x, c, e->token, e);
+        add_text(x, c, e->text, e->size, logprobs);
+    } else if (logprobs) { /* they go out with what the reader makes of the token, or with what comes next */
+        str_add_text(&c->logprobs, c->logprobs.size ? ", " : "");
+        logprobs_chat(x, &c->logprobs, e);
+    }
+}
+
+static void take_end(struct exchange *x, struct choice *c, const struct ingot_event *e)
+{
+    if (!x->ask.chat)
+        add_text(x, c, e->text, e->size, false);
+    else if (!x->ask.stream)
+        choice_keep(c, e->answer);
+    c->calls = e->calls;
+    c->finish = e->finish;
+    x->completion_tokens += e->generated_tokens;
+    x->prompt_tokens += c - x->choices == 0 || c[-1].prompt != c->prompt ? e->prompt_tokens : 0;
+    x->reused_tokens += x->ask.n == 1 ? e->reused_tokens : 0;
+    if (x->ask.stream)
+        chunk_last(x, c);
 }
 
 static enum status take_event(struct exchange *x, struct choice *c, const struct ingot_event *e, struct error *err)
 {
-    bool logprobs = x->ask.logprobs >= 0 && e->token >= 0;
     switch (e->kind) {
-    case INGOT_EVENT_PROMPT_TOKEN:
-        legacy_logprobs(x, c, e->token, e);
-        break;
-    case INGOT_EVENT_TOKEN:
-        if (logprobs && x->ask.chat) {
-            str_add_text(&c->logprobs, c->logprobs.size ? ", " : "");
-            chat_logprobs(x, &c->logprobs, e);
-        } else if (logprobs) {
-            legacy_logprobs(x, c, e->token, e);
-        }
-        add_text(x, c, e->text, e->size, logprobs);
-        break;
-    case INGOT_EVENT_DONE:
-        add_text(x, c, e->text, e->size, false);
-        c->finish = e->finish;
-        x->completion_tokens += e->generated_tokens;
-        x->prompt_tokens += c - x->choices == 0 || c[-1].prompt != c->prompt ? e->prompt_tokens : 0;
-        x->reused_tokens += x->ask.n == 1 ? e->reused_tokens : 0;
+    case INGOT_EVENT_PROMPT_TOKEN: logprobs_legacy(x, c, e->token, e); break;
+    case INGOT_EVENT_TOKEN: take_token(x, c, e); break;
+    case INGOT_EVENT_REASONING:
+    case INGOT_EVENT_CONTENT:
         if (x->ask.stream)
-            write_chunk(x, c, "", 0, finishes[e->finish]);
+            chunk_text(x, c, e->kind == INGOT_EVENT_CONTENT ? "content" : "reasoning_content", e->text, e->size);
         break;
-    case INGOT_EVENT_ERROR:
-        return error_set(err, (enum status)e->error->status, "%s", e->error->text);
+    case INGOT_EVENT_CALL:
+    case INGOT_EVENT_ARGUMENTS:
+        if (x->ask.stream)
+            chunk_call(x, c, e);
+        break;
+    case INGOT_EVENT_CALL_END: break;
+    case INGOT_EVENT_WARNING: choice_warn(c, e->name, e->text, e->size); break;
+    case INGOT_EVENT_DONE: take_end(x, c, e); break;
+    case INGOT_EVENT_ERROR: return error_set(err, (enum status)e->error->status, "%s", e->error->text);
     }
     return STATUS_OK;
 }
@@ -273,16 +129,15 @@ static enum status start_choice(struct exchange *x, struct choice *c, int number
     o.discard = true; /* of n answers only some run at a time, and a client may never read: the others need the room */
     if (x->ask.echo && x->served->model->tokenizer) {
         if (x->ask.logprobs >= 0)
-            legacy_logprobs(x, c, x->ask.prompts[c->prompt].ids[0], NULL);
+            logprobs_legacy(x, c, x->ask.prompts[c->prompt].ids[0], NULL);
         struct str text = {0};
         echo_text(x, c, &text);
         add_text(x, c, str_text(&text), text.size, false);
         str_free(&text);
     }
     if (x->server->script) {
-        source_open_script(&c->source, x->server->script, &x->arena, &x->ask, x->ask.prompts[c->prompt].count);
         ingot_session_close(session);
-        return STATUS_OK;
+        return source_open_script(&c->source, x->server->script, &x->ask, o.sampling.seed, x->ask.prompts[c->prompt].count, err);
     }
     return source_open_engine(&c->source, session, &o, err);
 }
@@ -351,7 +206,7 @@ static enum status start(struct exchange *x, bool chat, const char **param, stru
     bool named = json_is(model, JSON_STRING);
     if ((status = served_take(&x->server->models, named ? model->text : "", named ? model->size : 0, &x->served, err)))
         return status;
-    if ((status = ask_read(&x->ask, &x->arena, &body, chat, x->served->model, param, err)))
+    if ((status = ask_read(&x->ask, &x->arena, &body, chat, x->served->model, &x->server->options->chat, param, err)))
         return status;
     x->choices = arena_array(&x->arena, (size_t)x->ask.prompt_count * (size_t)x->ask.n, sizeof *x->choices);
     if (!x->choices)
@@ -376,6 +231,9 @@ void answer_close(struct exchange *x)
         struct choice *c = &x->choices[i];
         source_close(&c->source);
         str_free(&c->text);
+        str_free(&c->reasoning);
+        str_free(&c->call_list);
+        str_free(&c->warnings);
         str_free(&c->logprobs);
         for (int k = 0; k < 3; k++)
             str_free(&c->legacy[k]);
@@ -389,30 +247,6 @@ void answer_close(struct exchange *x)
 }
 
 /* ---- whole ------------------------------------------------------------------------------------------------------------ */
-
-static void write_choice(struct exchange *x, struct str *out, struct choice *c)
-{
-    int index = (int)(c - x->choices);
-    str_format(out, "%s{\"index\": %d, ", index ? ", " : "", index);
-    if (x->ask.chat) {
-        str_add_text(out, "\"message\": {\"role\": \"assistant\", \"content\": ");
-        json_write_string(out, str_text(&c->text), c->text.size);
-        str_add_text(out, ", \"refusal\": null}, \"logprobs\": ");
-        if (x->ask.logprobs >= 0)
-            str_format(out, "{\"content\": [%s]}", str_text(&c->logprobs));
-        else
-            str_add_text(out, "null");
-    } else {
-        str_add_text(out, "\"text\": ");
-        json_write_string(out, str_text(&c->text), c->text.size);
-        str_add_text(out, ", \"logprobs\": ");
-        if (x->ask.logprobs >= 0)
-            legacy_object(out, c);
-        else
-            str_add_text(out, "null");
-    }
-    str_format(out, ", \"finish_reason\": \"%s\"}", finishes[c->finish]);
-}
 
 static enum MHD_Result answer_whole(struct exchange *x)
 {
@@ -430,11 +264,12 @@ static enum MHD_Result answer_whole(struct exchange *x)
     }
     MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT, IDLE_SECONDS);
     struct str body = {0};
-    write_head(x, &body, x->ask.chat ? "chat.completion" : "text_completion");
+    write_head(x, &body, false);
     for (int i = 0; i < x->choice_count; i++)
         write_choice(x, &body, &x->choices[i]);
     str_add_text(&body, "], ");
     write_usage(x, &body);
+    write_warnings(x, &body);
     str_add_text(&body, "}");
     enum MHD_Result result = body.failed ? reply_error(x->connection, 500, NULL, NULL, "out of memory for the answer")
                                          : reply_json(x->connection, 200, &body);

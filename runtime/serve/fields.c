@@ -65,7 +65,7 @@ static bool asks_nothing(const char *key, const struct json *v)
 {
     if (v->kind == JSON_NULL || ((v->kind == JSON_ARRAY || v->kind == JSON_STRING || v->kind == JSON_OBJECT) && v->size == 0))
         return true;
-    if (!strcmp(key, "tool_choice") || !strcmp(key, "function_call"))
+    if (!strcmp(key, "function_call"))
         return json_is_text(v, "none");
     if (!strcmp(key, "response_format"))
         return json_is_text(json_get(v, "type"), "text");
@@ -78,10 +78,12 @@ static bool asks_nothing(const char *key, const struct json *v)
 
 static enum status refuse_unsupported(struct reading *r)
 {
-    static const char *const fields[] = {"tools", "tool_choice", "response_format", "functions", "function_call", "modalities", "audio",
+    static const char *const fields[] = {"response_format", "functions", "function_call", "modalities", "audio",
                                          "suffix", "best_of", "chat_template", "grammar", "json_schema", "guided_json", "web_search_options"};
     char named[300] = "";
     const char *first = NULL;
+    if (!r->a->chat && json_get(r->body, "tools") && !asks_nothing("tools", json_get(r->body, "tools")))
+        return WRONG(r, "tools", "tools belong to /v1/chat/completions");
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const struct json *v = json_get(r->body, fields[i]);
         if (!v || asks_nothing(fields[i], v))
@@ -208,100 +210,6 @@ static enum status read_bias(struct reading *r)
     return STATUS_OK;
 }
 
-/* ---- messages --------------------------------------------------------------------------------------------------------- */
-
-/* Parts of text become one text; anything else is refused by its type. */
-static enum status write_content(struct reading *r, struct str *out, const struct json *content, uint32_t at)
-{
-    if (content->kind == JSON_STRING) {
-        json_write_string(out, content->text, content->size);
-        return STATUS_OK;
-    }
-    struct str text = {0};
-    enum status status = STATUS_OK;
-    for (uint32_t i = 0; i < content->size && !status; i++) {
-        const struct json *part = &content->items[i], *type = json_get(part, "type"), *words = json_get(part, "text");
-        if (json_is_text(type, "text") && json_is(words, JSON_STRING)) {
-            if (text.size)
-                str_add_char(&text, '\n');
-            str_add(&text, words->text, words->size);
-        } else {
-            status = WRONG(r, "messages", "messages[%u].content[%u]: only parts of type text are supported, not %s", at, i,
-                           json_is(type, JSON_STRING) ? QUOTE(type->text, type->size) : "this");
-        }
-    }
-    json_write_string(out, str_text(&text), text.size);
-    str_free(&text);
-    return status;
-}
-
-static enum status write_message(struct reading *r, struct str *out, const struct json *m, uint32_t at)
-{
-    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
-    const struct json *role = json_get(m, "role"), *content = json_get(m, "content");
-    bool known = false;
-    if (m->kind != JSON_OBJECT)
-        return WRONG(r, "messages", "messages[%u] is %s; an object is needed", at, json_kind_name(m));
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        known |= json_is_text(role, roles[i]);
-    if (!known)
-        return WRONG(r, "messages", "messages[%u].role is %s; system, developer, user, assistant or tool is needed", at,
-                     json_is(role, JSON_STRING) ? QUOTE(role->text, role->size) : json_kind_name(role));
-    bool empty = !content || content->kind == JSON_NULL;
-    if (!empty && content->kind != JSON_STRING && content->kind != JSON_ARRAY)
-        return WRONG(r, "messages", "messages[%u].content is %s; a text or a list of parts is needed", at, json_kind_name(content));
-    if (empty && !json_is_text(role, "assistant"))
-        return WRONG(r, "messages", "messages[%u].content is missing", at);
-    str_add_text(out, at ? ", {" : "{");
-    enum status status = STATUS_OK;
-    for (uint32_t i = 0; i < m->size && !status; i++) {
-        const struct json_member *member = &m->members[i];
-        str_add_text(out, i ? ", " : "");
-        json_write_string(out, member->key, member->key_size);
-        str_add_text(out, ": ");
-        if (&member->value == role && json_is_text(role, "developer"))
-            str_add_text(out, "\"system\""); /* what the templates of open models call it */
-        else if (&member->value == content && !empty)
-            status = write_content(r, out, content, at);
-        else
-            json_write(out, &member->value);
-    }
-    str_add_char(out, '}');
-    return status;
-}
-
-static enum status read_messages(struct reading *r)
-{
-    const struct json *messages = json_get(r->body, "messages"), *kwargs = get(r, "chat_template_kwargs");
-    if (!json_is(messages, JSON_ARRAY))
-        return WRONG(r, "messages", "messages is %s; a list is needed", json_kind_name(messages));
-    if (!messages->size)
-        return WRONG(r, "messages", "messages is empty: there is nothing to answer");
-    if (kwargs && kwargs->kind != JSON_OBJECT)
-        return WRONG(r, "chat_template_kwargs", "chat_template_kwargs is %s; an object is needed", json_kind_name(kwargs));
-    struct str request = {0};
-    enum status status = STATUS_OK;
-    str_add_text(&request, "{\"add_generation_prompt\": true, \"messages\": [");
-    for (uint32_t i = 0; i < messages->size && !status; i++)
-        status = write_message(r, &request, &messages->items[i], i);
-    str_add_text(&request, "]");
-    if (kwargs) {
-        str_add_text(&request, ", \"template_kwargs\": ");
-        json_write(&request, kwargs);
-    }
-    str_add_text(&request, "}");
-    struct prompt *p = &r->a->prompts[0];
-    if (!status && request.failed)
-        status = error_memory(r->err, "a prompt");
-    if (!status) {
-        r->a->prompt_count = 1;
-        status = (enum status)ingot_chat_prompt(r->model, str_text(&request), request.size, &p->ids, &p->count, &r->a->text, (struct ingot_error *)r->err);
-        *r->param = "messages";
-    }
-    str_free(&request);
-    return status;
-}
-
 /* ---- prompts ---------------------------------------------------------------------------------------------------------- */
 
 static enum status add_text(struct reading *r, const struct json *v)
@@ -350,8 +258,8 @@ static enum status read_prompt(struct reading *r)
     return STATUS_OK;
 }
 
-enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model, const char **param,
-                     struct error *err)
+enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model,
+                     const struct ingot_chat_options *options, const char **param, struct error *err)
 {
     struct reading r = {a, arena, body, model, param, err};
     a->chat = chat;
@@ -359,12 +267,12 @@ enum status ask_read(struct ask *a, struct arena *arena, const struct json *body
     ingot_request_defaults(model, &a->options);
     enum status status;
     if ((status = read_plain(&r)) || (status = read_logprobs(&r)) || (status = read_stop(&r)) || (status = read_bias(&r)) ||
-        (status = refuse_unsupported(&r)) || (status = chat ? read_messages(&r) : read_prompt(&r)))
+        (status = refuse_unsupported(&r)) || (status = chat ? messages_read(a, body, model, options, param, err) : read_prompt(&r)))
         return status;
     if (chat)
         a->echo = false;
     a->options.prompt_logprobs = a->echo && a->logprobs >= 0;
-    if (!a->text && !(a->text = strdup("")))
+    if (!chat && !a->text && !(a->text = strdup("")))
         return error_memory(err, "a prompt");
     for (int i = 0; i < a->prompt_count; i++)
         if (!a->prompts[i].count)
@@ -378,5 +286,6 @@ void ask_free(struct ask *a)
     for (int i = 0; i < a->prompt_count; i++)
         free(a->prompts[i].ids);
     free(a->text);
+    ingot_chat_close(a->options.chat);
     *a = (struct ask){0};
 }

@@ -3,7 +3,8 @@
  *   serve.c    the daemon: connections, bodies, routing, end      guard.c   who may ask
  *   reply.c    whole answers and errors in OpenAI's shape          models.c  which models, loaded when
  *   fields.c   reading and checking a request                      source.c  where tokens come from: engine or script
- *   answer.c   choices, chunks and whole answers of /v1/chat/completions and /v1/completions */
+ *   messages.c a chat's messages and tools                         chunks.c  what a client is sent
+ *   answer.c   /v1/chat/completions and /v1/completions: whole or streamed      logprobs.c  their log probabilities */
 #ifndef RUNTIME_SERVE_H
 #define RUNTIME_SERVE_H
 
@@ -54,15 +55,18 @@ struct ask {
     bool chat, stream, include_usage, echo;
     int n;
     int logprobs;              /* -1: none, else how many best */
-    struct ingot_request_options options; /* stop, bias point into the arena */
+    struct ingot_request_options options; /* stop, bias point into the arena; chat is ours */
     struct prompt prompts[MAX_PROMPTS];
     int prompt_count;
-    char *text;                /* the first prompt's text: what a script is matched against */
+    char *text;                /* the first prompt's text: what a script is matched against; of a chat: the chat has it */
 };
 /* Reads and checks the body of either endpoint. Errors are STATUS_USAGE (400) with *param naming the field. */
-enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model, const char **param,
-                     struct error *err);
+enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model,
+                     const struct ingot_chat_options *options, const char **param, struct error *err);
 void ask_free(struct ask *a);
+/* messages.c: the prompt of a chat, and how its answer is read. */
+enum status messages_read(struct ask *a, const struct json *body, struct ingot_model *model, const struct ingot_chat_options *options,
+                          const char **param, struct error *err);
 
 /* ---- where tokens come from ------------------------------------------------------------------------------------------- */
 
@@ -74,15 +78,18 @@ void script_close(struct script *s);
 struct source {
     struct ingot_session *session;
     struct ingot_request *request;
-    struct arena *arena;
-    const char *text; /* a script's rest */
+    /* a script's */
+    const char *text; /* its rest */
     size_t size;
-    int64_t left;     /* tokens a script may still give; -1: no limit */
+    int64_t left;     /* tokens it may still give; -1: no limit */
     size_t given, prompt_tokens;
-    bool ended;
+    struct reader reader;
+    struct event_node *part; /* what the reader gave last */
+    struct ingot_answer answer;
+    bool reads, one_call, cut, ended;
 };
 enum status source_open_engine(struct source *s, struct ingot_session *session, const struct ingot_request_options *o, struct error *err);
-void source_open_script(struct source *s, const struct script *script, struct arena *arena, const struct ask *a, size_t prompt_tokens);
+enum status source_open_script(struct source *s, const struct script *script, const struct ask *a, uint64_t seed, size_t prompt_tokens, struct error *err);
 /* As ingot_request_next. */
 bool source_next(struct source *s, int timeout_ms, struct ingot_event *out);
 void source_close(struct source *s);
@@ -91,7 +98,10 @@ void source_close(struct source *s);
 
 struct choice {
     struct source source;
-    struct str text;          /* whole answers */
+    struct str text;          /* whole answers: the content; calls as a JSON list without brackets */
+    struct str reasoning, call_list;
+    struct str warnings;      /* the same, until they are sent */
+    size_t calls;             /* complete ones, at the end */
     struct str logprobs;      /* JSON of the entries so far */
     struct str legacy[3];     /* completions: tokens, token_logprobs, top_logprobs, as JSON lists without brackets */
     struct str offsets;
@@ -150,6 +160,23 @@ void reply_add_origin(struct MHD_Connection *c, struct MHD_Response *r);
 enum MHD_Result reply_status(struct MHD_Connection *c, const struct error *err, const char *param);
 /* The JSON of an error, without newline. */
 void error_object(struct str *out, unsigned code, const char *code_name, const char *param, const char *message);
+
+/* logprobs.c */
+void logprobs_chat(struct exchange *x, struct str *out, const struct ingot_event *e);
+void logprobs_legacy(struct exchange *x, struct choice *c, int32_t id, const struct ingot_event *e);
+void logprobs_legacy_object(struct str *out, struct choice *c); /* what was kept since the last one */
+
+/* chunks.c: streams are written to x->out */
+void write_head(const struct exchange *x, struct str *out, bool stream);
+void write_usage(const struct exchange *x, struct str *out);
+void write_warnings(const struct exchange *x, struct str *out); /* ", \"warnings\": [...]" where there are any */
+void write_choice(const struct exchange *x, struct str *out, struct choice *c);
+void choice_keep(struct choice *c, const struct ingot_answer *a);
+void choice_warn(struct choice *c, const char *kind, const char *text, size_t size);
+void chunk_text(struct exchange *x, struct choice *c, const char *key, const char *text, size_t size);
+void chunk_call(struct exchange *x, struct choice *c, const struct ingot_event *e); /* its beginning, or more of its arguments */
+void chunk_last(struct exchange *x, struct choice *c);
+void end_stream(struct exchange *x);
 
 /* answer.c: takes the exchange over; its memory goes with the connection. */
 enum MHD_Result answer_completion(struct exchange *x, bool chat);

@@ -47,12 +47,14 @@ enum status source_open_engine(struct source *s, struct ingot_session *session, 
     return (enum status)ingot_request_start(&s->request, session, o, (struct ingot_error *)err);
 }
 
-void source_open_script(struct source *s, const struct script *script, struct arena *arena, const struct ask *a, size_t prompt_tokens)
+enum status source_open_script(struct source *s, const struct script *script, const struct ask *a, uint64_t seed, size_t prompt_tokens, struct error *err)
 {
-    *s = (struct source){.arena = arena, .text = "", .left = a->options.max_tokens, .prompt_tokens = prompt_tokens};
+    const char *prompt = a->options.chat ? ingot_chat_text(a->options.chat, NULL) : a->text;
+    *s = (struct source){.text = "", .left = a->options.max_tokens, .prompt_tokens = prompt_tokens, .reads = a->options.chat != NULL};
+    s->one_call = s->reads && a->options.chat->one_call;
     for (uint32_t i = 0; i < script->root.size; i++) {
         const struct json *match = json_get(&script->root.items[i], "match"), *output = json_get(&script->root.items[i], "output");
-        if (match->size && !memmem(a->text, strlen(a->text), match->text, match->size))
+        if (match->size && !memmem(prompt, strlen(prompt), match->text, match->size))
             continue;
         s->text = output->text;
         s->size = output->size;
@@ -64,6 +66,7 @@ void source_open_script(struct source *s, const struct script *script, struct ar
         if (at)
             s->size = (size_t)(at - s->text);
     }
+    return s->reads ? reader_open(&s->reader, a->options.chat, seed, err) : STATUS_OK;
 }
 
 /* A word with the blanks behind it, at most 16 bytes, whole characters. */
@@ -79,24 +82,42 @@ static size_t script_piece(const char *text, size_t size)
     return n;
 }
 
+static bool script_token(struct source *s, struct ingot_event *out)
+{
+    struct error err;
+    *out = (struct ingot_event){.kind = INGOT_EVENT_TOKEN, .token = -1, .text = s->text, .size = script_piece(s->text, s->size)};
+    s->reader.failed |= s->reads && reader_add(&s->reader, out->text, out->size, &err);
+    s->text += out->size;
+    s->size -= out->size;
+    s->given++;
+    s->left -= s->left > 0;
+    if (s->one_call && s->reader.calls)
+        s->size = 0;
+    return true;
+}
+
 static bool script_next(struct source *s, struct ingot_event *out)
 {
-    if (s->ended)
-        return false;
-    *out = (struct ingot_event){.kind = INGOT_EVENT_TOKEN, .token = -1, .text = s->text};
-    if (s->size && s->left) {
-        out->size = script_piece(s->text, s->size);
-        s->text += out->size;
-        s->size -= out->size;
-        s->given++;
-        s->left -= s->left > 0;
+    struct error err;
+    event_free(s->part);
+    if ((s->part = s->reads ? reader_take(&s->reader) : NULL)) {
+        *out = s->part->event;
         return true;
     }
+    if (s->ended)
+        return false;
+    if (s->size && s->left)
+        return script_token(s, out);
+    if (s->reads && !s->cut) { /* what the reader held back comes before the end */
+        s->cut = true;
+        s->reader.failed |= reader_end(&s->reader, s->size > 0, &err) != STATUS_OK;
+        return script_next(s, out);
+    }
     s->ended = true;
-    out->kind = INGOT_EVENT_DONE;
-    out->finish = s->size ? INGOT_FINISH_LENGTH : INGOT_FINISH_STOP;
-    out->prompt_tokens = s->prompt_tokens;
-    out->generated_tokens = s->given;
+    if (s->reads)
+        reader_answer(&s->reader, &s->answer);
+    *out = (struct ingot_event){.kind = INGOT_EVENT_DONE, .token = -1, .text = "", .finish = s->size ? INGOT_FINISH_LENGTH : INGOT_FINISH_STOP,
+                                .prompt_tokens = s->prompt_tokens, .generated_tokens = s->given, .calls = s->reader.calls, .answer = &s->answer};
     return true;
 }
 
@@ -109,6 +130,11 @@ void source_close(struct source *s)
 {
     ingot_request_free(s->request);
     ingot_session_close(s->session);
+    event_free(s->part);
+    if (s->reads)
+        reader_close(&s->reader);
+    s->part = NULL;
+    s->reads = false;
     s->request = NULL;
     s->session = NULL;
 }

@@ -104,7 +104,12 @@ def post(server, path, body, headers=None):
     (dict(messages=[{"role": "wizard", "content": "x"}]), 400, "role"), (dict(model="other"), 404, "model"), (dict(stop=5), 400, "stop"),
     (dict(logit_bias={"300": 1}), 400, "logit_bias"), (dict(top_logprobs=3), 400, "top_logprobs"), (dict(seed="a"), 400, "seed"),
     (dict(messages=[{"role": "user", "content": "x" * 600}]), 400, "600|context"),
-    (dict(tools=[{"type": "function", "function": {"name": "f"}}], response_format={"type": "json_object"}), 400, "tools, response_format")])
+    (dict(functions=[{"name": "f"}], response_format={"type": "json_object"}), 400, "response_format, functions"),
+    (dict(tools=[{"type": "function", "function": {}}]), 400, "tools[0].function.name"),
+    (dict(tools=[{"type": "retrieval"}]), 400, "tools[0].type"),
+    (dict(tool_choice="required"), 400, "tool_choice"),
+    (dict(messages=[{"role": "assistant", "tool_calls": [{}]}]), 400, "messages[0].tool_calls[0].function.name"),
+    (dict(reasoning_effort="enormous"), 400, "reasoning_effort")])
 def test_errors_name_the_field(server, change, status, field):
     code, body = post(server, "/v1/chat/completions", dict(model="tiny", messages=QUESTION, max_tokens=2) | change)
     words = body["error"]["message"] + " " + str(body["error"]["param"])

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/shell/shell.h"
+#include "agent/shell/view.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@ struct chat {
     struct ingot_session *session;
     struct ingot_request_options options;
     struct str *messages; /* each {"role": ..., "content": ...} */
+    struct str reasoning; /* of the last answer */
     int count, capacity;
     bool has_system;
     size_t prompt_tokens, reused, generated;
@@ -25,22 +27,51 @@ struct chat {
     struct error *err;
 };
 
-static bool add_message(struct chat *c, const char *role, const char *text, size_t size)
+/* Takes the message over. */
+static bool add_json(struct chat *c, struct str m)
 {
     if (c->count == c->capacity) {
         int capacity = c->capacity ? c->capacity * 2 : 16;
         struct str *more = realloc(c->messages, (size_t)capacity * sizeof *more);
         if (!more)
-            return false;
+            return str_free(&m), false;
         c->messages = more;
         c->capacity = capacity;
     }
+    c->messages[c->count++] = m;
+    return !m.failed;
+}
+
+static bool add_message(struct chat *c, const char *role, const char *text, size_t size)
+{
     struct str m = {0};
     str_format(&m, "{\"role\": \"%s\", \"content\": ", role);
     json_write_string(&m, text, size);
     str_add_char(&m, '}');
-    c->messages[c->count++] = m;
-    return !m.failed;
+    return add_json(c, m);
+}
+
+/* An answer as templates read it in a history: with what was thought and called. */
+static bool add_answer(struct chat *c, const struct ingot_answer *a)
+{
+    struct str m = {0};
+    str_add_text(&m, "{\"role\": \"assistant\", \"content\": ");
+    json_write_string(&m, a->content, a->content_size);
+    if (a->reasoning_size) {
+        str_add_text(&m, ", \"reasoning_content\": ");
+        json_write_string(&m, a->reasoning, a->reasoning_size);
+    }
+    for (size_t i = 0; i < a->call_count; i++) {
+        str_add_text(&m, i ? ", {\"id\": " : ", \"tool_calls\": [{\"id\": ");
+        json_write_string(&m, a->calls[i].id, strlen(a->calls[i].id));
+        str_add_text(&m, ", \"type\": \"function\", \"function\": {\"name\": ");
+        json_write_string(&m, a->calls[i].name, a->calls[i].name_size);
+        str_add_text(&m, ", \"arguments\": ");
+        str_add(&m, a->calls[i].arguments, a->calls[i].arguments_size);
+        str_add_text(&m, i + 1 < a->call_count ? "}}" : "}}]");
+    }
+    str_add_char(&m, '}');
+    return add_json(c, m);
 }
 
 static void drop_messages(struct chat *c, int keep)
@@ -79,24 +110,32 @@ static bool set_system(struct chat *c, const char *text)
 
 /* ---- one answer --------------------------------------------------------------------------------------------------------- */
 
-static enum status print_answer(struct chat *c, struct ingot_request *request, struct str *text)
+static enum status print_answer(struct chat *c, struct ingot_request *request)
 {
+    struct view view = {.fold = true, .reads = true};
     struct ingot_event e;
+    enum status status = STATUS_OK;
     for (;;) {
         if (interrupt_seen())
             ingot_request_cancel(request);
         if (!ingot_request_next(request, 50, &e))
             continue;
-        if (e.kind == INGOT_EVENT_ERROR)
-            return error_set(c->err, (enum status)e.error->status, "%s", e.error->text);
-        shell_print(e.text, e.size);
-        enum status status = output_finish(stdout, c->err);
-        if (status)
-            return status;
-        str_add(text, e.text, e.size);
-        if (e.kind == INGOT_EVENT_DONE)
+        status = e.kind == INGOT_EVENT_ERROR ? error_set(c->err, (enum status)e.error->status, "%s", e.error->text) : view_event(&view, &e, c->err);
+        if (status || e.kind == INGOT_EVENT_DONE)
             break;
+        if (e.kind == INGOT_EVENT_WARNING)
+            log_line(LOG_SAY, "(%s: %s)", e.name, QUOTE(e.text, e.size));
     }
+    if (!status) {
+        view_calls(&view, e.answer);
+        if (!add_answer(c, e.answer))
+            status = error_memory(c->err, "the conversation");
+    }
+    str_clear(&c->reasoning);
+    str_add(&c->reasoning, str_text(&view.reasoning), view.reasoning.size);
+    view_free(&view);
+    if (status)
+        return status;
     printf(e.finish == INGOT_FINISH_CANCELLED ? " [stopped]\n" : "\n");
     if (e.finish == INGOT_FINISH_LENGTH)
         log_line(LOG_SAY, "(cut after %zu tokens)", e.generated_tokens);
@@ -108,31 +147,39 @@ static enum status print_answer(struct chat *c, struct ingot_request *request, s
     return STATUS_OK;
 }
 
+/* The session takes the new prompt; what it has in common with the old one is not computed again. */
+static enum status follow(struct chat *c, const struct ingot_chat *chat)
+{
+    size_t count, before, kept;
+    const int32_t *ids = ingot_chat_tokens(chat, &count);
+    ingot_session_tokens(c->session, &before);
+    enum status status = (enum status)ingot_session_sync(c->session, ids, count, &kept, (struct ingot_error *)c->err);
+    if (!status && kept < before)
+        log_line(LOG_VERBOSE, "the template writes earlier turns anew: %zu of %zu tokens are computed again", before - kept, before);
+    return status;
+}
+
 static enum status answer(struct chat *c)
 {
-    struct str request_text = {0}, text = {0};
-    struct ingot_error *e = (struct ingot_error *)c->err;
+    struct str text = {0};
+    struct ingot_chat *chat = NULL;
     struct ingot_request *request = NULL;
-    int32_t *ids = NULL;
-    size_t count = 0;
-    str_add_text(&request_text, "{\"add_generation_prompt\": true, \"messages\": ");
-    write_messages(c, &request_text);
-    str_add_char(&request_text, '}');
-    enum status status = (enum status)ingot_chat_prompt(c->model, str_text(&request_text), request_text.size, &ids, &count, NULL, e);
+    str_add_text(&text, "{\"add_generation_prompt\": true, \"messages\": ");
+    write_messages(c, &text);
+    str_add_char(&text, '}');
+    enum status status = shell_chat(c->s, c->model, &text, &chat, c->err);
     if (!status)
-        status = (enum status)ingot_session_sync(c->session, ids, count, NULL, e);
+        status = follow(c, chat);
     interrupt_clear();
+    c->options.chat = chat;
     if (!status)
-        status = (enum status)ingot_request_start(&request, c->session, &c->options, e);
+        status = (enum status)ingot_request_start(&request, c->session, &c->options, (struct ingot_error *)c->err);
     if (!status)
-        status = print_answer(c, request, &text);
+        status = print_answer(c, request);
     interrupt_clear();
     ingot_request_free(request);
-    if (!status && !add_message(c, "assistant", str_text(&text), text.size))
-        status = error_memory(c->err, "the conversation");
-    free(ids);
+    ingot_chat_close(chat);
     str_free(&text);
-    str_free(&request_text);
     return status;
 }
 
@@ -168,10 +215,11 @@ static enum status resume(struct chat *c, const char *path)
         status = error_set(c->err, STATUS_BAD_INPUT, "%s: no saved conversation (a list \"messages\" is needed)", path);
     for (uint32_t i = 0; !status && i < messages->size; i++) {
         const struct json *role = json_get(&messages->items[i], "role"), *content = json_get(&messages->items[i], "content");
+        struct str m = {0};
         bool known = json_is_text(role, "system") || json_is_text(role, "user") || json_is_text(role, "assistant");
         if (!known || !json_is(content, JSON_STRING))
             status = error_set(c->err, STATUS_BAD_INPUT, "%s: messages[%u] is no message", path, i);
-        else if (!add_message(c, json_is_text(role, "system") ? "system" : json_is_text(role, "user") ? "user" : "assistant", content->text, content->size))
+        else if (json_write(&m, &messages->items[i]), !add_json(c, m))
             status = error_memory(c->err, "the conversation");
         c->has_system |= !status && i == 0 && json_is_text(role, "system");
     }
@@ -209,6 +257,17 @@ static const char *behind(const char *line, const char *command)
     return line + n + strspn(line + n, " ");
 }
 
+static bool has_role(const struct chat *c, int at, const char *role)
+{
+    struct arena arena = {0};
+    struct json m;
+    struct error ignored;
+    const struct str *text = &c->messages[at];
+    bool same = !json_parse(&arena, str_text(text), text->size, NULL, &m, &ignored) && json_is_text(json_get(&m, "role"), role);
+    arena_free(&arena);
+    return same;
+}
+
 /* A line that begins with '/'. *end: the user wants to leave. Errors are said, the conversation goes on. */
 static enum status obey(struct chat *c, const char *line, bool *end)
 {
@@ -219,14 +278,14 @@ static enum status obey(struct chat *c, const char *line, bool *end)
         int keep = c->count;
         if (keep == c->has_system)
             return error_set(c->err, STATUS_USAGE, "there is nothing to take back");
-        while (keep > c->has_system && !strstr(str_text(&c->messages[keep - 1]), "\"role\": \"user\""))
+        while (keep > c->has_system && !has_role(c, keep - 1, "user"))
             keep--;
         drop_messages(c, keep > c->has_system ? keep - 1 : c->has_system);
         printf("(%d messages left)\n", c->count);
         return STATUS_OK;
     }
     if (behind(line, "/retry")) {
-        if (c->count && strstr(str_text(&c->messages[c->count - 1]), "\"role\": \"assistant\""))
+        if (c->count && has_role(c, c->count - 1, "assistant"))
             drop_messages(c, c->count - 1);
         c->options.sampling.seed++; /* with --seed the same answer would come again */
         return c->count > c->has_system ? answer(c) : error_set(c->err, STATUS_USAGE, "there is nothing to answer yet");
@@ -235,6 +294,11 @@ static enum status obey(struct chat *c, const char *line, bool *end)
         if (!set_system(c, rest))
             return error_memory(c->err, "the conversation");
         printf(*rest ? "(system message set)\n" : "(no system message)\n");
+        return STATUS_OK;
+    }
+    if (behind(line, "/think")) {
+        shell_print(str_text(&c->reasoning), c->reasoning.size);
+        printf(c->reasoning.size ? "\n" : "(the last answer came without reasoning)\n");
         return STATUS_OK;
     }
     if (behind(line, "/stats"))
@@ -248,7 +312,7 @@ static enum status obey(struct chat *c, const char *line, bool *end)
         return status;
     }
     printf("/undo        take the last question and its answer back\n/retry       answer the last question again\n"
-           "/system TEXT set the system message (nothing: remove it)\n/stats       tokens and speed\n"
+           "/system TEXT set the system message (nothing: remove it)\n/think       the reasoning of the last answer\n/stats       tokens and speed\n"
            "/save FILE   save; go on later with --resume FILE\n/exit        leave (also Ctrl-D)\n");
     return behind(line, "/help") ? STATUS_OK : error_set(c->err, STATUS_USAGE, "there is no command %s", QUOTE(line, strcspn(line, " ")));
 }
@@ -336,6 +400,7 @@ enum status command_chat(const struct settings *s, struct error *err)
         status = converse(&c);
     }
     drop_messages(&c, 0);
+    str_free(&c.reasoning);
     free(c.messages);
     ingot_session_close(c.session);
     ingot_engine_close(c.engine);

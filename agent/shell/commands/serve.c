@@ -35,6 +35,7 @@ enum status command_serve(const struct settings *s, struct error *err)
                                     .model_count = s->argument_count,
                                     .alias = s->alias.value,
                                     .template_file = s->template_file.value,
+                                    .chat = {.strict_template = s->strict_template.value, .dialect = s->dialect.value},
                                     .host = s->host.value,
                                     .port = (int)s->port.value,
                                     .api_key_file = s->api_key_file.value,
