@@ -224,6 +224,19 @@ struct dialect_choice {
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err);
 
+/* How a call is written whose arguments are JSON: before NAME between ARGUMENTS after; another call follows the arguments of the
+ * one before with separator NAME between ARGUMENTS (size 0: there is only one call). NOTATION_ID stands for an id of nine letters or
+ * digits. */
+enum { NOTATION_ID = 1 };
+struct call_notation {
+    bool known; /* false: the dialect writes arguments in another way */
+    struct str before, between, separator, after;
+};
+/* As the template t (NULL: none) prints it, else as the dialect says. Fails only with STATUS_NO_ROOM; the caller frees *out. */
+enum status call_notation_find(struct call_notation *out, const struct dialect *d, const struct chat_template *t, const struct chat_source *source,
+                               struct error *err);
+void call_notation_free(struct call_notation *n);
+
 /* One answer being read: bytes in, events out. The answer is the same whatever the pieces. An event is certain and never taken
  * back: what may still become markup is held. Time is linear in the output's length. One thread at a time. */
 struct output;

@@ -6,7 +6,7 @@
 
 enum place { CALLS = 1, TEXT = 2, VOCABULARY = 4 };
 
-#define LOOKUP "lookup_q7"
+#define LOOKUP PROBE_NAME
 
 static const struct sign {
     const char *dialect;
@@ -60,9 +60,6 @@ static bool find_sign(const struct search *s, enum place where, struct dialect_c
 
 /* ---- probes ---------------------------------------------------------------------------------------------------------- */
 
-/* Templates refuse arguments of one kind, two calls at once, content beside calls, reasoning: a bit each. */
-enum { AS_TEXT = 8, ONE_CALL = 4, NO_CONTENT = 2, NO_REASONING = 1, PROBES = 16 };
-
 static void write_function(struct str *out, const char *name)
 {
     str_format(out, "{\"type\": \"function\", \"function\": {\"name\": \"%s\", \"description\": \"d\", \"parameters\": {\"type\": \"object\", "
@@ -86,24 +83,23 @@ static void write_request(struct str *out, int variant)
     str_add_text(out, "{\"template_kwargs\": {\"functions\": \"[]\", \"datetime\": \"2026-01-02\", \"bos_token\": \"\", \"eos_token\": \"\"}, \"tools\": [");
     write_function(out, LOOKUP);
     str_add_text(out, ", ");
-    write_function(out, "list_q8");
+    write_function(out, PROBE_SECOND);
     str_add_text(out, "], \"messages\": [{\"role\": \"user\", \"content\": \"Q\"}");
     if (variant >= 0) {
         bool as_text = variant & AS_TEXT;
         str_format(out, ", {\"role\": \"assistant\"%s%s, \"tool_calls\": [", variant & NO_CONTENT ? "" : ", \"content\": \"A\"",
                    variant & NO_REASONING ? "" : ", \"reasoning_content\": \"R\"");
-        write_call(out, LOOKUP, "a1B2c3D00", "{\"k\": \"v\", \"n\": 1}", as_text);
+        write_call(out, LOOKUP, PROBE_ID "0", "{\"k\": \"v\", \"n\": 1}", as_text);
         if (!(variant & ONE_CALL)) {
             str_add_text(out, ", ");
-            write_call(out, "list_q8", "a1B2c3D01", "{}", as_text);
+            write_call(out, PROBE_SECOND, PROBE_ID "1", "{}", as_text);
         }
         str_add_text(out, "]}");
     }
     str_add_text(out, "]}");
 }
 
-/* False: the template refuses such a request. */
-static bool render(const struct chat_template *t, const struct chat_source *source, int variant, struct chat_text *out)
+bool probe_render(const struct chat_template *t, const struct chat_source *source, int variant, struct chat_text *out)
 {
     struct arena arena = {0};
     struct str text = {0};
@@ -123,11 +119,11 @@ static bool render(const struct chat_template *t, const struct chat_source *sour
 static bool find_rendered(struct search *s, const struct chat_template *t, const struct chat_source *source, struct dialect_choice *out)
 {
     struct chat_text plain = {0}, text = {0};
-    render(t, source, -1, &plain);
+    probe_render(t, source, -1, &plain);
     bool printed = false, found = false;
     for (int variant = 0; variant < PROBES && !printed; variant++) {
         chat_text_free(&text);
-        if (!render(t, source, variant, &text))
+        if (!probe_render(t, source, variant, &text))
             continue;
         size_t same = 0;
         while (same < plain.text.size && same < text.text.size && plain.text.data[same] == text.text.data[same])

@@ -294,4 +294,17 @@ bool gemma_write(struct str *out, const char *text, size_t size, const char *quo
 bool json_string_decode(struct arena *arena, const char *quoted, size_t size, const char **text, size_t *out);
 void json_fix_controls(struct str *out, const char *text, size_t size);
 
+/* ---- probes: what a template prints for calls (detect.c) ---------------------------------------------------------------- */
+
+#define PROBE_NAME "lookup_q7"
+#define PROBE_SECOND "list_q8"
+#define PROBE_ID "a1B2c3D0" /* and a digit for each call */
+
+/* Templates refuse arguments of one kind, two calls at once, content beside calls, reasoning: a bit each. */
+enum { AS_TEXT = 8, ONE_CALL = 4, NO_CONTENT = 2, NO_REASONING = 1, PROBES = 16 };
+
+/* A question, and where variant is not negative an answer that calls PROBE_NAME with {"k": "v", "n": 1} and PROBE_SECOND with {}.
+ * False: the template refuses such a request. */
+bool probe_render(const struct chat_template *t, const struct chat_source *source, int variant, struct chat_text *out);
+
 #endif
