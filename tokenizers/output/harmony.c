@@ -218,8 +218,10 @@ static enum step body_end(struct output *o)
 {
     size_t p = o->at = past_space(o, o->at), to = p;
     enum found found = p == o->limit ? FOUND_PART : ending_at(o, p, &to);
-    if (o->ended && (p == o->limit || part_at_end(o, p, endings[0]) || part_at_end(o, p, endings[1]) || part_at_end(o, p, endings[2])))
+    if (part_at_end(o, p, endings[0]) || part_at_end(o, p, endings[1]) || part_at_end(o, p, endings[2])) {
+        o->at = o->limit;
         return STEP_CALL;
+    }
     if (found == FOUND_PART)
         return STEP_MORE;
     if (found == FOUND)

@@ -53,6 +53,8 @@ static bool begin_call(struct output *o)
         return false;
     if (j->id.size && !json_string_decode(&o->arena, in_at(o, j->id.at), j->id.size, &id, &id_size))
         return false;
+    if (id_size && memchr(id, 0, id_size))
+        id_size = 0; /* ids are C strings to those who read them */
     call_begin(o, name, size, id, id_size);
     j->begun = true;
     return true;

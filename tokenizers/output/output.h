@@ -224,7 +224,7 @@ enum found { FOUND_NOT, FOUND_PART, FOUND };
 /* Whether text stands at `at`; FOUND_PART: perhaps, once more bytes are there (never when the output has ended). */
 enum found word_at(const struct output *o, size_t at, const char *text, size_t size);
 static inline enum found text_at(const struct output *o, size_t at, const char *text) { return word_at(o, at, text, strlen(text)); }
-/* The same for the end of the output: part of a word counts when nothing follows. */
+/* The output ends in a part of text there, or before it. */
 bool part_at_end(const struct output *o, size_t at, const char *text);
 /* The active marker at `at`, the longest. */
 enum found marker_at(const struct output *o, size_t at, const struct marker **out);

@@ -195,10 +195,10 @@ enum step block_close(struct output *o)
         return STEP_CALL;
     size_t p = o->at = past_space(o, o->at);
     enum found found = text_at(o, p, close);
-    if (found == FOUND)
-        o->at = p + strlen(close);
-    if (found == FOUND || (o->ended && (p == o->limit || part_at_end(o, p, close))))
+    if (found == FOUND || part_at_end(o, p, close)) {
+        o->at = found == FOUND ? p + strlen(close) : o->limit;
         return STEP_CALL;
+    }
     if (found == FOUND_PART || p == o->limit)
         return STEP_MORE;
     found = text_at(o, p, o->block->open); /* the next one opens: only the closing marker is missing */

@@ -126,10 +126,12 @@ static enum step code(struct output *o)
 static enum step body_end(struct output *o)
 {
     o->at = past_space(o, o->at);
-    if (o->at == o->limit)
-        return o->ended ? STEP_CALL : STEP_MORE;
     enum found found = text_at(o, o->at, joint);
-    return found == FOUND ? STEP_CALL : found == FOUND_PART ? STEP_MORE : part_at_end(o, o->at, joint) ? STEP_CALL : STEP_BROKEN;
+    if (found == FOUND_PART)
+        return STEP_MORE;
+    if (part_at_end(o, o->at, joint))
+        o->at = o->limit;
+    return found == FOUND || o->at == o->limit ? STEP_CALL : STEP_BROKEN;
 }
 
 enum step recipient_read(struct output *o)
