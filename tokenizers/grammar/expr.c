@@ -132,8 +132,8 @@ static expr intern(struct pool *p, struct expr_node n, const void *content, size
 void pool_init(struct pool *p, size_t limit)
 {
     *p = (struct pool){.limit = limit, .speaker_count = 1};
-    intern(p, (struct expr_node){.kind = KIND_NONE}, NULL, 0);
-    intern(p, (struct expr_node){.kind = KIND_EMPTY, .nullable = true}, NULL, 0);
+    intern(p, (struct expr_node){.kind = KIND_NONE, .finite = true}, NULL, 0);
+    intern(p, (struct expr_node){.kind = KIND_EMPTY, .nullable = true, .finite = true}, NULL, 0);
 }
 
 static void release(void *array, uint32_t *capacity)
@@ -214,7 +214,7 @@ expr expr_bytes(struct pool *p, const struct byte_set *set)
     if (!(set->word[0] | set->word[1] | set->word[2] | set->word[3]))
         return NONE;
     uint32_t before = p->set_count;
-    expr e = intern(p, (struct expr_node){.kind = KIND_BYTES}, set, sizeof *set);
+    expr e = intern(p, (struct expr_node){.kind = KIND_BYTES, .finite = true}, set, sizeof *set);
     if (p->set_count > before)
         refine(p, set);
     return e;
@@ -285,7 +285,7 @@ expr expr_concat(struct pool *p, expr a, expr b)
         return a;
     const struct expr_node *x = &p->nodes[a], *y = &p->nodes[b];
     struct expr_node n = {.kind = KIND_CONCAT, .nullable = x->nullable && y->nullable, .calls = x->calls || y->calls,
-                          .logic = x->logic || y->logic, .counts = x->counts || y->counts, .a = a, .b = b,
+                          .logic = x->logic || y->logic, .counts = x->counts || y->counts, .finite = x->finite && y->finite, .a = a, .b = b,
                           .depth = x->depth + 1 > y->depth ? (uint16_t)(x->depth + 1) : y->depth};
     return intern(p, n, NULL, 0);
 }
@@ -305,7 +305,7 @@ expr expr_repeat(struct pool *p, expr a, uint32_t lo, uint32_t hi)
     const struct expr_node *x = &p->nodes[a];
     bool counts = x->counts || (lo > COUNT_THAT_MATTERS) || (hi != UNLIMITED && hi > COUNT_THAT_MATTERS);
     struct expr_node n = {.kind = KIND_REPEAT, .nullable = lo == 0, .calls = x->calls, .logic = x->logic, .counts = counts, .a = a, .lo = lo,
-                          .hi = hi, .depth = (uint16_t)(x->depth + 1)};
+                          .hi = hi, .finite = x->finite && hi != UNLIMITED, .depth = (uint16_t)(x->depth + 1)};
     return intern(p, n, NULL, 0);
 }
 
@@ -456,13 +456,14 @@ static bool is_everything(const struct pool *p, expr e) { return p->nodes[e].kin
 
 static expr intern_members(struct pool *p, enum expr_kind kind, const struct members *m)
 {
-    struct expr_node n = {.kind = (uint8_t)kind, .nullable = kind == KIND_AND, .logic = kind == KIND_AND, .b = m->count};
+    struct expr_node n = {.kind = (uint8_t)kind, .nullable = kind == KIND_AND, .logic = kind == KIND_AND, .b = m->count, .finite = kind == KIND_OR};
     for (uint32_t i = 0; i < m->count; i++) {
         const struct expr_node *x = &p->nodes[m->list[i]];
         n.nullable = kind == KIND_AND ? n.nullable && x->nullable : n.nullable || x->nullable;
         n.calls |= x->calls;
         n.logic |= x->logic;
         n.counts |= x->counts;
+        n.finite = kind == KIND_OR ? n.finite && x->finite : n.finite || x->finite;
         if (x->depth >= n.depth)
             n.depth = (uint16_t)(x->depth + 1);
     }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tokenizers/grammar/chars.h"
+
 enum status pool_error(const struct pool *p, const char *what, struct error *err)
 {
     return error_set(err, p->failed, "%s: %s", what, p->reason ? p->reason : "unknown");
@@ -115,6 +117,7 @@ static void grammar_free(struct grammar *g)
 enum status grammar_finish(struct grammar **out, struct pool *pool, struct error *err)
 {
     *out = NULL;
+    expr any_char = chars_any(pool, SPELL_UTF8);
     enum status status = settle_rules(pool, err);
     struct grammar *g = status ? NULL : calloc(1, sizeof *g);
     if (!g) {
@@ -125,6 +128,7 @@ enum status grammar_finish(struct grammar **out, struct pool *pool, struct error
     pthread_mutex_init(&g->lock, NULL);
     g->pool = *pool;
     g->frozen = pool->count;
+    g->any_char = any_char;
     g->class_count = pool->speaker_count;
     for (int i = 0; i < g->class_count; i++)
         for (int b = 0; b < 256; b++)

@@ -57,6 +57,7 @@ struct grammar {
     uint8_t class_of[256];
     int class_count;
     uint32_t start;       /* the set before the first byte */
+    expr any_char;        /* one character in UTF-8 */
     uint32_t frozen;      /* expressions of the grammar itself; those behind were derived */
     struct grammar_state *states;
     uint64_t vocabulary;  /* whose masks are remembered */
@@ -84,6 +85,9 @@ uint32_t set_alone(struct grammar *g, expr left);
 uint32_t set_behind(struct grammar *g, uint32_t rule, uint32_t origin);
 /* Forgets what no state needs when memory grows beyond its limit. STATUS_NO_ROOM: all of it is needed. */
 enum status recogniser_tidy(struct grammar *g, struct error *err);
+
+/* Plain characters (nothing that JSON escapes) that are allowed whatever they are, at least: how many. */
+uint32_t plain_reach(struct grammar *g, expr e);
 
 /* tidy.c: the recogniser empty but for the two fixed sets; one set anew with its numbers translated. */
 bool recogniser_reset(struct grammar *g);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* A token with its first bytes as a number: most comparisons need no more. */
 struct sorted {
     uint64_t head;
@@ -76,6 +78,46 @@ static size_t sort_tokens(const struct grammar_vocabulary *v, struct sorted *lis
     return count;
 }
 
+/* Characters of a token of plain ones only, else NOT_PLAIN. */
+static uint8_t plain_characters(const char *text, size_t size)
+{
+    unsigned count = 0;
+    if (!utf8_is_valid(text, size))
+        return NOT_PLAIN;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x20 || c == '"' || c == '\\')
+            return NOT_PLAIN;
+        count += (c & 0xC0) != 0x80;
+    }
+    return count < NOT_PLAIN ? (uint8_t)count : NOT_PLAIN;
+}
+
+static bool cut_slices(struct grammar_vocabulary *v, const struct sorted *list, size_t count)
+{
+    static const uint32_t characters[SLICES] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 64, 128, 254};
+    for (int s = 0; s < SLICES; s++) {
+        v->slices[s].characters = characters[s];
+        if (!(v->slices[s].bits = calloc(grammar_vocabulary_words(v), sizeof *v->slices[s].bits)))
+            return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t plain = plain_characters(list[i].text, list[i].size);
+        for (int s = 0; s < SLICES && plain != NOT_PLAIN; s++)
+            if (plain <= characters[s])
+                v->slices[s].bits[list[i].id >> 5] |= 1u << (list[i].id & 31);
+    }
+    return true;
+}
+
+/* A branch is complete: its parent learns what is below. */
+static void leave(struct grammar_vocabulary *v, const uint32_t *path, uint32_t depth, uint32_t used)
+{
+    struct branch *b = &v->branches[path[depth]], *parent = depth ? &v->branches[path[depth - 1]] : b;
+    b->skip = used;
+    parent->plain = b->plain > parent->plain ? b->plain : parent->plain;
+}
+
 /* Branches in depth-first order out of sorted texts. */
 static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, size_t count)
 {
@@ -87,7 +129,7 @@ static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, s
         while (before && same < x->size && same < before->size && x->text[same] == before->text[same])
             same++;
         while (depth > same)
-            v->branches[path[depth--]].skip = used;
+            leave(v, path, depth--, used);
         while (depth < x->size) {
             v->branches[used] = (struct branch){.tokens = (uint32_t)i, .depth = (uint16_t)(depth + 1), .byte = (uint8_t)x->text[depth]};
             path[++depth] = used++;
@@ -96,11 +138,13 @@ static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, s
         if (!end->count)
             end->tokens = (uint32_t)i;
         end->count += end->count < UINT16_MAX;
+        uint8_t plain = plain_characters(x->text, x->size);
+        end->plain = plain > end->plain ? plain : end->plain;
         v->order[i] = x->id;
         v->longest = x->size > v->longest ? x->size : v->longest;
     }
     for (;; depth--) {
-        v->branches[path[depth]].skip = used;
+        leave(v, path, depth, used);
         if (!depth)
             break;
     }
@@ -131,7 +175,9 @@ enum status grammar_vocabulary_open(struct grammar_vocabulary **out, const struc
     if (!status && !(v->branches = malloc(((size_t)v->starts[v->size] + 1) * sizeof *v->branches)))
         status = error_memory(err, "a vocabulary");
     if (!status) {
-        grow_tree(v, list, sort_tokens(v, list));
+        size_t count = sort_tokens(v, list);
+        grow_tree(v, list, count);
+        status = cut_slices(v, list, count) ? STATUS_OK : error_memory(err, "a vocabulary");
         struct branch *less = realloc(v->branches, v->branch_count * sizeof *less);
         v->branches = less ? less : v->branches;
     }
@@ -152,6 +198,8 @@ void grammar_vocabulary_close(struct grammar_vocabulary *v)
     free(v->bytes);
     free(v->starts);
     free(v->ends);
+    for (int s = 0; s < SLICES; s++)
+        free(v->slices[s].bits);
     free(v);
 }
 

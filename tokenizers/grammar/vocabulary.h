@@ -11,7 +11,16 @@ struct branch {
     uint16_t count;  /* how many do */
     uint16_t depth;  /* bytes from the root, which has 0 */
     uint8_t byte;
+    uint8_t plain;   /* characters of the longest token in the subtree, NOT_PLAIN: some hold others than plain characters */
 };
+enum { NOT_PLAIN = 255 };
+
+/* The tokens of at most so many plain characters: those that JSON strings need not escape, none cut in the middle. */
+struct slice {
+    uint32_t characters;
+    uint32_t *bits;
+};
+enum { SLICES = 17 };
 
 struct grammar_vocabulary {
     struct branch *branches; /* 0: the root */
@@ -20,6 +29,7 @@ struct grammar_vocabulary {
     char *bytes;             /* of all tokens */
     uint32_t *starts;        /* [size + 1]; none: a token that may never come */
     int32_t size;
+    struct slice slices[SLICES]; /* by characters */
     uint32_t longest;        /* bytes of a token, at most LONGEST */
     int32_t *ends;
     size_t end_count;
