@@ -199,6 +199,18 @@ const char *ingot_chat_dialect(const struct ingot_chat *chat, const char **why);
  * it; else it changed nothing that could be missed. */
 const char *ingot_chat_note(const struct ingot_chat *chat, int index, bool *reported);
 
+/* ---- grammars ------------------------------------------------------------------------------------------------------- */
+
+/* What answers are held to: a JSON Schema (draft 2020-12), a regular expression that the whole answer matches, a GBNF grammar
+ * as llama.cpp documents it, or Lark. Immutable; any number of requests of any model may share one, at the same time.
+ * INGOT_BAD_INPUT: it is malformed, holds what cannot be kept exactly (keyword and place are named), or allows no text. */
+struct ingot_grammar;
+enum ingot_status ingot_grammar_open_schema(struct ingot_grammar **out, const char *json, size_t size, struct ingot_error *err);
+enum ingot_status ingot_grammar_open_regex(struct ingot_grammar **out, const char *text, size_t size, struct ingot_error *err);
+enum ingot_status ingot_grammar_open_gbnf(struct ingot_grammar **out, const char *text, size_t size, struct ingot_error *err);
+enum ingot_status ingot_grammar_open_lark(struct ingot_grammar **out, const char *text, size_t size, struct ingot_error *err);
+void ingot_grammar_close(struct ingot_grammar *grammar); /* NULL is fine; requests that use it keep it */
+
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
 struct ingot_bias { int32_t id; float value; };

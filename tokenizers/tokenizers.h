@@ -1,4 +1,5 @@
-/* Text in and out: bytes <-> token ids, chat templates, readers of model output. The one header of this folder that others include.
+/* Text in and out: bytes <-> token ids, chat templates, readers of model output, grammars. The one header of this folder that others
+ * include.
  *
  * A tokenizer is immutable after opening and safe to use from any thread. */
 #ifndef TOKENIZERS_TOKENIZERS_H
@@ -87,6 +88,81 @@ bool tokenizer_adds_bos(const struct tokenizer *t); /* add_special puts it in fr
 /* Ids that end a turn, from all the places that tokenizer files put them: eos_token, tokenizer.ggml.eos/eot/eom ids, and
  * special tokens whose text is a known end-of-turn mark. Sorted, at most *count written; returns the number. */
 size_t tokenizer_end_ids(const struct tokenizer *t, int32_t *ids, size_t capacity);
+
+/* ---- grammars (constrained output) ----------------------------------------------------------------------------------
+ *
+ *     struct grammar             a language over bytes: JSON Schema, regex, GBNF, Lark or put together by a builder
+ *     struct grammar_vocabulary  a tokenizer's tokens as bytes; built once per tokenizer
+ *     struct grammar_state       how far one answer has come
+ *
+ * No state is a dead end: whatever was accepted can be completed. A language without any text is refused when compiled. */
+
+struct grammar;            /* immutable to its users; counted references; any thread (what it learns lies behind one lock) */
+struct grammar_vocabulary; /* immutable; any thread; the tokenizer may be closed before it */
+struct grammar_state;      /* one thread at a time; holds a reference to its grammar */
+
+/* STATUS_BAD_INPUT names what is wrong: keyword and JSON pointer of a schema, line of a grammar, position of a regex. What
+ * cannot be decided exactly is refused, never ignored. A schema's text may be freed afterwards.
+ * Schemas: draft 2020-12; properties in the declared order, undeclared ones behind them; white space as Python's json.dumps
+ * prints it: compact, default, indented. Regexes match the whole text; \d \w \s are ASCII. */
+enum status grammar_compile_schema(struct grammar **out, const struct json *schema, struct error *err);
+enum status grammar_compile_regex(struct grammar **out, const char *text, size_t size, struct error *err);
+enum status grammar_compile_gbnf(struct grammar **out, const char *text, size_t size, struct error *err);
+enum status grammar_compile_lark(struct grammar **out, const char *text, size_t size, struct error *err);
+struct grammar *grammar_share(struct grammar *g); /* one reference more */
+void grammar_close(struct grammar *g);            /* one less; the last frees. NULL is fine */
+
+/* A grammar out of parts: literal texts, schemas, choices. Parts may be used several times, only in their own builder.
+ * Failures stick (all parts behind them are void) and are told by grammar_builder_finish(); only what comes from a user has
+ * its own status, so that one bad tool can be left unconstrained: grammar_part_schema(b, NULL, ...) is any JSON value. */
+struct grammar_builder;
+typedef uint32_t grammar_part;
+#define GRAMMAR_ANY_NUMBER UINT32_MAX
+
+enum status grammar_builder_open(struct grammar_builder **out, struct error *err);
+void grammar_builder_close(struct grammar_builder *b); /* NULL is fine */
+enum status grammar_part_schema(struct grammar_builder *b, const struct json *schema, grammar_part *out, struct error *err);
+enum status grammar_part_regex(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+grammar_part grammar_part_text(struct grammar_builder *b, const char *text, size_t size);  /* exactly these bytes */
+grammar_part grammar_part_token(struct grammar_builder *b, const char *text, size_t size); /* the special token spelled so */
+grammar_part grammar_part_free(struct grammar_builder *b);                                 /* any UTF-8 text */
+grammar_part grammar_part_sequence(struct grammar_builder *b, const grammar_part *parts, size_t count);
+grammar_part grammar_part_choice(struct grammar_builder *b, const grammar_part *parts, size_t count);
+grammar_part grammar_part_repeat(struct grammar_builder *b, grammar_part part, uint32_t least, uint32_t most);
+/* Free text in which the first marker to end decides how it goes on: a "lazy" grammar. The text may also end without any
+ * marker. A marker is text, or with `token` a special token. What follows the markers says what comes behind them. */
+struct grammar_marker {
+    const char *text;
+    size_t size;
+    bool token;
+    grammar_part then;
+};
+grammar_part grammar_part_lazy(struct grammar_builder *b, const struct grammar_marker *markers, size_t count);
+/* The grammar whose texts are those of `root`. The builder stays open. */
+enum status grammar_builder_finish(struct grammar_builder *b, grammar_part root, struct grammar **out, struct error *err);
+
+/* ends: ids that end an answer; they are allowed exactly where the text may end, whatever they spell. Other special tokens
+ * are allowed only where a grammar names them (grammar_part_token). */
+enum status grammar_vocabulary_open(struct grammar_vocabulary **out, const struct tokenizer *t, const int32_t *ends, size_t end_count,
+                                    struct error *err);
+void grammar_vocabulary_close(struct grammar_vocabulary *v); /* NULL is fine */
+size_t grammar_vocabulary_words(const struct grammar_vocabulary *v); /* of a mask: 32 tokens each, tokenizer_size() rounded up */
+
+enum status grammar_state_open(struct grammar_state **out, struct grammar *g, struct error *err);
+enum status grammar_state_copy(struct grammar_state **out, const struct grammar_state *from, struct error *err);
+void grammar_state_close(struct grammar_state *s); /* NULL is fine */
+
+/* Takes bytes as far as they are allowed; *taken (may be NULL) says how many. STATUS_USAGE: not all of them are allowed; the
+ * state stands behind those that were. STATUS_NO_ROOM: memory. */
+enum status grammar_accept_bytes(struct grammar_state *s, const char *bytes, size_t size, size_t *taken, struct error *err);
+/* Takes a token. STATUS_USAGE: it is not allowed, and the state is as before. */
+enum status grammar_accept_token(struct grammar_state *s, const struct grammar_vocabulary *v, int32_t id, struct error *err);
+/* Bit id & 31 of bits[id >> 5] is set for every token that is allowed next; all words are written. */
+enum status grammar_mask(struct grammar_state *s, const struct grammar_vocabulary *v, uint32_t *bits, struct error *err);
+bool grammar_complete(const struct grammar_state *s); /* the text may end here */
+bool grammar_ended(const struct grammar_state *s);    /* and nothing can follow */
+/* Appends the bytes that must come next, at most `most`: nothing where there is a choice or the text may end. */
+enum status grammar_forced(struct grammar_state *s, size_t most, struct str *out, struct error *err);
 
 /* ---- conversion ----------------------------------------------------------------------------------------------------- */
 

@@ -38,7 +38,7 @@ enum option_group {
     GROUP_DETOKENIZE = 1 << 6, GROUP_TEMPLATE = 1 << 7, GROUP_STRICT = 1 << 8, GROUP_IDS = 1 << 9, GROUP_LOGITS = 1 << 10, GROUP_CHAT = 1 << 11,
     GROUP_RUN = 1 << 12, GROUP_RESUME = 1 << 13, GROUP_SERVE = 1 << 14, GROUP_PARALLEL = 1 << 15, GROUP_BENCH = 1 << 16, GROUP_PLAN = 1 << 17,
     GROUP_INSPECT = 1 << 18, GROUP_CONVERT = 1 << 19, GROUP_REMOVE = 1 << 20, GROUP_LENGTH = 1 << 21, GROUP_PERPLEXITY = 1 << 22,
-    GROUP_PARSE = 1 << 23, GROUP_DIALECT = 1 << 24, GROUP_TOOLS = 1 << 25,
+    GROUP_PARSE = 1 << 23, GROUP_DIALECT = 1 << 24, GROUP_TOOLS = 1 << 25, GROUP_GRAMMAR = 1 << 26,
 };
 
 struct option {
@@ -113,6 +113,17 @@ enum status shell_request(const struct settings *s, const struct ingot_model *mo
 /* A chat request (JSON text) as the settings say: --strict-template, --dialect. What was done to it is said on stderr. */
 struct ingot_chat;
 enum status shell_chat(const struct settings *s, const struct ingot_model *model, const struct str *request, struct ingot_chat **out, struct error *err);
+
+/* What --schema, --grammar or --regex name; GRAMMAR_NONE: nothing. The text lives in the arena or the settings. */
+struct grammar_source {
+    enum { GRAMMAR_NONE, GRAMMAR_SCHEMA, GRAMMAR_GBNF, GRAMMAR_LARK, GRAMMAR_REGEX } kind;
+    const char *text;
+    size_t size;
+};
+enum status shell_grammar_source(const struct settings *s, struct arena *arena, struct grammar_source *out, struct error *err);
+/* The same compiled; NULL: nothing. The caller closes it. */
+struct ingot_grammar;
+enum status shell_grammar(const struct settings *s, struct ingot_grammar **out, struct error *err);
 
 /* A JSON list of ids, or a list of such lists, from a file ("-": stdin): sequences one after another in *ids, their lengths in
  * *lengths. Both in the arena. */

@@ -137,19 +137,19 @@ struct event_node {
     struct ingot_error error;
 };
 
-/* reader.c: an answer's text on its way into events; whoever uses it takes them out one by one. */
-struct reader {
+/* parts.c: an answer's text on its way into events; whoever uses it takes them out one by one. */
+struct parts {
     struct output *output;
     struct event_node *list, **end;
     size_t calls; /* complete ones */
     bool failed;  /* memory ran out */
 };
-enum status reader_open(struct reader *r, const struct ingot_chat *chat, uint64_t seed, struct error *err);
-enum status reader_add(struct reader *r, const char *text, size_t size, struct error *err);
-enum status reader_end(struct reader *r, bool cut, struct error *err);
-struct event_node *reader_take(struct reader *r); /* NULL: no more for now; the caller frees it */
-void reader_answer(const struct reader *r, struct ingot_answer *out); /* after reader_end(); borrows from the reader */
-void reader_close(struct reader *r);
+enum status parts_open(struct parts *r, const struct ingot_chat *chat, uint64_t seed, struct error *err);
+enum status parts_add(struct parts *r, const char *text, size_t size, struct error *err);
+enum status parts_end(struct parts *r, bool cut, struct error *err);
+struct event_node *parts_take(struct parts *r); /* NULL: no more for now; the caller frees it */
+void parts_answer(const struct parts *r, struct ingot_answer *out); /* after parts_end(); borrows from the reader */
+void parts_close(struct parts *r);
 
 /* ENDED: its last event is out. GONE: the scheduler holds no pointer to it any more, so it may be freed. */
 enum request_state { REQUEST_QUEUED, REQUEST_RUNNING, REQUEST_ENDED, REQUEST_GONE };
@@ -164,7 +164,7 @@ struct ingot_request {
     struct detokenizer detokenizer;
     bool detokenize;
     struct str held;          /* text that may be the beginning of a stop text */
-    struct reader reader;     /* with options.chat */
+    struct parts parts;       /* with options.chat */
     struct ingot_answer answer;
     enum request_state state;
     int32_t reserved;         /* blocks promised and not yet taken */

@@ -85,13 +85,13 @@ static void push_last(struct ingot_request *r, struct event_node *node)
 /* What the reader made of the text so far goes to the consumer. */
 static void push_parts(struct ingot_request *r)
 {
-    for (struct event_node *node; (node = reader_take(&r->reader));)
+    for (struct event_node *node; (node = parts_take(&r->parts));)
         request_push(r, node);
 }
 
 static enum status read_text(struct ingot_request *r, const char *text, size_t size, struct error *err)
 {
-    return r->options.chat ? reader_add(&r->reader, text, size, err) : STATUS_OK;
+    return r->options.chat ? parts_add(&r->parts, text, size, err) : STATUS_OK;
 }
 
 /* The answer's last text, behind which nothing comes. */
@@ -100,7 +100,7 @@ static bool read_rest(struct ingot_request *r, const struct str *rest, bool cut)
     struct error err;
     if (!r->options.chat)
         return true;
-    bool good = !reader_add(&r->reader, str_text(rest), rest->size, &err) && !reader_end(&r->reader, cut, &err);
+    bool good = !parts_add(&r->parts, str_text(rest), rest->size, &err) && !parts_end(&r->parts, cut, &err);
     push_parts(r);
     return good;
 }
@@ -117,9 +117,9 @@ void request_finish(struct ingot_request *r, enum ingot_finish finish)
         str_free(&rest);
         node->event.finish = finish;
         if (r->options.chat && whole) {
-            reader_answer(&r->reader, &r->answer);
+            parts_answer(&r->parts, &r->answer);
             node->event.answer = &r->answer;
-            node->event.calls = r->reader.calls;
+            node->event.calls = r->parts.calls;
         }
         if (!whole) { /* an answer that lacks its end must not look like one */
             node->event.kind = INGOT_EVENT_ERROR;
@@ -217,7 +217,7 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
     }
     request_push(r, node);
     push_parts(r);
-    if (ends || stopped || (r->options.chat && r->options.chat->one_call && r->reader.calls))
+    if (ends || stopped || (r->options.chat && r->options.chat->one_call && r->parts.calls))
         request_finish(r, INGOT_FINISH_STOP);
     else if ((r->options.max_tokens >= 0 && r->generated >= r->options.max_tokens) || (int64_t)r->session->tokens.count >= r->limit)
         request_finish(r, INGOT_FINISH_LENGTH);
@@ -282,7 +282,7 @@ static void request_release(struct ingot_request *r)
         detokenizer_free(&r->detokenizer);
     str_free(&r->held);
     if (r->options.chat)
-        reader_close(&r->reader);
+        parts_close(&r->parts);
     ingot_chat_close(r->options.chat);
     pthread_cond_destroy(&r->wake);
     free(r);
@@ -304,7 +304,7 @@ static enum status prepare(struct ingot_request *r, const struct ingot_request_o
         detokenizer_init(&r->detokenizer, e->model->tokenizer, r->options.keep_special);
     if (o->chat) {
         /* the same seed gives the same ids of calls, n answers of one prompt have others */
-        status = reader_open(&r->reader, o->chat, r->sampler.seed, err);
+        status = parts_open(&r->parts, o->chat, r->sampler.seed, err);
         if (status)
             return status;
     }

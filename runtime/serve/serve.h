@@ -83,7 +83,7 @@ struct source {
     size_t size;
     int64_t left;     /* tokens it may still give; -1: no limit */
     size_t given, prompt_tokens;
-    struct reader reader;
+    struct parts parts;
     struct event_node *part; /* what the reader gave last */
     struct ingot_answer answer;
     bool reads, one_call, cut, ended;

@@ -66,7 +66,7 @@ enum status source_open_script(struct source *s, const struct script *script, co
         if (at)
             s->size = (size_t)(at - s->text);
     }
-    return s->reads ? reader_open(&s->reader, a->options.chat, seed, err) : STATUS_OK;
+    return s->reads ? parts_open(&s->parts, a->options.chat, seed, err) : STATUS_OK;
 }
 
 /* A word with the blanks behind it, at most 16 bytes, whole characters. */
@@ -86,12 +86,12 @@ static bool script_token(struct source *s, struct ingot_event *out)
 {
     struct error err;
     *out = (struct ingot_event){.kind = INGOT_EVENT_TOKEN, .token = -1, .text = s->text, .size = script_piece(s->text, s->size)};
-    s->reader.failed |= s->reads && reader_add(&s->reader, out->text, out->size, &err);
+    s->parts.failed |= s->reads && parts_add(&s->parts, out->text, out->size, &err);
     s->text += out->size;
     s->size -= out->size;
     s->given++;
     s->left -= s->left > 0;
-    if (s->one_call && s->reader.calls)
+    if (s->one_call && s->parts.calls)
         s->size = 0;
     return true;
 }
@@ -100,7 +100,7 @@ static bool script_next(struct source *s, struct ingot_event *out)
 {
     struct error err;
     event_free(s->part);
-    if ((s->part = s->reads ? reader_take(&s->reader) : NULL)) {
+    if ((s->part = s->reads ? parts_take(&s->parts) : NULL)) {
         *out = s->part->event;
         return true;
     }
@@ -110,14 +110,14 @@ static bool script_next(struct source *s, struct ingot_event *out)
         return script_token(s, out);
     if (s->reads && !s->cut) { /* what the reader held back comes before the end */
         s->cut = true;
-        s->reader.failed |= reader_end(&s->reader, s->size > 0, &err) != STATUS_OK;
+        s->parts.failed |= parts_end(&s->parts, s->size > 0, &err) != STATUS_OK;
         return script_next(s, out);
     }
     s->ended = true;
     if (s->reads)
-        reader_answer(&s->reader, &s->answer);
+        parts_answer(&s->parts, &s->answer);
     *out = (struct ingot_event){.kind = INGOT_EVENT_DONE, .token = -1, .text = "", .finish = s->size ? INGOT_FINISH_LENGTH : INGOT_FINISH_STOP,
-                                .prompt_tokens = s->prompt_tokens, .generated_tokens = s->given, .calls = s->reader.calls, .answer = &s->answer};
+                                .prompt_tokens = s->prompt_tokens, .generated_tokens = s->given, .calls = s->parts.calls, .answer = &s->answer};
     return true;
 }
 
@@ -132,7 +132,7 @@ void source_close(struct source *s)
     ingot_session_close(s->session);
     event_free(s->part);
     if (s->reads)
-        reader_close(&s->reader);
+        parts_close(&s->parts);
     s->part = NULL;
     s->reads = false;
     s->request = NULL;

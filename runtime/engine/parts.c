@@ -26,7 +26,7 @@ static bool copy_names(struct event_node *node, const struct output_event *e)
 
 static void take(void *context, const struct output_event *e)
 {
-    struct reader *r = context;
+    struct parts *r = context;
     struct event_node *node = r->failed ? NULL : event_new(kinds[e->kind]);
     bool named = e->kind == OUTPUT_CALL || e->kind == OUTPUT_WARNING;
     if (!node || !event_text(node, e->text ? e->text : "", e->size) || (named && !copy_names(node, e))) {
@@ -40,12 +40,12 @@ static void take(void *context, const struct output_event *e)
     r->end = &node->next;
 }
 
-enum status reader_open(struct reader *r, const struct ingot_chat *chat, uint64_t seed, struct error *err)
+enum status parts_open(struct parts *r, const struct ingot_chat *chat, uint64_t seed, struct error *err)
 {
     enum { TAIL = 256 };
     const struct str *text = &chat->prompt.text;
     size_t tail = text->size < TAIL ? text->size : TAIL;
-    *r = (struct reader){.end = &r->list};
+    *r = (struct parts){.end = &r->list};
     struct output_options o = {.prompt_tail = str_text(text) + text->size - tail,
                                .prompt_tail_size = tail,
                                .tools = chat->tools.kind == JSON_ARRAY ? &chat->tools : NULL,
@@ -55,19 +55,19 @@ enum status reader_open(struct reader *r, const struct ingot_chat *chat, uint64_
     return output_open(&r->output, chat->dialect, &o, err);
 }
 
-enum status reader_add(struct reader *r, const char *text, size_t size, struct error *err)
+enum status parts_add(struct parts *r, const char *text, size_t size, struct error *err)
 {
     enum status status = size ? output_add(r->output, text, size, err) : STATUS_OK;
     return !status && r->failed ? error_memory(err, "an answer's text") : status;
 }
 
-enum status reader_end(struct reader *r, bool cut, struct error *err)
+enum status parts_end(struct parts *r, bool cut, struct error *err)
 {
     enum status status = output_end(r->output, cut, err);
     return !status && r->failed ? error_memory(err, "an answer's text") : status;
 }
 
-struct event_node *reader_take(struct reader *r)
+struct event_node *parts_take(struct parts *r)
 {
     struct event_node *node = r->list;
     if (node) {
@@ -84,11 +84,11 @@ _Static_assert(sizeof(struct ingot_answer) == sizeof(struct output_answer), "str
 _Static_assert(sizeof(struct ingot_call) == sizeof(struct output_call), "struct ingot_call mirrors struct output_call");
 _Static_assert(sizeof(struct ingot_warning) == sizeof(struct output_warning), "struct ingot_warning mirrors struct output_warning");
 
-void reader_answer(const struct reader *r, struct ingot_answer *out) { memcpy(out, output_answer(r->output), sizeof *out); }
+void parts_answer(const struct parts *r, struct ingot_answer *out) { memcpy(out, output_answer(r->output), sizeof *out); }
 
-void reader_close(struct reader *r)
+void parts_close(struct parts *r)
 {
-    for (struct event_node *node; (node = reader_take(r));)
+    for (struct event_node *node; (node = parts_take(r));)
         event_free(node);
     output_close(r->output);
     r->output = NULL;
