@@ -232,6 +232,7 @@ struct ingot_request_options {
     int64_t max_tokens;       /* -1: until the turn's end or the context's */
     const char *const *stop;  /* texts that end the answer; they are not part of it */
     int stop_count;
+    const struct ingot_grammar *grammar; /* what the answer is held to, NULL: nothing. It ends where nothing can follow */
     bool ignore_end;          /* go on behind the model's end of turn */
     bool keep_special;        /* special tokens appear in the text */
     int top_logprobs;         /* -1: none; 0..20: logprob of each token and of so many best */

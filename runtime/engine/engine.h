@@ -34,6 +34,7 @@ struct ingot_model {
     struct tokenizer *tokenizer; /* NULL: none */
     struct chat_source chat;
     struct speech *speech; /* [chat.count], filled at the first use under lock */
+    struct grammar_vocabulary *vocabulary; /* opened at the first use under lock */
     pthread_mutex_t lock;
     int32_t end_ids[64]; /* that end a turn, from all places; sorted */
     int end_count;
@@ -42,6 +43,8 @@ struct ingot_model {
 };
 /* runtime/convert/quantise.c: o->quantize carried out, from the cache or into it. identity: of the model as it is. */
 enum status model_quantise(struct model *m, const unsigned char identity[32], const struct ingot_model_options *o, struct error *err);
+/* The tokens as grammars see them; the model keeps them. STATUS_USAGE: it has no tokenizer. */
+enum status model_vocabulary(struct ingot_model *m, const struct grammar_vocabulary **out, struct error *err);
 bool model_ends_turn(const struct ingot_model *m, int32_t id);
 /* The template of a request, ready for use; the model keeps it. STATUS_USAGE: the model has none. */
 enum status model_speech(struct ingot_model *m, const char *template_name, bool has_tools, const struct speech **out, struct error *err);
@@ -107,12 +110,20 @@ struct sampler {
     uint32_t seen_mask, seen_count;
     struct candidate { int32_t id; float score; } *candidates; /* [vocab], only when not greedy or penalised */
     int64_t vocab;
+    const uint32_t *allowed; /* [allowed_words] bits of the tokens that a grammar allows; NULL: all */
+    size_t allowed_words;
 };
+static inline bool sampler_allows(const struct sampler *s, int32_t id)
+{
+    size_t word = (size_t)id >> 5;
+    return !s->allowed || (word < s->allowed_words && (s->allowed[word] >> (id & 31) & 1));
+}
 enum status sampler_open(struct sampler *s, const struct ingot_sampling *options, int64_t vocab, struct error *err);
 void sampler_close(struct sampler *s);
 /* Remembers a token of the prompt or of the answer. */
 enum status sampler_see(struct sampler *s, int32_t id, bool prompt, struct error *err);
-/* The next token; draw: which draw of the seed's sequence this is (tokens generated so far). -1 if no score is a number. */
+/* The next token; draw: which draw of the seed's sequence this is (tokens generated so far). -1 if no score is a number, or
+ * nothing is allowed. */
 int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw);
 
 /* Log probability of id and the `count` best, from the logits as the model gave them. */
@@ -161,6 +172,8 @@ struct ingot_request {
     char **stop;              /* our copies */
     size_t *stop_size;
     struct sampler sampler;
+    struct grammar_state *grammar; /* how far the answer has come; NULL: free */
+    uint32_t *allowed;             /* the sampler's */
     struct detokenizer detokenizer;
     bool detokenize;
     struct str held;          /* text that may be the beginning of a stop text */
@@ -191,6 +204,9 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits);
 /* A prompt row's logits: callbacks and prompt logprobs. */
 void request_row(struct ingot_request *r, int64_t position, const float *logits);
 bool request_wants_rows(const struct ingot_request *r);
+/* Under a grammar: what the sampler may choose from, and what it chose. */
+enum status request_constrain(struct ingot_request *r, struct error *err);
+enum status request_follow(struct ingot_request *r, int32_t token, struct error *err);
 
 /* ---- the engine ----------------------------------------------------------------------------------------------------- */
 

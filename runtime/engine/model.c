@@ -177,6 +177,7 @@ void ingot_model_close(struct ingot_model *m)
         chat_free(m->speech[i].template);
     free(m->speech);
     chat_source_close(&m->chat);
+    grammar_vocabulary_close(m->vocabulary);
     tokenizer_close(m->tokenizer);
     model_close(m->model);
     pthread_mutex_destroy(&m->lock);
@@ -196,6 +197,19 @@ enum ingot_status ingot_tokenize(const struct ingot_model *m, const char *text, 
     *ids = list.data;
     *count = list.count;
     return (enum ingot_status)status;
+}
+
+enum status model_vocabulary(struct ingot_model *m, const struct grammar_vocabulary **out, struct error *err)
+{
+    *out = NULL;
+    if (!m->tokenizer)
+        return error_set(err, STATUS_USAGE, "%s has no tokenizer, which a grammar needs", m->info.path);
+    pthread_mutex_lock(&m->lock);
+    enum status status = m->vocabulary ? STATUS_OK
+                                       : grammar_vocabulary_open(&m->vocabulary, m->tokenizer, m->end_ids, (size_t)m->end_count, err);
+    *out = m->vocabulary;
+    pthread_mutex_unlock(&m->lock);
+    return status;
 }
 
 static enum status prepare_speech(const struct ingot_model *m, const struct chat_named *named, struct speech *s, struct error *err)

@@ -217,7 +217,7 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
     }
     request_push(r, node);
     push_parts(r);
-    if (ends || stopped || (r->options.chat && r->options.chat->one_call && r->parts.calls))
+    if (ends || stopped || (r->grammar && grammar_ended(r->grammar)) || (r->options.chat && r->options.chat->one_call && r->parts.calls))
         request_finish(r, INGOT_FINISH_STOP);
     else if ((r->options.max_tokens >= 0 && r->generated >= r->options.max_tokens) || (int64_t)r->session->tokens.count >= r->limit)
         request_finish(r, INGOT_FINISH_LENGTH);
@@ -278,6 +278,8 @@ static void request_release(struct ingot_request *r)
     free(r->stop);
     free(r->stop_size);
     sampler_close(&r->sampler);
+    grammar_state_close(r->grammar);
+    free(r->allowed);
     if (r->detokenize)
         detokenizer_free(&r->detokenizer);
     str_free(&r->held);
@@ -288,6 +290,38 @@ static void request_release(struct ingot_request *r)
     free(r);
 }
 
+static enum status prepare_grammar(struct ingot_request *r, const struct ingot_grammar *grammar, struct error *err)
+{
+    const struct grammar_vocabulary *v;
+    enum status status = model_vocabulary(r->engine->model, &v, err);
+    if (!status)
+        status = grammar_state_open(&r->grammar, (struct grammar *)grammar, err); /* which keeps the grammar */
+    if (status)
+        return status;
+    r->sampler.allowed_words = grammar_vocabulary_words(v);
+    r->sampler.allowed = r->allowed = calloc(r->sampler.allowed_words + 1, sizeof *r->allowed);
+    return r->allowed ? STATUS_OK : error_memory(err, "a mask");
+}
+
+enum status request_constrain(struct ingot_request *r, struct error *err)
+{
+    const struct grammar_vocabulary *v;
+    enum status status = model_vocabulary(r->engine->model, &v, err);
+    if (!status)
+        status = grammar_mask(r->grammar, v, r->allowed, err);
+    for (size_t i = 0; i < r->sampler.allowed_words && !status; i++)
+        if (r->allowed[i])
+            return STATUS_OK;
+    return status ? status : error_set(err, STATUS_FAILED, "no token of this model can continue what the grammar asks for");
+}
+
+enum status request_follow(struct ingot_request *r, int32_t token, struct error *err)
+{
+    const struct grammar_vocabulary *v;
+    enum status status = model_vocabulary(r->engine->model, &v, err);
+    return status ? status : grammar_accept_token(r->grammar, v, token, err);
+}
+
 static enum status prepare(struct ingot_request *r, const struct ingot_request_options *o, struct error *err)
 {
     struct ingot_session *s = r->session;
@@ -295,6 +329,8 @@ static enum status prepare(struct ingot_request *r, const struct ingot_request_o
     enum status status = copy_stops(r, o, err);
     if (!status)
         status = sampler_open(&r->sampler, &r->options.sampling, e->model->info.vocab, err);
+    if (!status && o->grammar)
+        status = prepare_grammar(r, o->grammar, err);
     for (size_t i = 0; i < s->tokens.count && !status; i++)
         status = sampler_see(&r->sampler, s->tokens.data[i], true, err);
     if (status)

@@ -114,11 +114,20 @@ int32_t best_token(const float *logits, int64_t vocab)
     return best >= 0 && isfinite(score) ? best : -1;
 }
 
+static int32_t best_allowed(const struct sampler *s, const float *logits)
+{
+    int32_t best = -1;
+    for (int32_t i = 0; i < s->vocab; i++)
+        if (sampler_allows(s, i) && !isnan(logits[i]) && (best < 0 || logits[i] > logits[best]))
+            best = i;
+    return best;
+}
+
 int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw)
 {
     int32_t best = best_token(logits, s->vocab);
     if (best < 0 || !s->candidates)
-        return best;
+        return best < 0 || !s->allowed ? best : best_allowed(s, logits);
     struct candidates c = {s->candidates, s->vocab, false};
     for (int64_t i = 0; i < s->vocab; i++)
         c.list[i] = (struct candidate){(int32_t)i, isnan(logits[i]) ? -INFINITY : logits[i]};
@@ -126,7 +135,7 @@ int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw)
 #include "runtime/samplers.def"
 #undef SAMPLER
     if (c.count <= 1)
-        return c.list[0].id;
+        return c.count ? c.list[0].id : -1;
     /* the order of the list must not depend on how it was selected */
     candidates_sort(&c);
     double total = 0, at = (double)(philox(s->seed, draw) >> 11) * 0x1p-53, sum = 0;

@@ -276,17 +276,22 @@ enum status command_run(const struct settings *s, struct error *err)
     struct ingot_request_options o;
     int32_t *ids = NULL;
     size_t *lengths = NULL, count = 0;
+    struct ingot_grammar *grammar = NULL;
     enum status status = settings_model(s, &name, err);
     struct ingot_bias *bias = arena_array(&arena, (size_t)s->logit_bias.count + 1, sizeof *bias);
     if (!status && !bias)
         status = error_memory(err, "options");
     if (!status && s->tokens.set)
         status = shell_read_ids(&arena, s->tokens.value, &ids, &lengths, &count, err);
+    if (!status) /* before the model: a mistake in it is told at once */
+        status = shell_grammar(s, &grammar, err);
     if (!status)
         status = shell_engine(s, name, 1, &model, &engine, err);
     interrupt_catch(); /* from here on Ctrl-C ends the answer in order; before, it just ends the program */
     if (!status)
         status = shell_request(s, model, bias, &o, err);
+    if (!status)
+        o.grammar = grammar;
     if (!status && s->tokens.set) {
         for (size_t i = 0; i < count && !status; ids += lengths[i++])
             status = answer(s, engine, &o, ids, lengths[i], err);
@@ -297,6 +302,7 @@ enum status command_run(const struct settings *s, struct error *err)
         status = output_finish(stdout, err);
     ingot_engine_close(engine);
     ingot_model_close(model);
+    ingot_grammar_close(grammar);
     arena_free(&arena);
     return status;
 }
