@@ -256,7 +256,7 @@ void chat_probe(const struct chat_template *t, const struct chat_source *source,
 struct chat_notes {
     struct chat_note {
         bool reported; /* something that a client should hear of; else for the curious */
-        char text[160]; /* a step of chat/adapt.def by its name, or a sentence */
+        char text[240]; /* a step of chat/adapt.def by its name, or a sentence */
     } list[32];
     int count;
     bool calls_as_text; /* calls are asked for as the dialect "hermes" writes them */
@@ -305,7 +305,8 @@ enum status dialect_detect(struct dialect_choice *out, const struct chat_source 
  * digits. */
 enum { NOTATION_ID = 1 };
 struct call_notation {
-    bool known; /* false: the dialect writes arguments in another way */
+    bool known;   /* false: the dialect writes arguments in another way; then, perhaps */
+    bool partial; /* before, and in between the one byte behind NAME, are known all the same */
     struct str before, between, separator, after;
 };
 /* As the template t (NULL: none) prints it, else as the dialect says. Fails only with STATUS_NO_ROOM; the caller frees *out. */
@@ -375,5 +376,10 @@ enum status output_end(struct output *o, bool cut, struct error *err);
 /* Whole after output_end(); lives until output_close(). Before, what is certain by now. */
 const struct output_answer *output_answer(const struct output *o);
 void output_close(struct output *o); /* NULL is fine */
+/* The tag that closes the reasoning in which the output stands now; NULL: it stands in none (or in a channel, which has no tag). */
+const char *output_reasoning(const struct output *o);
+/* Pairs of tags around reasoning that a dialect knows: 0, 1 ...; false behind the last. */
+bool dialect_reasoning(const struct dialect *d, size_t index, const char **open, const char **close);
+bool dialect_has_channels(const struct dialect *d); /* reasoning, answer and calls are messages of their own (harmony) */
 
 #endif

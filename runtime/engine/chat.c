@@ -45,7 +45,12 @@ static enum status fill(struct ingot_chat *c, struct ingot_model *m, const char 
     const struct json *tools = json_get(&root, "tools");
     const struct json *parallel = json_get(&root, "parallel_tool_calls");
     c->one_call = json_is(parallel, JSON_BOOL) && !parallel->truth;
-    c->tools = json_is(tools, JSON_ARRAY) ? *tools : (struct json){.kind = JSON_NULL};
+    c->tools = json_is(tools, JSON_ARRAY) && tools->size ? *tools : (struct json){.kind = JSON_NULL};
+    const struct json *budget = json_get(&root, "thinking_budget");
+    if (!json_int(budget, &c->thinking_budget))
+        c->thinking_budget = -1;
+    if ((status = chat_constrain(c, m, speech, &root, err)))
+        return status;
     return tokenizer_encode_marked(m->tokenizer, str_text(&c->prompt.text), c->prompt.text.size, c->prompt.marks, false, &c->tokens, err);
 }
 
@@ -78,6 +83,7 @@ void ingot_chat_close(struct ingot_chat *c)
 {
     if (!c || atomic_fetch_sub(&c->references, 1) > 1)
         return;
+    grammar_close(c->grammar);
     ids_free(&c->tokens);
     chat_text_free(&c->prompt);
     arena_free(&c->arena);

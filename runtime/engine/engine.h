@@ -59,7 +59,14 @@ struct ingot_chat {
     const struct dialect *dialect;
     char why[200];            /* this dialect */
     bool one_call;            /* the answer ends with its first call */
+    struct grammar *grammar;  /* what the answer is held to behind its reasoning; NULL: nothing */
+    bool released;            /* where the grammar ends, the answer goes on freely */
+    int32_t think;            /* the token that opens reasoning, which may come before the grammar; -1: none */
+    int64_t thinking_budget;  /* tokens of reasoning, then it is closed; -1: no limit */
 };
+
+/* constraint.c: response_format and tool_choice of a request as chat->grammar. */
+enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err);
 
 /* ---- pool: blocks of paged state, counted references ------------------------------------------------------------------ */
 
@@ -173,6 +180,10 @@ struct ingot_request {
     size_t *stop_size;
     struct sampler sampler;
     struct grammar_state *grammar; /* how far the answer has come; NULL: free */
+    bool constrained;         /* it has begun */
+    int64_t thought;          /* tokens of reasoning so far */
+    struct ids forced;        /* tokens that come next, whatever the model says */
+    size_t forced_at;
     uint32_t *allowed;             /* the sampler's */
     struct detokenizer detokenizer;
     bool detokenize;
@@ -206,6 +217,8 @@ void request_row(struct ingot_request *r, int64_t position, const float *logits)
 bool request_wants_rows(const struct ingot_request *r);
 /* Under a grammar: what the sampler may choose from, and what it chose. */
 enum status request_constrain(struct ingot_request *r, struct error *err);
+/* A token that comes next whatever the model says (the end of reasoning that used up its budget); -1: none. */
+int32_t request_forced(struct ingot_request *r);
 enum status request_follow(struct ingot_request *r, int32_t token, struct error *err);
 
 /* ---- the engine ----------------------------------------------------------------------------------------------------- */

@@ -181,17 +181,19 @@ static void deliver(struct ingot_engine *e, struct step *step, const float *logi
             continue;
         }
         struct error err;
-        if (r->grammar && request_constrain(r, &err)) {
+        if (request_constrain(r, &err)) {
             request_fail(r, &err);
             continue;
         }
-        int32_t token = sampler_choose(&r->sampler, last, (uint64_t)r->generated);
+        int32_t token = request_forced(r);
+        if (token < 0)
+            token = sampler_choose(&r->sampler, last, (uint64_t)r->generated);
         if (token < 0) {
             error_set(&err, STATUS_FAILED, "the logits behind token %zu are not numbers; the weights may be damaged", s->tokens.count);
             request_fail(r, &err);
             continue;
         }
-        if (r->grammar && request_follow(r, token, &err)) {
+        if (request_follow(r, token, &err)) {
             request_fail(r, &err);
             continue;
         }

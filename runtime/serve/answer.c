@@ -65,7 +65,6 @@ static void take_end(struct exchange *x, struct choice *c, const struct ingot_ev
         add_text(x, c, e->text, e->size, false);
     else if (!x->ask.stream)
         choice_keep(c, e->answer);
-    c->calls = e->calls;
     c->finish = e->finish;
     x->completion_tokens += e->generated_tokens;
     x->prompt_tokens += c - x->choices == 0 || c[-1].prompt != c->prompt ? e->prompt_tokens : 0;
@@ -89,7 +88,7 @@ static enum status take_event(struct exchange *x, struct choice *c, const struct
         if (x->ask.stream)
             chunk_call(x, c, e);
         break;
-    case INGOT_EVENT_CALL_END: break;
+    case INGOT_EVENT_CALL_END: c->calls++; break;
     case INGOT_EVENT_WARNING: choice_warn(c, e->name, e->text, e->size); break;
     case INGOT_EVENT_DONE: take_end(x, c, e); break;
     case INGOT_EVENT_ERROR: return error_set(err, (enum status)e->error->status, "%s", e->error->text);

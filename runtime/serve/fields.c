@@ -78,8 +78,8 @@ static bool asks_nothing(const char *key, const struct json *v)
 
 static enum status refuse_unsupported(struct reading *r)
 {
-    static const char *const fields[] = {"response_format", "functions", "function_call", "modalities", "audio",
-                                         "suffix", "best_of", "chat_template", "grammar", "json_schema", "guided_json", "web_search_options"};
+    static const char *const fields[] = {"functions", "function_call", "modalities", "audio",
+                                         "suffix", "best_of", "chat_template", "guided_json", "web_search_options"};
     char named[300] = "";
     const char *first = NULL;
     if (!r->a->chat && json_get(r->body, "tools") && !asks_nothing("tools", json_get(r->body, "tools")))
@@ -94,6 +94,46 @@ static enum status refuse_unsupported(struct reading *r)
         snprintf(named + n, sizeof named - n, "%s%s", n ? ", " : "", fields[i]);
     }
     return first ? WRONG(r, first, "not supported yet: %s; leave out what would change the answer", named) : STATUS_OK;
+}
+
+/* ---- what the answer is held to ---------------------------------------------------------------------------------------- */
+
+/* The schema that response_format or json_schema holds, as JSON text; a chat's is read by messages.c. */
+static enum status read_schema(struct reading *r, struct str *out)
+{
+    const struct json *schema = get(r, "json_schema"), *format = get(r, "response_format");
+    const struct json *type = json_get(format, "type"), *inner = json_get(json_get(format, "json_schema"), "schema");
+    if (r->a->chat || (!schema && (!format || json_is_text(type, "text"))))
+        return STATUS_OK;
+    if (schema)
+        json_write(out, schema);
+    else if (json_is_text(type, "json_object"))
+        str_add_text(out, "{\"type\": \"object\"}");
+    else if (json_is_text(type, "json_schema") && inner)
+        json_write(out, inner);
+    else
+        return WRONG(r, "response_format", "response_format: text, json_object, or json_schema with \"json_schema\": {\"schema\": {...}} is needed");
+    return STATUS_OK;
+}
+
+static enum status read_grammar(struct reading *r)
+{
+    const struct json *grammar = get(r, "grammar");
+    struct ingot_error *e = (struct ingot_error *)r->err;
+    struct str schema = {0};
+    enum status status = read_schema(r, &schema);
+    if (!status && grammar && grammar->kind != JSON_STRING)
+        status = WRONG(r, "grammar", "grammar is %s; GBNF text is needed", json_kind_name(grammar));
+    if (!status && grammar && (schema.size || (r->a->chat && (get(r, "response_format") || get(r, "json_schema")))))
+        status = WRONG(r, "grammar", "grammar excludes response_format and json_schema");
+    *r->param = schema.size ? "response_format" : "grammar";
+    if (!status && schema.size)
+        status = (enum status)ingot_grammar_open_schema(&r->a->grammar, str_text(&schema), schema.size, e);
+    else if (!status && grammar)
+        status = (enum status)ingot_grammar_open_gbnf(&r->a->grammar, grammar->text, grammar->size, e);
+    r->a->options.grammar = r->a->grammar;
+    str_free(&schema);
+    return status;
 }
 
 /* ---- plain fields ----------------------------------------------------------------------------------------------------- */
@@ -267,7 +307,7 @@ enum status ask_read(struct ask *a, struct arena *arena, const struct json *body
     ingot_request_defaults(model, &a->options);
     enum status status;
     if ((status = read_plain(&r)) || (status = read_logprobs(&r)) || (status = read_stop(&r)) || (status = read_bias(&r)) ||
-        (status = refuse_unsupported(&r)) || (status = chat ? messages_read(a, body, model, options, param, err) : read_prompt(&r)))
+        (status = refuse_unsupported(&r)) || (status = read_grammar(&r)) || (status = chat ? messages_read(a, body, model, options, param, err) : read_prompt(&r)))
         return status;
     if (chat)
         a->echo = false;
@@ -287,5 +327,6 @@ void ask_free(struct ask *a)
         free(a->prompts[i].ids);
     free(a->text);
     ingot_chat_close(a->options.chat);
+    ingot_grammar_close(a->grammar);
     *a = (struct ask){0};
 }

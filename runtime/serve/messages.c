@@ -171,6 +171,30 @@ static enum status read_kwargs(struct reading *r)
     return STATUS_OK;
 }
 
+/* What the answer is held to; runtime/engine/constraint.c reads it. llama.cpp's clients send a schema in a field of its own. */
+static enum status read_format(struct reading *r)
+{
+    const struct json *format = get(r, "response_format"), *schema = get(r, "json_schema"), *budget = get(r, "thinking_budget");
+    int64_t tokens = 0;
+    if (format && format->kind != JSON_OBJECT)
+        return WRONG(r, "response_format", "response_format is %s; an object with a type is needed", json_kind_name(format));
+    if (format && schema)
+        return WRONG(r, "json_schema", "json_schema and response_format exclude each other");
+    if (budget && (!json_int(budget, &tokens) || tokens < 0))
+        return WRONG(r, "thinking_budget", "thinking_budget is %s; a number of tokens is needed", json_kind_name(budget));
+    if (format) {
+        str_add_text(&r->request, ", \"response_format\": ");
+        json_write(&r->request, format);
+    } else if (schema) {
+        str_add_text(&r->request, ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": ");
+        json_write(&r->request, schema);
+        str_add_text(&r->request, "}}");
+    }
+    if (budget)
+        str_format(&r->request, ", \"thinking_budget\": %lld", (long long)tokens);
+    return STATUS_OK;
+}
+
 /* ---- all of it -------------------------------------------------------------------------------------------------------- */
 
 static enum status open_chat(struct reading *r, struct ask *a, struct ingot_model *model, const struct ingot_chat_options *options)
@@ -180,6 +204,10 @@ static enum status open_chat(struct reading *r, struct ask *a, struct ingot_mode
         return error_memory(r->err, "a prompt");
     *r->param = "messages";
     enum status status = (enum status)ingot_chat_open(&a->options.chat, model, str_text(&r->request), r->request.size, options, (struct ingot_error *)r->err);
+    static const char *const fields[] = {"response_format", "tool_choice"};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields && status; i++)
+        if (!strncmp(r->err->text, fields[i], strlen(fields[i])))
+            *r->param = fields[i];
     if (status)
         return status;
     const int32_t *ids = ingot_chat_tokens(a->options.chat, &p->count);
@@ -201,6 +229,8 @@ enum status messages_read(struct ask *a, const struct json *body, struct ingot_m
         status = read_tools(&r);
     if (!status)
         status = read_kwargs(&r);
+    if (!status)
+        status = read_format(&r);
     str_add_char(&r.request, '}');
     if (!status)
         status = open_chat(&r, a, model, options);

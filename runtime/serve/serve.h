@@ -56,6 +56,7 @@ struct ask {
     int n;
     int logprobs;              /* -1: none, else how many best */
     struct ingot_request_options options; /* stop, bias point into the arena; chat is ours */
+    struct ingot_grammar *grammar; /* ours; options borrow it */
     struct prompt prompts[MAX_PROMPTS];
     int prompt_count;
     char *text;                /* the first prompt's text: what a script is matched against; of a chat: the chat has it */

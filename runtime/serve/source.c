@@ -117,7 +117,7 @@ static bool script_next(struct source *s, struct ingot_event *out)
     if (s->reads)
         parts_answer(&s->parts, &s->answer);
     *out = (struct ingot_event){.kind = INGOT_EVENT_DONE, .token = -1, .text = "", .finish = s->size ? INGOT_FINISH_LENGTH : INGOT_FINISH_STOP,
-                                .prompt_tokens = s->prompt_tokens, .generated_tokens = s->given, .calls = s->parts.calls, .answer = &s->answer};
+                                .prompt_tokens = s->prompt_tokens, .generated_tokens = s->given, .calls = s->answer.call_count, .answer = &s->answer};
     return true;
 }
 

@@ -25,3 +25,14 @@ const struct dialect *dialect_find(const char *name, size_t size)
 }
 
 const char *dialect_name(const struct dialect *d) { return d->name; }
+
+bool dialect_reasoning(const struct dialect *d, size_t index, const char **open, const char **close)
+{
+    if (index >= MAX_THINK || !d->think[index].open)
+        return false;
+    *open = d->think[index].open;
+    *close = d->think[index].close;
+    return true;
+}
+
+bool dialect_has_channels(const struct dialect *d) { return d->harmony; }

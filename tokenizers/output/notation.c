@@ -10,7 +10,7 @@ void call_notation_free(struct call_notation *n)
     str_free(&n->between);
     str_free(&n->separator);
     str_free(&n->after);
-    n->known = false;
+    n->known = n->partial = false;
 }
 
 /* Bytes, with ids of probes as NOTATION_ID. */
@@ -105,6 +105,7 @@ struct call_place {
 
 static bool find_call(const struct dialect *d, const char *from, const char *end, struct call_place *p)
 {
+    p->open = p->arguments = NULL;
     p->name = find(from, end, PROBE_NAME);
     p->open = p->name ? find_open(d, from, p->name) : NULL;
     p->arguments = p->open ? find_arguments(p->name, end, &p->behind) : NULL;
@@ -114,6 +115,7 @@ static bool find_call(const struct dialect *d, const char *from, const char *end
 
 static void take_call(struct call_notation *n, const struct dialect *d, const struct call_place *p)
 {
+    call_notation_free(n);
     const char *behind_name = p->name + strlen(PROBE_NAME), *end = find_end(d, p->behind, p->end, p->open, p->name);
     add_with_ids(&n->before, p->open, (size_t)(p->name - p->open));
     add_with_ids(&n->between, behind_name, (size_t)(p->arguments - behind_name));
@@ -140,6 +142,10 @@ static void find_printed(struct call_notation *n, const struct dialect *d, const
                 take_call(n, d, &p);
             else if (second)
                 add_with_ids(&n->separator, p.behind, (size_t)(second - p.behind));
+        } else if (p.open && !n->partial) {
+            add_with_ids(&n->before, p.open, (size_t)(p.name - p.open));
+            str_add(&n->between, p.name + strlen(PROBE_NAME), 1);
+            n->partial = true;
         }
         chat_text_free(&text);
         text = (struct chat_text){0};
@@ -216,7 +222,7 @@ enum status call_notation_find(struct call_notation *out, const struct dialect *
     *out = (struct call_notation){0};
     if (t)
         find_printed(out, d, t, source);
-    if (!out->known || !stands(out, d)) {
+    if (!out->partial && !(out->known && stands(out, d))) {
         call_notation_free(out);
         write_block(out, d);
         if (out->known && !stands(out, d))

@@ -552,3 +552,5 @@ void output_close(struct output *o)
     arena_free(&o->arena);
     free(o);
 }
+
+const char *output_reasoning(const struct output *o) { return o->mode == MODE_REASONING ? o->think->close : NULL; }

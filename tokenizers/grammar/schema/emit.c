@@ -5,7 +5,7 @@
 
 #include "tokenizers/grammar/schema/schema.h"
 
-enum { MOST_INDENT = 200, MOST_PATTERNS = 8, MOST_STATES = 50000, MOST_UNIQUE = 10, MOST_CONTAINED = 64 };
+enum { MOST_INDENT = 40, MOST_PATTERNS = 8, MOST_STATES = 50000, MOST_UNIQUE = 10, MOST_CONTAINED = 64 };
 
 static void spaces(struct schema *s)
 {
