@@ -188,10 +188,11 @@ static enum step code(struct output *o)
     while (to < o->limit && (found = ending_at(o, to, &next)) == FOUND_NOT)
         to++;
     o->at = to;
-    if (found == FOUND_PART || (found == FOUND_NOT && !o->ended))
+    if (found != FOUND && !o->ended)
         return STEP_MORE;
-    if (found == FOUND_NOT && o->cut && to > from)
+    if (found != FOUND && o->cut)
         return STEP_OPEN;
+    to = found == FOUND ? to : o->limit;
     o->at = found == FOUND ? next : to;
     while (from < to && out_space(*in_at(o, from)))
         from++;

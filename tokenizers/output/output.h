@@ -116,6 +116,7 @@ struct json_calls {
     size_t count;              /* calls in this block so far */
     size_t look, line;         /* behind a payload: how far white space was passed, and the line's rest */
     bool fence, semicolon;     /* ... the closing fence; a semicolon, which only another call may follow */
+    bool prefix;               /* the word before the payload was passed */
 };
 
 /* Tagged calls (X, K). */
@@ -221,7 +222,8 @@ static inline bool out_space(char c) { return c == ' ' || c == '\t' || c == '\n'
 static inline const char *in_at(const struct output *o, size_t at) { return o->in.data + at; }
 
 enum found { FOUND_NOT, FOUND_PART, FOUND };
-/* Whether text stands at `at`; FOUND_PART: perhaps, once more bytes are there (never when the output has ended). */
+/* Whether text stands at `at`; FOUND_PART: perhaps, once more bytes are there. When the output has ended there will be none: then a
+ * part is FOUND_NOT outside of blocks; inside, a block that waits for more is open. */
 enum found word_at(const struct output *o, size_t at, const char *text, size_t size);
 static inline enum found text_at(const struct output *o, size_t at, const char *text) { return word_at(o, at, text, strlen(text)); }
 /* The output ends in a part of text there, or before it. */

@@ -10,7 +10,7 @@ enum found word_at(const struct output *o, size_t at, const char *text, size_t s
     size_t there = o->limit - at, n = there < size ? there : size;
     if (memcmp(in_at(o, at), text, n))
         return FOUND_NOT;
-    return n == size ? FOUND : o->ended ? FOUND_NOT : FOUND_PART;
+    return n == size ? FOUND : o->ended && o->mode != MODE_BLOCK ? FOUND_NOT : FOUND_PART;
 }
 
 bool part_at_end(const struct output *o, size_t at, const char *text)
@@ -202,7 +202,9 @@ enum step block_close(struct output *o)
     if (found == FOUND_PART || p == o->limit)
         return STEP_MORE;
     found = text_at(o, p, o->block->open); /* the next one opens: only the closing marker is missing */
-    return found == FOUND ? STEP_CALL : found == FOUND_PART ? STEP_MORE : STEP_BROKEN;
+    if (found == FOUND || part_at_end(o, p, o->block->open))
+        return STEP_CALL;
+    return found == FOUND_PART ? STEP_MORE : STEP_BROKEN;
 }
 
 static void accept_block(struct output *o)
@@ -257,7 +259,8 @@ static void cut_block(struct output *o)
 static bool block_step(struct output *o)
 {
     o->text_to = o->begin + strlen(o->block->open);
-    switch (o->block->read(o)) {
+    enum step step = o->block->read(o);
+    switch (step == STEP_MORE && o->ended ? STEP_OPEN : step) {
     case STEP_MORE:
         return false;
     case STEP_CALL:
@@ -335,6 +338,15 @@ static void section_is_text(struct output *o, size_t to)
     drop_to(o, to);
 }
 
+/* The output ends in what begins a call. */
+static bool begins_unit(const struct output *o, size_t at)
+{
+    for (int i = 0; i < MAX_BLOCKS && o->dialect->blocks[i].open; i++)
+        if (part_at_end(o, at, o->dialect->blocks[i].open))
+            return true;
+    return false;
+}
+
 /* In a section where no call stands yet. Right behind the opening only a call may follow, else it was no opening. */
 static bool section_step(struct output *o)
 {
@@ -354,6 +366,8 @@ static bool section_step(struct output *o)
         }
         if (found == FOUND_PART || call == FOUND_PART)
             return false;
+        if (!o->section_broken && o->cut && begins_unit(o, p))
+            break;
         if (!o->section_broken) {
             section_is_text(o, o->section_text);
             return true;

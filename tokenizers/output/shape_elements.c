@@ -174,7 +174,7 @@ enum step elements_read(struct output *o)
         enum step step = e->state == HEAD ? head(o) : e->state == BODY ? body(o) : tag(o);
         if (step == STEP_TEXT)
             return STEP_CALL; /* </invoke> */
-        if (step == STEP_OPEN && !o->cut && e->depth == 1 && e->some)
+        if (step != STEP_CALL && step != STEP_BROKEN && o->ended && !o->cut && e->depth == 1 && e->some)
             return unfinished(o);
         if (step != STEP_CALL)
             return step;

@@ -4,9 +4,18 @@
 
 static enum step start(struct output *o)
 {
+    const char *prefix = o->block->prefix;
     size_t p = o->at = past_space(o, o->at);
-    if (p == o->limit)
+    enum found found = prefix && !o->b.json.prefix ? text_at(o, p, prefix) : FOUND_NOT;
+    if (p == o->limit || found == FOUND_PART)
         return step_starved(o);
+    if (found == FOUND) { /* internlm's second token */
+        o->at = p + strlen(prefix);
+        o->b.json.prefix = true;
+        return STEP_CALL;
+    }
+    if (prefix && !o->b.json.prefix)
+        return STEP_TEXT;
     char c = *in_at(o, p);
     if (!(c == '{' && o->block->flags & ONE) && !(c == '[' && o->block->flags & LIST))
         return o->section ? STEP_BROKEN : STEP_TEXT;
@@ -94,12 +103,13 @@ static enum step line_rest(struct output *o)
     size_t p = j->line > o->at ? j->line : o->at;
     if (o->block->flags & FENCED && !j->fence) {
         p = j->line = past_space(o, p);
-        enum found fence = p == o->limit && !o->ended ? FOUND_PART : text_at(o, p, "```");
-        if (fence == FOUND_PART)
+        bool end = part_at_end(o, p, "```");
+        enum found fence = text_at(o, p, "```");
+        if (fence == FOUND_PART && !end)
             return STEP_MORE;
-        j->fence = fence == FOUND;
-        if (fence == FOUND)
-            p += 3;
+        j->fence = fence == FOUND || end;
+        if (j->fence)
+            p = end ? o->limit : p + 3;
         else if (p < o->limit)
             return STEP_TEXT;
     }
@@ -153,7 +163,7 @@ enum step bare_read(struct output *o)
             return bare_end(o);
         if (step == STEP_BROKEN)
             return bare_text(o);
-        if (step == STEP_OPEN)
+        if (step == STEP_OPEN || (step == STEP_MORE && o->ended))
             return bare_open(o);
         if (step != STEP_CALL)
             return step;

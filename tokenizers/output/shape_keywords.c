@@ -299,7 +299,7 @@ enum step python_read(struct output *o)
         k->state = NAME_START;
     }
     enum step step = k->state < CALLS_OWN ? json_read(o) : keywords(o);
-    return step == STEP_OPEN ? bare_open(o) : step;
+    return step == STEP_OPEN || (step == STEP_MORE && o->ended) ? bare_open(o) : step;
 }
 
 enum step gemma_read(struct output *o)
@@ -327,7 +327,7 @@ enum step python_tag_read(struct output *o)
         return json_read(o);
     enum step step = k->state == END + 1 ? STEP_TEXT : keywords(o);
     size_t rest = step == STEP_CALL ? past_space(o, o->at) : o->limit;
-    if (step == STEP_MORE)
+    if (step == STEP_MORE && !o->ended)
         return step;
     if (step == STEP_CALL && rest == o->limit && o->ended)
         return STEP_CALL;

@@ -129,9 +129,9 @@ static enum step suffix(struct output *o)
     if (!o->block->suffix)
         return go(o, CLOSE);
     o->at = past_space(o, o->at);
-    if (o->at == o->limit && !o->ended)
-        return STEP_MORE;
-    return pass(o, o->block->suffix, CLOSE, CLOSE);
+    if (part_at_end(o, o->at, o->block->suffix))
+        o->at = o->limit;
+    return o->at == o->limit && o->ended ? go(o, CLOSE) : pass(o, o->block->suffix, CLOSE, CLOSE);
 }
 
 enum step named_read(struct output *o)
