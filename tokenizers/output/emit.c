@@ -44,7 +44,10 @@ static void add_text(struct output *o, struct str *to, enum output_event_kind ki
 }
 
 void emit_content(struct output *o, const char *text, size_t size) { add_text(o, &o->content_text, OUTPUT_CONTENT, text, size); }
-void emit_reasoning(struct output *o, const char *text, size_t size) { add_text(o, &o->reasoning_text, OUTPUT_REASONING, text, size); }
+void emit_reasoning(struct output *o, const char *text, size_t size)
+{
+    add_text(o, &o->reasoning_text, OUTPUT_REASONING, text, size);
+}
 
 void emit_markup(struct output *o)
 {
@@ -128,7 +131,8 @@ static struct call *current(struct output *o) { return &o->calls[o->call_count -
 static void tell_begin(struct output *o, struct call *c)
 {
     c->told = true;
-    tell(o, &(struct output_event){.kind = OUTPUT_CALL, .index = c->index, .id = c->id, .name = c->name, .name_size = c->name_size});
+    tell(o,
+         &(struct output_event){.kind = OUTPUT_CALL, .index = c->index, .id = c->id, .name = c->name, .name_size = c->name_size});
 }
 
 static void tell_arguments(struct output *o, const struct call *c, const char *text, size_t size)

@@ -1,5 +1,5 @@
-/* H: gpt-oss writes messages: <|start|>assistant<|channel|>CHANNEL to=RECIPIENT <|constrain|>TYPE<|message|>BODY<|end|>. The recipient
- * stands before or behind the channel; the prompt wrote the first <|start|>assistant. */
+/* H: gpt-oss writes messages: <|start|>assistant<|channel|>CHANNEL to=RECIPIENT <|constrain|>TYPE<|message|>BODY<|end|>. The
+ * recipient stands before or behind the channel; the prompt wrote the first <|start|>assistant. */
 #include "tokenizers/output/output.h"
 
 enum { BETWEEN, HEADER, CONTENT, REASONING }; /* between messages, in a header, in a body that is text */

@@ -10,8 +10,9 @@ static const struct {
     const char *text;
     enum key key;
 } keys[] = {
-    {"name", KEY_NAME}, {"tool_name", KEY_NAME}, {"arguments", KEY_ARGUMENTS}, {"parameters", KEY_ARGUMENTS},
-    {"id", KEY_ID}, {"tool_call_id", KEY_ID}, {"tool_calls", KEY_CALLS}, {"content", KEY_CONTENT}, {"type", KEY_OTHER},
+    {"name", KEY_NAME},  {"tool_name", KEY_NAME},  {"arguments", KEY_ARGUMENTS}, {"parameters", KEY_ARGUMENTS},
+    {"id", KEY_ID},      {"tool_call_id", KEY_ID}, {"tool_calls", KEY_CALLS},    {"content", KEY_CONTENT},
+    {"type", KEY_OTHER},
 };
 
 /* "arguments" and "parameters" are two names of one thing: of both, the first row that is there counts. */
@@ -64,7 +65,8 @@ static bool is_object(const char *text, size_t size)
 {
     struct arena arena = {0};
     struct json v;
-    bool good = json_parse(&arena, text, size, &(struct json_options){.depth = JSON_SCAN_DEPTH}, &v, NULL) == STATUS_OK && v.kind == JSON_OBJECT;
+    bool good = json_parse(&arena, text, size, &(struct json_options){.depth = JSON_SCAN_DEPTH}, &v, NULL) == STATUS_OK &&
+                v.kind == JSON_OBJECT;
     arena_free(&arena);
     return good;
 }

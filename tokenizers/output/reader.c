@@ -93,8 +93,8 @@ static void add_markers(struct output *o, const struct dialect *d)
 /* ---- end-of-turn marks ----------------------------------------------------------------------------------------------- */
 
 /* Marks that tokenizers of many families print; a dialect's own come on top. */
-static const char *const common_ends[] = {"<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>",
-                                          "<end_of_turn>", "<｜end▁of▁sentence｜>", "<eos>"};
+static const char *const common_ends[] = {
+    "<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "<eos>"};
 
 static void add_ends(struct output *o, const struct dialect *d)
 {
@@ -456,18 +456,20 @@ static void run(struct output *o)
     o->at = 0;
 }
 
-/* Where the prompt left off: inside a pair of reasoning tags? */
+/* Where the prompt left off: inside a pair of reasoning tags? A dialect that has none of its own knows them all: what the prompt has
+ * opened is open. */
 static void read_prompt_tail(struct output *o)
 {
+    const struct dialect *d = o->dialect->think[0].open ? o->dialect : dialect_find("reasoning_tags", strlen("reasoning_tags"));
     const char *tail = o->options.prompt_tail;
     size_t size = tail ? o->options.prompt_tail_size : 0;
     while (size && out_space(tail[size - 1]))
         size--;
-    for (int i = 0; i < MAX_THINK && o->dialect->think[i].open; i++) {
-        size_t n = strlen(o->dialect->think[i].open);
-        if (size < n || memcmp(tail + size - n, o->dialect->think[i].open, n))
+    for (int i = 0; i < MAX_THINK && d->think[i].open; i++) {
+        size_t n = strlen(d->think[i].open);
+        if (size < n || memcmp(tail + size - n, d->think[i].open, n))
             continue;
-        o->think = &o->dialect->think[i];
+        o->think = &d->think[i];
         o->mode = MODE_REASONING;
         o->swallow = true;
         emit_reasoning_begin(o, o->think->open);
@@ -532,8 +534,11 @@ enum status output_end(struct output *o, bool cut, struct error *err)
     }
     for (size_t i = 0; !o->failed && i < o->accepted; i++) {
         const struct call *c = &o->calls[i];
-        o->answer_calls[i] = (struct output_call){.id = c->id, .name = c->name, .name_size = c->name_size,
-                                                  .arguments = str_text(&c->arguments), .arguments_size = c->arguments.size};
+        o->answer_calls[i] = (struct output_call){.id = c->id,
+                                                  .name = c->name,
+                                                  .name_size = c->name_size,
+                                                  .arguments = str_text(&c->arguments),
+                                                  .arguments_size = c->arguments.size};
     }
     return state_of(o, err);
 }
@@ -542,10 +547,14 @@ const struct output_answer *output_answer(const struct output *o)
 {
     struct output *mine = (struct output *)(uintptr_t)o; /* the answer is filled in when it is asked for */
     mine->answer = (struct output_answer){
-        .reasoning = str_text(&o->reasoning_text), .reasoning_size = o->reasoning_text.size,
-        .content = str_text(&o->content_text), .content_size = o->content_text.size,
-        .calls = o->answer_calls, .call_count = o->answer_calls ? o->accepted : 0,
-        .warnings = o->warnings, .warning_count = o->warnings_told,
+        .reasoning = str_text(&o->reasoning_text),
+        .reasoning_size = o->reasoning_text.size,
+        .content = str_text(&o->content_text),
+        .content_size = o->content_text.size,
+        .calls = o->answer_calls,
+        .call_count = o->answer_calls ? o->accepted : 0,
+        .warnings = o->warnings,
+        .warning_count = o->warnings_told,
     };
     return &o->answer;
 }

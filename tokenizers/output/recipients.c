@@ -16,7 +16,8 @@ static bool is_name(char c)
     return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || c == '.' || c == '-';
 }
 
-/* NAME\n at `at`, with something behind it that such a message can begin with. FOUND_PART also where the output has ended inside. */
+/* NAME\n at `at`, with something behind it that such a message can begin with. FOUND_PART also where the output has ended inside.
+ */
 static enum found header_at(const struct output *o, size_t at, struct span *name)
 {
     size_t p = at;

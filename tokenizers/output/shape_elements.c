@@ -1,4 +1,5 @@
-/* X of minimax_m3: every tag stands behind a mark; elements are named like the parameters, lists hold <item>, objects their members. */
+/* X of minimax_m3: every tag stands behind a mark; elements are named like the parameters, lists hold <item>, objects their
+ * members. */
 #include "tokenizers/output/output.h"
 
 enum { HEAD, BODY, TAG };

@@ -125,7 +125,8 @@ static enum step bare_end(struct output *o)
     enum step step = j->count ? line_rest(o) : STEP_TEXT;
     if (step == STEP_TEXT)
         o->text_to = o->at;
-    if (step == STEP_CALL && j->content.size && json_string_decode(&o->arena, in_at(o, j->content.at), j->content.size, &content, &size)) {
+    if (step == STEP_CALL && j->content.size &&
+        json_string_decode(&o->arena, in_at(o, j->content.at), j->content.size, &content, &size)) {
         emit_markup(o);
         emit_content(o, content, size);
     }
@@ -142,7 +143,8 @@ static enum step bare_text(struct output *o)
     return STEP_TEXT;
 }
 
-/* The output ended inside. Cut, what began like a declared call is dropped; else it is text, and the next line may hold a call. */
+/* The output ended inside. Cut, what began like a declared call is dropped; else it is text, and the next line may hold a call.
+ */
 static enum step bare_open(struct output *o)
 {
     struct json_calls *j = &o->b.json;

@@ -141,7 +141,8 @@ enum step named_read(struct output *o)
     if (j->state == CALLS_START)
         j->state = PREFIX;
     for (;;) {
-        enum step step = j->state < SUFFIX && j->state != NAME && j->state != ARGUMENTS && j->state >= CALLS_OWN ? skip_space(o) : STEP_CALL;
+        enum step step =
+            j->state < SUFFIX && j->state != NAME && j->state != ARGUMENTS && j->state >= CALLS_OWN ? skip_space(o) : STEP_CALL;
         if (step != STEP_CALL)
             return step;
         switch (j->state) {

@@ -1,5 +1,5 @@
-/* X and K: <function=NAME> <parameter=KEY>VALUE</parameter> ... </function>, in the words of the dialect's table row. Values are text;
- * JSON is written while reading. A string goes out piece by piece, other values when they are complete.
+/* X and K: <function=NAME> <parameter=KEY>VALUE</parameter> ... </function>, in the words of the dialect's table row. Values are
+ * text; JSON is written while reading. A string goes out piece by piece, other values when they are complete.
  *
  * A value ends at the first closing tag that the next parameter, the function's end or the end of the output follows. */
 #include "base/utf8.h"
@@ -408,8 +408,8 @@ static enum step behind(struct output *o)
 enum step tags_read(struct output *o)
 {
     static enum step (*const states[])(struct output *) = {
-        [HEAD] = head, [HEAD_LIST] = head_list, [BODY] = body, [PARAM_LIST] = param_list,
-        [VALUE_START] = value_start, [VALUE] = value, [CLOSED] = closed,
+        [HEAD] = head,   [HEAD_LIST] = head_list, [BODY] = body, [PARAM_LIST] = param_list, [VALUE_START] = value_start,
+        [VALUE] = value, [CLOSED] = closed,
     };
     struct tag_calls *t = &o->b.tags;
     for (;;) {
