@@ -173,7 +173,7 @@ struct output {
 
     struct marker markers[MAX_MARKERS];
     int marker_count;
-    bool first[256]; /* bytes that begin a marker */
+    bool first[256], first_of_end[256]; /* bytes that begin a marker, an end-of-turn mark */
     const char *ends[MAX_ENDS + 16];
     int end_count;
 

@@ -102,6 +102,8 @@ static void add_ends(struct output *o, const struct dialect *d)
         o->ends[o->end_count++] = common_ends[i];
     for (int i = 0; i < MAX_ENDS && d->ends[i]; i++)
         o->ends[o->end_count++] = d->ends[i];
+    for (int i = 0; i < o->end_count; i++)
+        o->first_of_end[(unsigned char)*o->ends[i]] = true;
 }
 
 /* At in[at]: bytes of the mark there; 0: none; -1: perhaps, more bytes will tell. */
@@ -127,7 +129,7 @@ static void find_limit(struct output *o)
     size_t p = in_tail ? o->tail : o->limit;
     while (p < o->in.size) {
         char c = o->in.data[p];
-        int n = out_space(c) ? 0 : end_mark(o, p);
+        int n = o->first_of_end[(unsigned char)c] ? end_mark(o, p) : 0;
         if (n < 0)
             break;
         if (n) {
