@@ -232,6 +232,30 @@ bool call_end(struct output *o)
     return true;
 }
 
+bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to)
+{
+    while (from < to && out_space(*in_at(o, from)))
+        from++;
+    while (to > from && out_space(*in_at(o, to - 1)))
+        to--;
+    call_begin(o, name, size, NULL, 0);
+    call_add_text(o, "{");
+    if (to > from) {
+        call_add_text(o, "\"code\": ");
+        call_add_string(o, in_at(o, from), to - from, true);
+    }
+    call_add_text(o, "}");
+    return call_end(o);
+}
+
+enum step call_unfinished(struct output *o)
+{
+    call_add_text(o, "}");
+    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
+    o->at = o->limit;
+    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+}
+
 void calls_accept(struct output *o)
 {
     for (; o->accepted < o->call_count; o->accepted++) {

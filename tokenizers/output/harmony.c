@@ -99,13 +99,17 @@ static bool open_message(struct output *o, size_t to)
     return true;
 }
 
-/* A prompt may end behind <|message|>: the output goes on in that body. */
+/* A prompt may end behind <|start|>, or behind <|message|>: then the output goes on in that body. */
 void harmony_begin(struct output *o)
 {
     const char *tail = o->options.prompt_tail, *last = NULL, *next = tail;
     size_t size = tail ? o->options.prompt_tail_size : 0, n = sizeof channel - 1;
     while (size && out_space(tail[size - 1]))
         size--;
+    if (size >= sizeof start - 1 && !memcmp(tail + size - (sizeof start - 1), start, sizeof start - 1)) {
+        o->m.state = HEADER; /* the role comes first */
+        return;
+    }
     if (size < sizeof message - 1 || memcmp(tail + size - (sizeof message - 1), message, sizeof message - 1))
         return;
     while ((next = memmem(next, size - (size_t)(next - tail), channel, n)))
@@ -173,11 +177,12 @@ static bool is_function(const struct output *o)
     return name.size >= sizeof functions && !memcmp(in_at(o, name.at), functions, sizeof functions - 1);
 }
 
-static void begin(struct output *o)
+/* functions.f is f; any other recipient keeps its whole name. */
+static struct span function_name(const struct output *o)
 {
     struct span name = o->b.json.name;
     size_t skip = is_function(o) ? strlen("functions.") : 0;
-    call_begin(o, in_at(o, name.at + skip), name.size - skip, NULL, 0);
+    return (struct span){name.at + skip, name.size - skip};
 }
 
 /* A body that is no object, up to its end. */
@@ -194,18 +199,8 @@ static enum step code(struct output *o)
         return STEP_OPEN;
     to = found == FOUND ? to : o->limit;
     o->at = found == FOUND ? next : to;
-    while (from < to && out_space(*in_at(o, from)))
-        from++;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    begin(o);
-    call_add_text(o, "{");
-    if (to > from) {
-        call_add_text(o, "\"code\": ");
-        call_add_string(o, in_at(o, from), to - from, true);
-    }
-    call_add_text(o, "}");
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    struct span name = function_name(o);
+    return call_code(o, in_at(o, name.at), name.size, from, to) ? STEP_CALL : STEP_BROKEN;
 }
 
 static enum step as_code(struct output *o)
@@ -241,7 +236,8 @@ enum step harmony_read(struct output *o)
         j->state = CODE_BODY;
         if (o->at < o->limit && *in_at(o, o->at) == '{') {
             o->quiet = !is_function(o); /* may turn out to be code */
-            begin(o);
+            struct span name = function_name(o);
+            call_begin(o, in_at(o, name.at), name.size, NULL, 0);
             json_arguments_begin(o);
             j->state = BODY;
         }

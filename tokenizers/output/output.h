@@ -276,6 +276,10 @@ void call_add_text(struct output *o, const char *text);
 void call_add_json(struct output *o, const char *text, size_t size);
 void call_add_string(struct output *o, const char *text, size_t size, bool quotes);
 bool call_end(struct output *o); /* false: the arguments are not UTF-8 */
+/* A whole call with {"code": the bytes from..to of `in`, trimmed}, {} where nothing is left; as call_end(). */
+bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to);
+/* The model stopped behind a closed value (X, K): a call, with a warning. */
+enum step call_unfinished(struct output *o);
 void calls_accept(struct output *o);
 void calls_reject(struct output *o); /* warnings of the block too */
 

@@ -458,8 +458,8 @@ static void run(struct output *o)
     o->at = 0;
 }
 
-/* Where the prompt left off: inside a pair of reasoning tags? A dialect that has none of its own knows them all: what the prompt has
- * opened is open. */
+/* Where the prompt left off: inside a pair of reasoning tags? A dialect that has none of its own knows them all: what the prompt
+ * has opened is open. */
 static void read_prompt_tail(struct output *o)
 {
     const struct dialect *d = o->dialect->think[0].open ? o->dialect : dialect_find("reasoning_tags", strlen("reasoning_tags"));

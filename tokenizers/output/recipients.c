@@ -114,7 +114,6 @@ bool recipients_step(struct output *o)
 static enum step code(struct output *o)
 {
     struct span name;
-    size_t from = o->b.json.payload;
     enum found found = FOUND_NOT;
     for (; o->at < o->limit; o->at++) {
         found = *in_at(o, o->at) == '>' ? text_at(o, o->at, joint) : FOUND_NOT;
@@ -127,14 +126,7 @@ static enum step code(struct output *o)
         return STEP_MORE;
     if (found != FOUND && o->cut)
         return STEP_OPEN;
-    size_t to = o->at;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    call_begin(o, "python", 6, NULL, 0);
-    call_add_text(o, "{\"code\": ");
-    call_add_string(o, in_at(o, from), to - from, true);
-    call_add_text(o, "}");
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    return call_code(o, "python", strlen("python"), o->b.json.payload, o->at) ? STEP_CALL : STEP_BROKEN;
 }
 
 static enum step body_end(struct output *o)

@@ -126,15 +126,6 @@ static bool only_space(const struct output *o, size_t from, size_t to)
     return from == to;
 }
 
-/* The model stopped between parameters: a call, with a warning. */
-static enum step unfinished(struct output *o)
-{
-    call_add_text(o, "}");
-    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
-    o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
-}
-
 /* A mark stands at o->at, text from e->mark to there. */
 static enum step tag(struct output *o)
 {
@@ -176,7 +167,7 @@ enum step elements_read(struct output *o)
         if (step == STEP_TEXT)
             return STEP_CALL; /* </invoke> */
         if (step != STEP_CALL && step != STEP_BROKEN && o->ended && !o->cut && e->depth == 1 && e->some)
-            return unfinished(o);
+            return call_unfinished(o);
         if (step != STEP_CALL)
             return step;
     }

@@ -188,15 +188,9 @@ enum step code_read(struct output *o)
         return STEP_MORE;
     if (o->cut)
         return STEP_OPEN;
-    size_t from = past_space(o, o->at), to = o->limit;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    if (from == to)
+    size_t from = past_space(o, o->at);
+    if (from == o->limit)
         return STEP_TEXT;
-    call_begin(o, "python", 6, NULL, 0);
-    call_add_text(o, "{\"code\": ");
-    call_add_string(o, in_at(o, from), to - from, true);
-    call_add_text(o, "}");
     o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    return call_code(o, "python", strlen("python"), from, o->limit) ? STEP_CALL : STEP_BROKEN;
 }

@@ -388,15 +388,6 @@ static enum step closed(struct output *o)
 
 /* ---- the block ------------------------------------------------------------------------------------------------------- */
 
-/* The model stopped behind a closed value: a call, with a warning. */
-static enum step unfinished(struct output *o)
-{
-    call_add_text(o, "}");
-    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
-    o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
-}
-
 static enum step behind(struct output *o)
 {
     if (strcmp(words(o)->head_close, o->block->close) == 0)
@@ -418,7 +409,7 @@ enum step tags_read(struct output *o)
         bool in_body = t->state == BODY;
         enum step step = states[t->state](o);
         if (step == STEP_TEXT && in_body)
-            return unfinished(o);
+            return call_unfinished(o);
         if (step != STEP_CALL)
             return step;
     }
