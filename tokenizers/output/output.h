@@ -302,8 +302,10 @@ bool value_write(struct str *out, int types, const char *text, size_t size);
 bool python_write(struct str *out, const char *text, size_t size);
 /* Gemma's own values: strings between `quote` marks. */
 bool gemma_write(struct str *out, const char *text, size_t size, const char *quote);
-/* A JSON string with its quotes, decoded into the arena; false: it is none. */
-bool json_string_decode(struct arena *arena, const char *quoted, size_t size, const char **text, size_t *out);
+/* JSON text as deep as the scanner lets it be; false: it is none, or memory ran out (*failed is set). */
+bool json_value(struct arena *arena, const char *text, size_t size, struct json *out, bool *failed);
+/* A JSON string with its quotes, decoded into the reader's arena; false: it is none. */
+bool json_string_decode(struct output *o, const char *quoted, size_t size, const char **text, size_t *out);
 /* Appends JSON text with raw control characters in its strings escaped. */
 void json_fix_controls(struct str *out, const char *text, size_t size);
 

@@ -126,7 +126,7 @@ static enum step bare_end(struct output *o)
     if (step == STEP_TEXT)
         o->text_to = o->at;
     if (step == STEP_CALL && j->content.size &&
-        json_string_decode(&o->arena, in_at(o, j->content.at), j->content.size, &content, &size)) {
+        json_string_decode(o, in_at(o, j->content.at), j->content.size, &content, &size)) {
         emit_markup(o);
         emit_content(o, content, size);
     }
