@@ -120,12 +120,13 @@ void harmony_begin(struct output *o)
 static bool header(struct output *o)
 {
     size_t from = o->m.mark > o->at ? o->m.mark : o->at;
-    const char *found = memmem(in_at(o, from), o->limit - from, message, sizeof message - 1);
+    size_t there = o->limit - from, window = there < HEADER_LIMIT ? there : HEADER_LIMIT; /* the same whatever the pieces */
+    const char *found = memmem(in_at(o, from), window, message, sizeof message - 1);
     if (found)
         return open_message(o, (size_t)(found - o->in.data));
-    if (o->limit - from < HEADER_LIMIT && !o->ended)
+    if (window < HEADER_LIMIT && !o->ended)
         return false;
-    if (o->cut) {
+    if (o->cut && window < HEADER_LIMIT) {
         warn(o, "truncated", in_at(o, o->at), o->limit - o->at);
         o->at = o->limit;
         return false;
