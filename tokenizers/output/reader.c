@@ -218,7 +218,7 @@ static void accept_block(struct output *o)
         o->section = 2;
     }
     calls_accept(o);
-    o->line = o->block->flags & BARE ? false : true;
+    o->line = !(o->block->flags & BARE); /* those end their line themselves */
     o->reasoning = true;
     o->start = false;
     drop_to(o, o->at);
