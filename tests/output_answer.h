@@ -7,7 +7,7 @@
 
 #include "tokenizers/tokenizers.h"
 
-struct told { /* joined events */
+struct told {                             /* joined events */
     struct str reasoning, content, calls; /* calls: name and arguments of those that are complete */
     struct str open;                      /* the call that is being told */
     size_t index;
@@ -83,8 +83,8 @@ typedef size_t next_cut(void *context, size_t at);
 
 /* Reads text in pieces (next NULL: whole) and appends its answer to out; calls of the answer alone, one after another, to calls
  * (may be NULL). False: memory. */
-static inline bool read_output(const struct dialect *d, struct output_options options, const char *text, size_t size, bool cut, next_cut *next,
-                               void *context, struct str *out, struct str *calls)
+static inline bool read_output(const struct dialect *d, struct output_options options, const char *text, size_t size, bool cut,
+                               next_cut *next, void *context, struct str *out, struct str *calls)
 {
     struct output *o;
     struct error err;

@@ -49,6 +49,17 @@ def test_template_and_model_choose(tmp_path):
     assert lines([{"output": CALL, "template": str(template)}])[0]["tool_calls"]
 
 
+def test_vocabulary_chooses_where_no_template_tells(tmp_path):
+    write_tiny(tmp_path)
+    assert "bare_json" in parse("-v", str(tmp_path), text=CALL)[1]
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append(dict(id=258, content="<tool_call>", special=False, normalized=False))
+    tokenizer["model"]["vocab"]["<tool_call>"] = 258
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    out, err = parse("-v", str(tmp_path), text=CALL)
+    assert "hermes: the vocabulary has <tool_call>" in err and json.loads(out)["tool_calls"]
+
+
 def test_tools_file(tmp_path):
     bare = '{"name": "f", "arguments": {}}'
     assert json.loads(parse("--dialect", "bare_json", text=bare)[0])["content"] == bare

@@ -1,16 +1,18 @@
-/* Any bytes as what a model wrote. The first byte chooses the dialect, the second how the output ends and what is known, the third
- * where it is cut: the answer must be the same whole, byte by byte and in random pieces; events must say what the answer says; a call
- * holds JSON; letters that no marker has must not get lost where no call was read. */
+/* Any bytes as what a model wrote. The first byte chooses the dialect, the second how the output ends and what is known, the
+ * third where it is cut: the answer must be the same whole, byte by byte and in random pieces; events must say what the answer
+ * says; a call holds JSON; letters that no marker has must not get lost where no call was read. */
 #include <stdint.h>
 #include <stdio.h>
 
 #include "tests/output_answer.h"
 
-static const char tools_text[] =
-    "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\": {\"s\": {\"type\": \"string\"}, "
-    "\"i\": {\"type\": \"integer\"}, \"n\": {\"type\": [\"string\", \"null\"]}, \"o\": {\"type\": \"object\"}, \"l\": {\"type\": \"array\", "
-    "\"items\": {\"type\": \"string\"}}, \"b\": {\"type\": \"boolean\"}}}}}, {\"name\": \"get_weather\", \"parameters\": {\"type\": \"object\", "
-    "\"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": \"integer\"}}}}]";
+static const char tools_text[] = "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": "
+                                 "\"object\", \"properties\": {\"s\": {\"type\": \"string\"}, "
+                                 "\"i\": {\"type\": \"integer\"}, \"n\": {\"type\": [\"string\", \"null\"]}, \"o\": {\"type\": "
+                                 "\"object\"}, \"l\": {\"type\": \"array\", "
+                                 "\"items\": {\"type\": \"string\"}}, \"b\": {\"type\": \"boolean\"}}}}}, {\"name\": "
+                                 "\"get_weather\", \"parameters\": {\"type\": \"object\", "
+                                 "\"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": \"integer\"}}}}]";
 static const char *const tails[] = {"", "<think>\n", ">>>", "<|start|>assistant"};
 
 static size_t one(void *context, size_t at)
@@ -36,7 +38,10 @@ static size_t count(const char *text, size_t size, char c)
 
 #define expect(what) ((what) ? (void)0 : (fprintf(stderr, "not so: %s\n", #what), abort()))
 
-static bool same(const struct str *a, const struct str *b) { return a->size == b->size && !memcmp(str_text(a), str_text(b), a->size); }
+static bool same(const struct str *a, const struct str *b)
+{
+    return a->size == b->size && !memcmp(str_text(a), str_text(b), a->size);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -66,8 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     expect(same(&whole, &bytes) && same(&whole, &pieces));
     expect(!told.wrong);
     struct str joined = {0};
-    struct output_answer a = {.reasoning = str_text(&told.reasoning), .reasoning_size = told.reasoning.size,
-                              .content = str_text(&told.content), .content_size = told.content.size};
+    struct output_answer a = {.reasoning = str_text(&told.reasoning),
+                              .reasoning_size = told.reasoning.size,
+                              .content = str_text(&told.content),
+                              .content_size = told.content.size};
     answer_text(&a, &joined);
     size_t text_part = joined.size - strlen("], \"warnings\": []}");
     expect(whole.size >= text_part && !memcmp(joined.data, whole.data, text_part));

@@ -1,5 +1,5 @@
-/* Which dialect a chat template speaks: the table of signs against what it renders for a history with calls, then against its text,
- * then against the vocabulary. */
+/* Which dialect a chat template speaks: the table of signs against what it renders for a history with calls, then against its
+ * text, then against the vocabulary. */
 #include <stdio.h>
 
 #include "tokenizers/output/output.h"
@@ -43,14 +43,15 @@ static bool matches(const struct search *s, const struct sign *sign)
 
 static bool find_sign(const struct search *s, enum place where, struct dialect_choice *out)
 {
-    static const char *const words[] = {[CALLS] = "it renders calls with", [TEXT] = "its text has", [VOCABULARY] = "the vocabulary has"};
+    static const char *const words[] = {
+        [CALLS] = "it renders calls with", [TEXT] = "its text has", [VOCABULARY] = "the vocabulary has"};
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
         const struct sign *sign = &signs[i];
         if (!(sign->where & where) || !matches(s, sign))
             continue;
         out->dialect = dialect_find(sign->dialect, strlen(sign->dialect));
-        snprintf(out->why, sizeof out->why, "%s %s%s%s", words[where], QUOTE(sign->mark, strlen(sign->mark)), sign->also ? " and " : "",
-                 sign->also ? QUOTE(sign->also, strlen(sign->also)) : "");
+        snprintf(out->why, sizeof out->why, "%s %s%s%s", words[where], QUOTE(sign->mark, strlen(sign->mark)),
+                 sign->also ? " and " : "", sign->also ? QUOTE(sign->also, strlen(sign->also)) : "");
         for (char *c = out->why; *c; c++)
             *c = *c == '\n' ? ' ' : *c;
         return true;
@@ -62,9 +63,13 @@ static bool find_sign(const struct search *s, enum place where, struct dialect_c
 
 static void write_function(struct str *out, const char *name)
 {
-    str_format(out, "{\"type\": \"function\", \"function\": {\"name\": \"%s\", \"description\": \"d\", \"parameters\": {\"type\": \"object\", "
-                    "\"properties\": {\"k\": {\"type\": \"string\", \"description\": \"d\"}, \"n\": {\"type\": \"integer\", \"description\": \"d\"}}, "
-                    "\"required\": []}}}", name);
+    str_format(out,
+               "{\"type\": \"function\", \"function\": {\"name\": \"%s\", \"description\": \"d\", \"parameters\": {\"type\": "
+               "\"object\", "
+               "\"properties\": {\"k\": {\"type\": \"string\", \"description\": \"d\"}, \"n\": {\"type\": \"integer\", "
+               "\"description\": \"d\"}}, "
+               "\"required\": []}}}",
+               name);
 }
 
 static void write_call(struct str *out, const char *name, const char *id, const char *arguments, bool as_text)
@@ -80,7 +85,8 @@ static void write_call(struct str *out, const char *name, const char *id, const 
 /* A question, and where variant is not negative an answer that calls. */
 static void write_request(struct str *out, int variant)
 {
-    str_add_text(out, "{\"template_kwargs\": {\"functions\": \"[]\", \"datetime\": \"2026-01-02\", \"bos_token\": \"\", \"eos_token\": \"\"}, \"tools\": [");
+    str_add_text(out, "{\"template_kwargs\": {\"functions\": \"[]\", \"datetime\": \"2026-01-02\", \"bos_token\": \"\", "
+                      "\"eos_token\": \"\"}, \"tools\": [");
     write_function(out, LOOKUP);
     str_add_text(out, ", ");
     write_function(out, PROBE_SECOND);
@@ -116,7 +122,8 @@ bool probe_render(const struct chat_template *t, const struct chat_source *sourc
 }
 
 /* What the calls add to the prompt. */
-static bool find_rendered(struct search *s, const struct chat_template *t, const struct chat_source *source, struct dialect_choice *out)
+static bool find_rendered(struct search *s, const struct chat_template *t, const struct chat_source *source,
+                          struct dialect_choice *out)
 {
     struct chat_text plain = {0}, text = {0};
     probe_render(t, source, -1, &plain);

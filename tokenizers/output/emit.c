@@ -44,7 +44,10 @@ static void add_text(struct output *o, struct str *to, enum output_event_kind ki
 }
 
 void emit_content(struct output *o, const char *text, size_t size) { add_text(o, &o->content_text, OUTPUT_CONTENT, text, size); }
-void emit_reasoning(struct output *o, const char *text, size_t size) { add_text(o, &o->reasoning_text, OUTPUT_REASONING, text, size); }
+void emit_reasoning(struct output *o, const char *text, size_t size)
+{
+    add_text(o, &o->reasoning_text, OUTPUT_REASONING, text, size);
+}
 
 void emit_markup(struct output *o)
 {
@@ -128,7 +131,8 @@ static struct call *current(struct output *o) { return &o->calls[o->call_count -
 static void tell_begin(struct output *o, struct call *c)
 {
     c->told = true;
-    tell(o, &(struct output_event){.kind = OUTPUT_CALL, .index = c->index, .id = c->id, .name = c->name, .name_size = c->name_size});
+    tell(o,
+         &(struct output_event){.kind = OUTPUT_CALL, .index = c->index, .id = c->id, .name = c->name, .name_size = c->name_size});
 }
 
 static void tell_arguments(struct output *o, const struct call *c, const char *text, size_t size)
@@ -226,6 +230,30 @@ bool call_end(struct output *o)
     c->complete = true;
     finish(o, c);
     return true;
+}
+
+bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to)
+{
+    while (from < to && out_space(*in_at(o, from)))
+        from++;
+    while (to > from && out_space(*in_at(o, to - 1)))
+        to--;
+    call_begin(o, name, size, NULL, 0);
+    call_add_text(o, "{");
+    if (to > from) {
+        call_add_text(o, "\"code\": ");
+        call_add_string(o, in_at(o, from), to - from, true);
+    }
+    call_add_text(o, "}");
+    return call_end(o);
+}
+
+enum step call_unfinished(struct output *o)
+{
+    call_add_text(o, "}");
+    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
+    o->at = o->limit;
+    return call_end(o) ? STEP_CALL : STEP_BROKEN;
 }
 
 void calls_accept(struct output *o)

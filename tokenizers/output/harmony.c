@@ -1,5 +1,5 @@
-/* H: gpt-oss writes messages: <|start|>assistant<|channel|>CHANNEL to=RECIPIENT <|constrain|>TYPE<|message|>BODY<|end|>. The recipient
- * stands before or behind the channel; the prompt wrote the first <|start|>assistant. */
+/* H: gpt-oss writes messages: <|start|>assistant<|channel|>CHANNEL to=RECIPIENT <|constrain|>TYPE<|message|>BODY<|end|>. The
+ * recipient stands before or behind the channel; the prompt wrote the first <|start|>assistant. */
 #include "tokenizers/output/output.h"
 
 enum { BETWEEN, HEADER, CONTENT, REASONING }; /* between messages, in a header, in a body that is text */
@@ -99,13 +99,17 @@ static bool open_message(struct output *o, size_t to)
     return true;
 }
 
-/* A prompt may end behind <|message|>: the output goes on in that body. */
+/* A prompt may end behind <|start|>, or behind <|message|>: then the output goes on in that body. */
 void harmony_begin(struct output *o)
 {
     const char *tail = o->options.prompt_tail, *last = NULL, *next = tail;
     size_t size = tail ? o->options.prompt_tail_size : 0, n = sizeof channel - 1;
     while (size && out_space(tail[size - 1]))
         size--;
+    if (size >= sizeof start - 1 && !memcmp(tail + size - (sizeof start - 1), start, sizeof start - 1)) {
+        o->m.state = HEADER; /* the role comes first */
+        return;
+    }
     if (size < sizeof message - 1 || memcmp(tail + size - (sizeof message - 1), message, sizeof message - 1))
         return;
     while ((next = memmem(next, size - (size_t)(next - tail), channel, n)))
@@ -116,12 +120,13 @@ void harmony_begin(struct output *o)
 static bool header(struct output *o)
 {
     size_t from = o->m.mark > o->at ? o->m.mark : o->at;
-    const char *found = memmem(in_at(o, from), o->limit - from, message, sizeof message - 1);
+    size_t there = o->limit - from, window = there < HEADER_LIMIT ? there : HEADER_LIMIT; /* the same whatever the pieces */
+    const char *found = memmem(in_at(o, from), window, message, sizeof message - 1);
     if (found)
         return open_message(o, (size_t)(found - o->in.data));
-    if (o->limit - from < HEADER_LIMIT && !o->ended)
+    if (window < HEADER_LIMIT && !o->ended)
         return false;
-    if (o->cut) {
+    if (o->cut && window < HEADER_LIMIT) {
         warn(o, "truncated", in_at(o, o->at), o->limit - o->at);
         o->at = o->limit;
         return false;
@@ -173,11 +178,12 @@ static bool is_function(const struct output *o)
     return name.size >= sizeof functions && !memcmp(in_at(o, name.at), functions, sizeof functions - 1);
 }
 
-static void begin(struct output *o)
+/* functions.f is f; any other recipient keeps its whole name. */
+static struct span function_name(const struct output *o)
 {
     struct span name = o->b.json.name;
     size_t skip = is_function(o) ? strlen("functions.") : 0;
-    call_begin(o, in_at(o, name.at + skip), name.size - skip, NULL, 0);
+    return (struct span){name.at + skip, name.size - skip};
 }
 
 /* A body that is no object, up to its end. */
@@ -188,23 +194,14 @@ static enum step code(struct output *o)
     while (to < o->limit && (found = ending_at(o, to, &next)) == FOUND_NOT)
         to++;
     o->at = to;
-    if (found == FOUND_PART || (found == FOUND_NOT && !o->ended))
+    if (found != FOUND && !o->ended)
         return STEP_MORE;
-    if (found == FOUND_NOT && o->cut && to > from)
+    if (found != FOUND && o->cut)
         return STEP_OPEN;
+    to = found == FOUND ? to : o->limit;
     o->at = found == FOUND ? next : to;
-    while (from < to && out_space(*in_at(o, from)))
-        from++;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    begin(o);
-    call_add_text(o, "{");
-    if (to > from) {
-        call_add_text(o, "\"code\": ");
-        call_add_string(o, in_at(o, from), to - from, true);
-    }
-    call_add_text(o, "}");
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    struct span name = function_name(o);
+    return call_code(o, in_at(o, name.at), name.size, from, to) ? STEP_CALL : STEP_BROKEN;
 }
 
 static enum step as_code(struct output *o)
@@ -240,7 +237,8 @@ enum step harmony_read(struct output *o)
         j->state = CODE_BODY;
         if (o->at < o->limit && *in_at(o, o->at) == '{') {
             o->quiet = !is_function(o); /* may turn out to be code */
-            begin(o);
+            struct span name = function_name(o);
+            call_begin(o, in_at(o, name.at), name.size, NULL, 0);
             json_arguments_begin(o);
             j->state = BODY;
         }

@@ -10,8 +10,9 @@ static const struct {
     const char *text;
     enum key key;
 } keys[] = {
-    {"name", KEY_NAME}, {"tool_name", KEY_NAME}, {"arguments", KEY_ARGUMENTS}, {"parameters", KEY_ARGUMENTS},
-    {"id", KEY_ID}, {"tool_call_id", KEY_ID}, {"tool_calls", KEY_CALLS}, {"content", KEY_CONTENT}, {"type", KEY_OTHER},
+    {"name", KEY_NAME},  {"tool_name", KEY_NAME},  {"arguments", KEY_ARGUMENTS}, {"parameters", KEY_ARGUMENTS},
+    {"id", KEY_ID},      {"tool_call_id", KEY_ID}, {"tool_calls", KEY_CALLS},    {"content", KEY_CONTENT},
+    {"type", KEY_OTHER},
 };
 
 /* "arguments" and "parameters" are two names of one thing: of both, the first row that is there counts. */
@@ -49,9 +50,9 @@ static bool begin_call(struct output *o)
     struct json_calls *j = &o->b.json;
     const char *name, *id = NULL;
     size_t size, id_size = 0;
-    if (!json_string_decode(&o->arena, in_at(o, j->name.at), j->name.size, &name, &size) || !size)
+    if (!json_string_decode(o, in_at(o, j->name.at), j->name.size, &name, &size) || !size)
         return false;
-    if (j->id.size && !json_string_decode(&o->arena, in_at(o, j->id.at), j->id.size, &id, &id_size))
+    if (j->id.size && !json_string_decode(o, in_at(o, j->id.at), j->id.size, &id, &id_size))
         return false;
     if (id_size && memchr(id, 0, id_size))
         id_size = 0; /* ids are C strings to those who read them */
@@ -60,11 +61,11 @@ static bool begin_call(struct output *o)
     return true;
 }
 
-static bool is_object(const char *text, size_t size)
+static bool is_object(struct output *o, const char *text, size_t size)
 {
     struct arena arena = {0};
     struct json v;
-    bool good = json_parse(&arena, text, size, &(struct json_options){.depth = JSON_SCAN_DEPTH}, &v, NULL) == STATUS_OK && v.kind == JSON_OBJECT;
+    bool good = json_value(&arena, text, size, &v, &o->failed) && v.kind == JSON_OBJECT;
     arena_free(&arena);
     return good;
 }
@@ -81,11 +82,11 @@ static bool add_arguments(struct output *o, const char *text, size_t size)
         call_add_text(o, "{}");
         return true;
     }
-    if (*text != '"' || !json_string_decode(&o->arena, text, size, &inner, &size))
+    if (*text != '"' || !json_string_decode(o, text, size, &inner, &size))
         return false;
     while (size && out_space(*inner))
         inner++, size--;
-    if (size && !is_object(inner, size))
+    if (size && !is_object(o, inner, size))
         return false;
     call_add(o, size ? inner : "{}", size ? size : 2);
     return true;
@@ -99,7 +100,8 @@ static bool again(struct output *o, size_t end)
     struct str text = {0}, args = {0};
     struct json item;
     json_fix_controls(&text, in_at(o, j->item_at), end - j->item_at);
-    bool good = !text.failed && json_parse(&arena, str_text(&text), text.size, NULL, &item, NULL) == STATUS_OK;
+    o->failed |= text.failed;
+    bool good = json_value(&arena, str_text(&text), text.size, &item, &o->failed);
     const struct json *name = good ? member(&item, KEY_NAME) : NULL, *v = good ? member(&item, KEY_ARGUMENTS) : NULL;
     good = json_is(name, JSON_STRING) && name->size;
     if (good) {
@@ -110,6 +112,7 @@ static bool again(struct output *o, size_t end)
         call_begin(o, name->text, name->size, NULL, 0);
         if (v)
             json_write(&args, v);
+        o->failed |= args.failed;
         good = add_arguments(o, str_text(&args), args.size) && call_end(o);
     }
     str_free(&args);
@@ -176,7 +179,7 @@ static bool declared(struct output *o, struct span name)
 {
     const char *text;
     size_t size;
-    return json_string_decode(&o->arena, in_at(o, name.at), name.size, &text, &size) && tool_find(o, text, size);
+    return json_string_decode(o, in_at(o, name.at), name.size, &text, &size) && tool_find(o, text, size);
 }
 
 static bool begin_member(struct output *o, size_t at, char c)

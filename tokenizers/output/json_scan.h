@@ -1,6 +1,6 @@
 /* Strict JSON, a byte at a time: where keys and values begin and end, while the text is still coming. Raw control characters in
- * strings are let through and reported; everything else that json_parse() would refuse is refused, at its first wrong byte (broken
- * UTF-8 apart, which the owner checks). */
+ * strings are let through and reported; everything else that json_parse() would refuse is refused, at its first wrong byte
+ * (broken UTF-8 apart, which the owner checks). */
 #ifndef TOKENIZERS_OUTPUT_JSON_SCAN_H
 #define TOKENIZERS_OUTPUT_JSON_SCAN_H
 
@@ -12,12 +12,12 @@ enum { JSON_SCAN_DEPTH = 400 };
 
 struct json_scan { /* zeroed: expects a value, or white space before it */
     uint8_t state;
-    uint8_t number;      /* where in a number */
-    uint8_t hex;         /* digits of \u still to come */
-    bool key;            /* the string being read is a key */
-    const char *literal; /* what is left of true, false, null */
-    int depth;           /* open containers */
-    int level;           /* containers around what the last event speaks of */
+    uint8_t number;                             /* where in a number */
+    uint8_t hex;                                /* digits of \u still to come */
+    bool key;                                   /* the string being read is a key */
+    const char *literal;                        /* what is left of true, false, null */
+    int depth;                                  /* open containers */
+    int level;                                  /* containers around what the last event speaks of */
     uint64_t objects[JSON_SCAN_DEPTH / 64 + 1]; /* a bit per open container */
 };
 

@@ -2,8 +2,8 @@
  *
  * Bytes gather in `in`. The reader stands at `at` and may look up to `limit`: behind that lies what may turn out to be an
  * end-of-turn mark. Outside of blocks, text goes out as soon as it cannot begin a marker. A block (a call, or several, between
- * markers) is read by the reader of its shape, a state machine that keeps its place between pieces, so that every byte is looked at
- * a bounded number of times; the block's bytes stay in `in` until it stands or turns out to be text. */
+ * markers) is read by the reader of its shape, a state machine that keeps its place between pieces, so that every byte is looked
+ * at a bounded number of times; the block's bytes stay in `in` until it stands or turns out to be text. */
 #ifndef TOKENIZERS_OUTPUT_OUTPUT_H
 #define TOKENIZERS_OUTPUT_OUTPUT_H
 
@@ -116,6 +116,7 @@ struct json_calls {
     size_t count;              /* calls in this block so far */
     size_t look, line;         /* behind a payload: how far white space was passed, and the line's rest */
     bool fence, semicolon;     /* ... the closing fence; a semicolon, which only another call may follow */
+    bool prefix;               /* the word before the payload was passed */
 };
 
 /* Tagged calls (X, K). */
@@ -172,7 +173,7 @@ struct output {
 
     struct marker markers[MAX_MARKERS];
     int marker_count;
-    bool first[256]; /* bytes that begin a marker */
+    bool first[256], first_of_end[256]; /* bytes that begin a marker, an end-of-turn mark */
     const char *ends[MAX_ENDS + 16];
     int end_count;
 
@@ -221,9 +222,13 @@ static inline bool out_space(char c) { return c == ' ' || c == '\t' || c == '\n'
 static inline const char *in_at(const struct output *o, size_t at) { return o->in.data + at; }
 
 enum found { FOUND_NOT, FOUND_PART, FOUND };
-/* Whether text stands at `at`; FOUND_PART: perhaps, once more bytes are there (never when the output has ended). */
+/* Whether text stands at `at`; FOUND_PART: perhaps, once more bytes are there. When the output has ended there will be none: then
+ * a part is FOUND_NOT outside of blocks; inside, a block that waits for more is open. */
 enum found word_at(const struct output *o, size_t at, const char *text, size_t size);
-static inline enum found text_at(const struct output *o, size_t at, const char *text) { return word_at(o, at, text, strlen(text)); }
+static inline enum found text_at(const struct output *o, size_t at, const char *text)
+{
+    return word_at(o, at, text, strlen(text));
+}
 /* The output ends in a part of text there, or before it. */
 bool part_at_end(const struct output *o, size_t at, const char *text);
 /* The active marker at `at`, the longest. */
@@ -267,15 +272,21 @@ void warn(struct output *o, const char *kind, const char *text, size_t size);
 void call_begin(struct output *o, const char *name, size_t size, const char *id, size_t id_size);
 void call_add(struct output *o, const char *text, size_t size);
 void call_add_text(struct output *o, const char *text);
-void call_add_json(struct output *o, const char *text, size_t size); /* JSON as the model wrote it; raw control characters escaped */
+/* JSON as the model wrote it, raw control characters in strings escaped. */
+void call_add_json(struct output *o, const char *text, size_t size);
 void call_add_string(struct output *o, const char *text, size_t size, bool quotes);
 bool call_end(struct output *o); /* false: the arguments are not UTF-8 */
+/* A whole call with {"code": the bytes from..to of `in`, trimmed}, {} where nothing is left; as call_end(). */
+bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to);
+/* The model stopped behind a closed value (X, K): a call, with a warning. */
+enum step call_unfinished(struct output *o);
 void calls_accept(struct output *o);
 void calls_reject(struct output *o); /* warnings of the block too */
 
 /* ---- declared tools, values (tools.c, values.c, python.c) ------------------------------------------------------------ */
 
-const struct json *tool_find(const struct output *o, const char *name, size_t size); /* its parameters, or an empty object; NULL: unknown */
+/* A declared tool's parameters, or an empty object; NULL: there is no such tool. */
+const struct json *tool_find(const struct output *o, const char *name, size_t size);
 const struct json *tool_property(const struct json *schema, const char *key, size_t size);
 const struct json *tool_items(const struct json *schema);
 
@@ -291,7 +302,11 @@ bool value_write(struct str *out, int types, const char *text, size_t size);
 bool python_write(struct str *out, const char *text, size_t size);
 /* Gemma's own values: strings between `quote` marks. */
 bool gemma_write(struct str *out, const char *text, size_t size, const char *quote);
-bool json_string_decode(struct arena *arena, const char *quoted, size_t size, const char **text, size_t *out);
+/* JSON text as deep as the scanner lets it be; false: it is none, or memory ran out (*failed is set). */
+bool json_value(struct arena *arena, const char *text, size_t size, struct json *out, bool *failed);
+/* A JSON string with its quotes, decoded into the reader's arena; false: it is none. */
+bool json_string_decode(struct output *o, const char *quoted, size_t size, const char **text, size_t *out);
+/* Appends JSON text with raw control characters in its strings escaped. */
 void json_fix_controls(struct str *out, const char *text, size_t size);
 
 /* ---- probes: what a template prints for calls (detect.c) ---------------------------------------------------------------- */

@@ -129,7 +129,8 @@ static bool number(struct literal *l, const char *word, size_t size)
             continue;
         if (n + 4 > sizeof text)
             return false;
-        bool before = n && text[n - 1] >= '0' && text[n - 1] <= '9', after = i + 1 < size && word[i + 1] >= '0' && word[i + 1] <= '9';
+        bool before = n && text[n - 1] >= '0' && text[n - 1] <= '9',
+             after = i + 1 < size && word[i + 1] >= '0' && word[i + 1] <= '9';
         if (word[i] == '.' && !before)
             text[n++] = '0';
         text[n++] = word[i];
@@ -148,7 +149,7 @@ static bool number(struct literal *l, const char *word, size_t size)
 
 static bool bare_word(struct literal *l)
 {
-    static const char *const words[][2] = {{"True", "true"},   {"False", "false"}, {"None", "null"},
+    static const char *const words[][2] = {{"True", "true"}, {"False", "false"}, {"None", "null"},
                                            {"true", "true"}, {"false", "false"}, {"null", "null"}};
     const char *word = l->at;
     while (l->at < l->end && *l->at && is_word(*l->at))

@@ -10,7 +10,7 @@ enum found word_at(const struct output *o, size_t at, const char *text, size_t s
     size_t there = o->limit - at, n = there < size ? there : size;
     if (memcmp(in_at(o, at), text, n))
         return FOUND_NOT;
-    return n == size ? FOUND : o->ended ? FOUND_NOT : FOUND_PART;
+    return n == size ? FOUND : o->ended && o->mode != MODE_BLOCK ? FOUND_NOT : FOUND_PART;
 }
 
 bool part_at_end(const struct output *o, size_t at, const char *text)
@@ -93,8 +93,8 @@ static void add_markers(struct output *o, const struct dialect *d)
 /* ---- end-of-turn marks ----------------------------------------------------------------------------------------------- */
 
 /* Marks that tokenizers of many families print; a dialect's own come on top. */
-static const char *const common_ends[] = {"<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>",
-                                          "<end_of_turn>", "<｜end▁of▁sentence｜>", "<eos>"};
+static const char *const common_ends[] = {
+    "<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "<eos>"};
 
 static void add_ends(struct output *o, const struct dialect *d)
 {
@@ -102,6 +102,8 @@ static void add_ends(struct output *o, const struct dialect *d)
         o->ends[o->end_count++] = common_ends[i];
     for (int i = 0; i < MAX_ENDS && d->ends[i]; i++)
         o->ends[o->end_count++] = d->ends[i];
+    for (int i = 0; i < o->end_count; i++)
+        o->first_of_end[(unsigned char)*o->ends[i]] = true;
 }
 
 /* At in[at]: bytes of the mark there; 0: none; -1: perhaps, more bytes will tell. */
@@ -127,7 +129,7 @@ static void find_limit(struct output *o)
     size_t p = in_tail ? o->tail : o->limit;
     while (p < o->in.size) {
         char c = o->in.data[p];
-        int n = out_space(c) ? 0 : end_mark(o, p);
+        int n = o->first_of_end[(unsigned char)c] ? end_mark(o, p) : 0;
         if (n < 0)
             break;
         if (n) {
@@ -202,7 +204,9 @@ enum step block_close(struct output *o)
     if (found == FOUND_PART || p == o->limit)
         return STEP_MORE;
     found = text_at(o, p, o->block->open); /* the next one opens: only the closing marker is missing */
-    return found == FOUND ? STEP_CALL : found == FOUND_PART ? STEP_MORE : STEP_BROKEN;
+    if (found == FOUND || part_at_end(o, p, o->block->open))
+        return STEP_CALL;
+    return found == FOUND_PART ? STEP_MORE : STEP_BROKEN;
 }
 
 static void accept_block(struct output *o)
@@ -214,7 +218,7 @@ static void accept_block(struct output *o)
         o->section = 2;
     }
     calls_accept(o);
-    o->line = o->block->flags & BARE ? false : true;
+    o->line = !(o->block->flags & BARE); /* those end their line themselves */
     o->reasoning = true;
     o->start = false;
     drop_to(o, o->at);
@@ -257,7 +261,8 @@ static void cut_block(struct output *o)
 static bool block_step(struct output *o)
 {
     o->text_to = o->begin + strlen(o->block->open);
-    switch (o->block->read(o)) {
+    enum step step = o->block->read(o);
+    switch (step == STEP_MORE && o->ended ? STEP_OPEN : step) {
     case STEP_MORE:
         return false;
     case STEP_CALL:
@@ -335,6 +340,15 @@ static void section_is_text(struct output *o, size_t to)
     drop_to(o, to);
 }
 
+/* The output ends in what begins a call. */
+static bool begins_unit(const struct output *o, size_t at)
+{
+    for (int i = 0; i < MAX_BLOCKS && o->dialect->blocks[i].open; i++)
+        if (part_at_end(o, at, o->dialect->blocks[i].open))
+            return true;
+    return false;
+}
+
 /* In a section where no call stands yet. Right behind the opening only a call may follow, else it was no opening. */
 static bool section_step(struct output *o)
 {
@@ -354,6 +368,8 @@ static bool section_step(struct output *o)
         }
         if (found == FOUND_PART || call == FOUND_PART)
             return false;
+        if (!o->section_broken && o->cut && begins_unit(o, p))
+            break;
         if (!o->section_broken) {
             section_is_text(o, o->section_text);
             return true;
@@ -442,18 +458,20 @@ static void run(struct output *o)
     o->at = 0;
 }
 
-/* Where the prompt left off: inside a pair of reasoning tags? */
+/* Where the prompt left off: inside a pair of reasoning tags? A dialect that has none of its own knows them all: what the prompt
+ * has opened is open. */
 static void read_prompt_tail(struct output *o)
 {
+    const struct dialect *d = o->dialect->think[0].open ? o->dialect : dialect_find("reasoning_tags", strlen("reasoning_tags"));
     const char *tail = o->options.prompt_tail;
     size_t size = tail ? o->options.prompt_tail_size : 0;
     while (size && out_space(tail[size - 1]))
         size--;
-    for (int i = 0; i < MAX_THINK && o->dialect->think[i].open; i++) {
-        size_t n = strlen(o->dialect->think[i].open);
-        if (size < n || memcmp(tail + size - n, o->dialect->think[i].open, n))
+    for (int i = 0; i < MAX_THINK && d->think[i].open; i++) {
+        size_t n = strlen(d->think[i].open);
+        if (size < n || memcmp(tail + size - n, d->think[i].open, n))
             continue;
-        o->think = &o->dialect->think[i];
+        o->think = &d->think[i];
         o->mode = MODE_REASONING;
         o->swallow = true;
         emit_reasoning_begin(o, o->think->open);
@@ -518,8 +536,11 @@ enum status output_end(struct output *o, bool cut, struct error *err)
     }
     for (size_t i = 0; !o->failed && i < o->accepted; i++) {
         const struct call *c = &o->calls[i];
-        o->answer_calls[i] = (struct output_call){.id = c->id, .name = c->name, .name_size = c->name_size,
-                                                  .arguments = str_text(&c->arguments), .arguments_size = c->arguments.size};
+        o->answer_calls[i] = (struct output_call){.id = c->id,
+                                                  .name = c->name,
+                                                  .name_size = c->name_size,
+                                                  .arguments = str_text(&c->arguments),
+                                                  .arguments_size = c->arguments.size};
     }
     return state_of(o, err);
 }
@@ -528,10 +549,14 @@ const struct output_answer *output_answer(const struct output *o)
 {
     struct output *mine = (struct output *)(uintptr_t)o; /* the answer is filled in when it is asked for */
     mine->answer = (struct output_answer){
-        .reasoning = str_text(&o->reasoning_text), .reasoning_size = o->reasoning_text.size,
-        .content = str_text(&o->content_text), .content_size = o->content_text.size,
-        .calls = o->answer_calls, .call_count = o->answer_calls ? o->accepted : 0,
-        .warnings = o->warnings, .warning_count = o->warnings_told,
+        .reasoning = str_text(&o->reasoning_text),
+        .reasoning_size = o->reasoning_text.size,
+        .content = str_text(&o->content_text),
+        .content_size = o->content_text.size,
+        .calls = o->answer_calls,
+        .call_count = o->answer_calls ? o->accepted : 0,
+        .warnings = o->warnings,
+        .warning_count = o->warnings_told,
     };
     return &o->answer;
 }

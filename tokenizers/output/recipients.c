@@ -16,23 +16,23 @@ static bool is_name(char c)
     return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || c == '.' || c == '-';
 }
 
-/* NAME\n at `at`, with something behind it that such a message can begin with. */
+/* NAME\n at `at`, with something behind it that such a message can begin with. FOUND_PART also where the output has ended inside.
+ */
 static enum found header_at(const struct output *o, size_t at, struct span *name)
 {
     size_t p = at;
     while (p < o->limit && is_name(*in_at(o, p)) && p - at <= NAME_LIMIT)
         p++;
     *name = (struct span){at, p - at};
-    enum found more = o->ended ? FOUND_NOT : FOUND_PART;
     if (p == o->limit)
-        return more;
+        return FOUND_PART;
     if (!name->size || *in_at(o, p) != '\n')
         return FOUND_NOT;
     if (is_word(o, *name, "all") || is_word(o, *name, "python"))
         return FOUND;
     while (p < o->limit && out_space(*in_at(o, p)) && p - at <= 2 * NAME_LIMIT)
         p++;
-    return p == o->limit ? more : *in_at(o, p) == '{' ? FOUND : FOUND_NOT;
+    return p == o->limit ? FOUND_PART : *in_at(o, p) == '{' ? FOUND : FOUND_NOT;
 }
 
 void recipients_begin(struct output *o)
@@ -63,6 +63,18 @@ static bool open_message(struct output *o, size_t from, struct span name)
     return true;
 }
 
+/* The output ended in a header: cut, it is dropped; else it is text. */
+static bool end_in_header(struct output *o)
+{
+    if (o->cut) {
+        emit_markup(o);
+        warn(o, "truncated", in_at(o, o->at), o->limit - o->at);
+    } else
+        emit_content(o, in_at(o, o->at), o->limit - o->at);
+    o->at = o->limit;
+    return false;
+}
+
 static bool first(struct output *o)
 {
     struct span name;
@@ -72,7 +84,7 @@ static bool first(struct output *o)
         return false;
     enum found found = o->m.prompted || mark == FOUND ? header_at(o, from + (mark == FOUND ? 3 : 0), &name) : FOUND_NOT;
     if (found == FOUND_PART)
-        return false;
+        return o->ended && end_in_header(o);
     o->m.state = CONTENT;
     return found == FOUND ? open_message(o, from, name) : true;
 }
@@ -86,21 +98,22 @@ bool recipients_step(struct output *o)
     enum found found = FOUND_NOT;
     for (; p < o->limit; p++) {
         found = *in_at(o, p) == '>' ? text_at(o, p, joint) : FOUND_NOT;
-        if (found == FOUND && o->broken < BROKEN_BLOCKS)
-            found = header_at(o, p + 3, &name);
+        if (found == FOUND)
+            found = o->broken < BROKEN_BLOCKS ? header_at(o, p + 3, &name) : FOUND_NOT;
         if (found != FOUND_NOT)
             break;
     }
     emit_content(o, in_at(o, o->at), p - o->at);
     o->at = p;
-    return found == FOUND && o->broken < BROKEN_BLOCKS && open_message(o, p, name);
+    if (found == FOUND_PART && o->ended)
+        return end_in_header(o);
+    return found == FOUND && open_message(o, p, name);
 }
 
 /* Code for python: to the next message or the end. */
 static enum step code(struct output *o)
 {
     struct span name;
-    size_t from = o->b.json.payload;
     enum found found = FOUND_NOT;
     for (; o->at < o->limit; o->at++) {
         found = *in_at(o, o->at) == '>' ? text_at(o, o->at, joint) : FOUND_NOT;
@@ -113,25 +126,18 @@ static enum step code(struct output *o)
         return STEP_MORE;
     if (found != FOUND && o->cut)
         return STEP_OPEN;
-    size_t to = o->at;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    call_begin(o, "python", 6, NULL, 0);
-    call_add_text(o, "{\"code\": ");
-    call_add_string(o, in_at(o, from), to - from, true);
-    call_add_text(o, "}");
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    return call_code(o, "python", strlen("python"), o->b.json.payload, o->at) ? STEP_CALL : STEP_BROKEN;
 }
 
 static enum step body_end(struct output *o)
 {
     o->at = past_space(o, o->at);
     enum found found = text_at(o, o->at, joint);
-    if (found == FOUND_PART)
-        return STEP_MORE;
-    if (part_at_end(o, o->at, joint))
+    if (part_at_end(o, o->at, joint)) {
         o->at = o->limit;
-    return found == FOUND || o->at == o->limit ? STEP_CALL : STEP_BROKEN;
+        return STEP_CALL;
+    }
+    return found == FOUND ? STEP_CALL : found == FOUND_PART ? STEP_MORE : STEP_BROKEN;
 }
 
 enum step recipient_read(struct output *o)

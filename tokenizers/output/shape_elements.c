@@ -1,4 +1,5 @@
-/* X of minimax_m3: every tag stands behind a mark; elements are named like the parameters, lists hold <item>, objects their members. */
+/* X of minimax_m3: every tag stands behind a mark; elements are named like the parameters, lists hold <item>, objects their
+ * members. */
 #include "tokenizers/output/output.h"
 
 enum { HEAD, BODY, TAG };
@@ -125,15 +126,6 @@ static bool only_space(const struct output *o, size_t from, size_t to)
     return from == to;
 }
 
-/* The model stopped between parameters: a call, with a warning. */
-static enum step unfinished(struct output *o)
-{
-    call_add_text(o, "}");
-    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
-    o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
-}
-
 /* A mark stands at o->at, text from e->mark to there. */
 static enum step tag(struct output *o)
 {
@@ -174,8 +166,8 @@ enum step elements_read(struct output *o)
         enum step step = e->state == HEAD ? head(o) : e->state == BODY ? body(o) : tag(o);
         if (step == STEP_TEXT)
             return STEP_CALL; /* </invoke> */
-        if (step == STEP_OPEN && !o->cut && e->depth == 1 && e->some)
-            return unfinished(o);
+        if (step != STEP_CALL && step != STEP_BROKEN && o->ended && !o->cut && e->depth == 1 && e->some)
+            return call_unfinished(o);
         if (step != STEP_CALL)
             return step;
     }

@@ -4,9 +4,18 @@
 
 static enum step start(struct output *o)
 {
+    const char *prefix = o->block->prefix;
     size_t p = o->at = past_space(o, o->at);
-    if (p == o->limit)
+    enum found found = prefix && !o->b.json.prefix ? text_at(o, p, prefix) : FOUND_NOT;
+    if (p == o->limit || found == FOUND_PART)
         return step_starved(o);
+    if (found == FOUND) { /* internlm's second token */
+        o->at = p + strlen(prefix);
+        o->b.json.prefix = true;
+        return STEP_CALL;
+    }
+    if (prefix && !o->b.json.prefix)
+        return STEP_TEXT;
     char c = *in_at(o, p);
     if (!(c == '{' && o->block->flags & ONE) && !(c == '[' && o->block->flags & LIST))
         return o->section ? STEP_BROKEN : STEP_TEXT;
@@ -94,12 +103,13 @@ static enum step line_rest(struct output *o)
     size_t p = j->line > o->at ? j->line : o->at;
     if (o->block->flags & FENCED && !j->fence) {
         p = j->line = past_space(o, p);
-        enum found fence = p == o->limit && !o->ended ? FOUND_PART : text_at(o, p, "```");
-        if (fence == FOUND_PART)
+        bool end = part_at_end(o, p, "```");
+        enum found fence = text_at(o, p, "```");
+        if (fence == FOUND_PART && !end)
             return STEP_MORE;
-        j->fence = fence == FOUND;
-        if (fence == FOUND)
-            p += 3;
+        j->fence = fence == FOUND || end;
+        if (j->fence)
+            p = end ? o->limit : p + 3;
         else if (p < o->limit)
             return STEP_TEXT;
     }
@@ -115,7 +125,8 @@ static enum step bare_end(struct output *o)
     enum step step = j->count ? line_rest(o) : STEP_TEXT;
     if (step == STEP_TEXT)
         o->text_to = o->at;
-    if (step == STEP_CALL && j->content.size && json_string_decode(&o->arena, in_at(o, j->content.at), j->content.size, &content, &size)) {
+    if (step == STEP_CALL && j->content.size &&
+        json_string_decode(o, in_at(o, j->content.at), j->content.size, &content, &size)) {
         emit_markup(o);
         emit_content(o, content, size);
     }
@@ -132,7 +143,8 @@ static enum step bare_text(struct output *o)
     return STEP_TEXT;
 }
 
-/* The output ended inside. Cut, what began like a declared call is dropped; else it is text, and the next line may hold a call. */
+/* The output ended inside. Cut, what began like a declared call is dropped; else it is text, and the next line may hold a call.
+ */
 static enum step bare_open(struct output *o)
 {
     struct json_calls *j = &o->b.json;
@@ -153,7 +165,7 @@ enum step bare_read(struct output *o)
             return bare_end(o);
         if (step == STEP_BROKEN)
             return bare_text(o);
-        if (step == STEP_OPEN)
+        if (step == STEP_OPEN || (step == STEP_MORE && o->ended))
             return bare_open(o);
         if (step != STEP_CALL)
             return step;

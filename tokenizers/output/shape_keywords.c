@@ -1,5 +1,5 @@
-/* P, G and T: NAME(key=value, ...) in Python's notation, call:NAME{key:value, ...} in Gemma's. A value's end is found by its brackets
- * and strings; then it is written as JSON and goes out. */
+/* P, G and T: NAME(key=value, ...) in Python's notation, call:NAME{key:value, ...} in Gemma's. A value's end is found by its
+ * brackets and strings; then it is written as JSON and goes out. */
 #include "tokenizers/output/output.h"
 
 enum { NAME_START = CALLS_OWN, NAME, OPEN, KEY_START, KEY, ASSIGN, VALUE, BEHIND_CALL, END };
@@ -14,7 +14,8 @@ static const struct notation *notation(const struct output *o) { return is_gemma
 
 static bool is_identifier(char c)
 {
-    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || c == '.' || c == '-' || (unsigned char)c >= 0x80;
+    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || c == '.' || c == '-' ||
+           (unsigned char)c >= 0x80;
 }
 
 static enum step go(struct output *o, int state)
@@ -26,7 +27,8 @@ static enum step go(struct output *o, int state)
 /* What is not read here: text as long as no call was, else malformed. */
 static enum step refuse(const struct output *o)
 {
-    return o->block->flags & BARE || (!o->b.words.count && o->b.words.state <= OPEN && !o->b.words.list) ? STEP_TEXT : STEP_BROKEN;
+    return o->block->flags & BARE || (!o->b.words.count && o->b.words.state <= OPEN && !o->b.words.list) ? STEP_TEXT
+                                                                                                         : STEP_BROKEN;
 }
 
 static enum step skip_space(struct output *o)
@@ -107,7 +109,8 @@ static bool write_value(struct output *o)
 {
     struct str json = {0};
     size_t from = o->b.words.mark, size = o->at - from;
-    bool good = is_gemma(o) ? gemma_write(&json, in_at(o, from), size, o->block->separator) : python_write(&json, in_at(o, from), size);
+    bool good =
+        is_gemma(o) ? gemma_write(&json, in_at(o, from), size, o->block->separator) : python_write(&json, in_at(o, from), size);
     o->failed |= json.failed;
     if (good)
         call_add(o, str_text(&json), json.size);
@@ -299,7 +302,7 @@ enum step python_read(struct output *o)
         k->state = NAME_START;
     }
     enum step step = k->state < CALLS_OWN ? json_read(o) : keywords(o);
-    return step == STEP_OPEN ? bare_open(o) : step;
+    return step == STEP_OPEN || (step == STEP_MORE && o->ended) ? bare_open(o) : step;
 }
 
 enum step gemma_read(struct output *o)
@@ -327,7 +330,7 @@ enum step python_tag_read(struct output *o)
         return json_read(o);
     enum step step = k->state == END + 1 ? STEP_TEXT : keywords(o);
     size_t rest = step == STEP_CALL ? past_space(o, o->at) : o->limit;
-    if (step == STEP_MORE)
+    if (step == STEP_MORE && !o->ended)
         return step;
     if (step == STEP_CALL && rest == o->limit && o->ended)
         return STEP_CALL;

@@ -129,9 +129,9 @@ static enum step suffix(struct output *o)
     if (!o->block->suffix)
         return go(o, CLOSE);
     o->at = past_space(o, o->at);
-    if (o->at == o->limit && !o->ended)
-        return STEP_MORE;
-    return pass(o, o->block->suffix, CLOSE, CLOSE);
+    if (part_at_end(o, o->at, o->block->suffix))
+        o->at = o->limit;
+    return o->at == o->limit && o->ended ? go(o, CLOSE) : pass(o, o->block->suffix, CLOSE, CLOSE);
 }
 
 enum step named_read(struct output *o)
@@ -141,7 +141,8 @@ enum step named_read(struct output *o)
     if (j->state == CALLS_START)
         j->state = PREFIX;
     for (;;) {
-        enum step step = j->state < SUFFIX && j->state != NAME && j->state != ARGUMENTS && j->state >= CALLS_OWN ? skip_space(o) : STEP_CALL;
+        enum step step =
+            j->state < SUFFIX && j->state != NAME && j->state != ARGUMENTS && j->state >= CALLS_OWN ? skip_space(o) : STEP_CALL;
         if (step != STEP_CALL)
             return step;
         switch (j->state) {
@@ -187,15 +188,9 @@ enum step code_read(struct output *o)
         return STEP_MORE;
     if (o->cut)
         return STEP_OPEN;
-    size_t from = past_space(o, o->at), to = o->limit;
-    while (to > from && out_space(*in_at(o, to - 1)))
-        to--;
-    if (from == to)
+    size_t from = past_space(o, o->at);
+    if (from == o->limit)
         return STEP_TEXT;
-    call_begin(o, "python", 6, NULL, 0);
-    call_add_text(o, "{\"code\": ");
-    call_add_string(o, in_at(o, from), to - from, true);
-    call_add_text(o, "}");
     o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
+    return call_code(o, "python", strlen("python"), from, o->limit) ? STEP_CALL : STEP_BROKEN;
 }

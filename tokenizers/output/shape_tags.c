@@ -1,5 +1,5 @@
-/* X and K: <function=NAME> <parameter=KEY>VALUE</parameter> ... </function>, in the words of the dialect's table row. Values are text;
- * JSON is written while reading. A string goes out piece by piece, other values when they are complete.
+/* X and K: <function=NAME> <parameter=KEY>VALUE</parameter> ... </function>, in the words of the dialect's table row. Values are
+ * text; JSON is written while reading. A string goes out piece by piece, other values when they are complete.
  *
  * A value ends at the first closing tag that the next parameter, the function's end or the end of the output follows. */
 #include "base/utf8.h"
@@ -388,15 +388,6 @@ static enum step closed(struct output *o)
 
 /* ---- the block ------------------------------------------------------------------------------------------------------- */
 
-/* The model stopped behind a closed value: a call, with a warning. */
-static enum step unfinished(struct output *o)
-{
-    call_add_text(o, "}");
-    warn(o, "truncated", in_at(o, o->begin), o->limit - o->begin);
-    o->at = o->limit;
-    return call_end(o) ? STEP_CALL : STEP_BROKEN;
-}
-
 static enum step behind(struct output *o)
 {
     if (strcmp(words(o)->head_close, o->block->close) == 0)
@@ -408,8 +399,8 @@ static enum step behind(struct output *o)
 enum step tags_read(struct output *o)
 {
     static enum step (*const states[])(struct output *) = {
-        [HEAD] = head, [HEAD_LIST] = head_list, [BODY] = body, [PARAM_LIST] = param_list,
-        [VALUE_START] = value_start, [VALUE] = value, [CLOSED] = closed,
+        [HEAD] = head,   [HEAD_LIST] = head_list, [BODY] = body, [PARAM_LIST] = param_list, [VALUE_START] = value_start,
+        [VALUE] = value, [CLOSED] = closed,
     };
     struct tag_calls *t = &o->b.tags;
     for (;;) {
@@ -418,7 +409,7 @@ enum step tags_read(struct output *o)
         bool in_body = t->state == BODY;
         enum step step = states[t->state](o);
         if (step == STEP_TEXT && in_body)
-            return unfinished(o);
+            return call_unfinished(o);
         if (step != STEP_CALL)
             return step;
     }

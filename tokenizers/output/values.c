@@ -3,21 +3,24 @@
 
 #include "tokenizers/output/output.h"
 
-static bool parse(struct arena *arena, const char *text, size_t size, struct json *out)
+bool json_value(struct arena *arena, const char *text, size_t size, struct json *out, bool *failed)
 {
     struct json_options options = {.depth = JSON_SCAN_DEPTH};
-    return json_parse(arena, text, size, &options, out, NULL) == STATUS_OK;
+    enum status status = json_parse(arena, text, size, &options, out, NULL);
+    *failed |= status == STATUS_NO_ROOM;
+    return !status;
 }
 
-bool json_string_decode(struct arena *arena, const char *quoted, size_t size, const char **text, size_t *out)
+bool json_string_decode(struct output *o, const char *quoted, size_t size, const char **text, size_t *out)
 {
     struct str fixed = {0};
     struct json v = {0};
     json_fix_controls(&fixed, quoted, size);
-    char *copy = arena_copy(arena, str_text(&fixed), fixed.size); /* the value borrows from it */
+    char *copy = arena_copy(&o->arena, str_text(&fixed), fixed.size); /* the value borrows from it */
     size_t fixed_size = fixed.size;
+    o->failed |= fixed.failed || !copy;
     str_free(&fixed);
-    if (!copy || !parse(arena, copy, fixed_size, &v) || v.kind != JSON_STRING)
+    if (!copy || !json_value(&o->arena, copy, fixed_size, &v, &o->failed) || v.kind != JSON_STRING)
         return false;
     *text = v.text;
     *out = v.size;
@@ -58,7 +61,8 @@ static bool write_json(struct str *out, int types, const char *text, size_t size
     struct str fixed = {0};
     struct json v;
     json_fix_controls(&fixed, text, size);
-    bool good = parse(&arena, str_text(&fixed), fixed.size, &v) && (!types || fits(&v, types));
+    out->failed |= fixed.failed;
+    bool good = json_value(&arena, str_text(&fixed), fixed.size, &v, &out->failed) && (!types || fits(&v, types));
     if (good)
         str_add(out, fixed.data, fixed.size);
     str_free(&fixed);
@@ -69,7 +73,9 @@ static bool write_json(struct str *out, int types, const char *text, size_t size
 static bool write_python(struct str *out, int types, const char *text, size_t size)
 {
     struct str json = {0};
-    bool good = python_write(&json, text, size) && !json.failed && write_json(out, types, str_text(&json), json.size);
+    bool good = python_write(&json, text, size);
+    out->failed |= json.failed;
+    good = good && write_json(out, types, str_text(&json), json.size);
     str_free(&json);
     return good;
 }

@@ -18,10 +18,13 @@ struct parser {
 static enum status find_dialect(const char *name, size_t size, const struct dialect **out, struct error *err)
 {
     *out = dialect_find(name, size);
-    return *out ? STATUS_OK : error_set(err, STATUS_USAGE, "there is no dialect %s; `ingot parse --list-dialects` names them all", QUOTE(name, size));
+    return *out ? STATUS_OK
+                : error_set(err, STATUS_USAGE, "there is no dialect %s; `ingot parse --list-dialects` names them all",
+                            QUOTE(name, size));
 }
 
-static enum status detect(const struct chat_source *source, const struct tokenizer *t, const struct dialect **out, struct error *err)
+static enum status detect(const struct chat_source *source, const struct tokenizer *t, const struct dialect **out,
+                          struct error *err)
 {
     struct dialect_choice choice;
     struct error none = {0};
@@ -227,7 +230,8 @@ static enum status take(const struct json *line, const char *key, enum json_kind
     return STATUS_OK;
 }
 
-static enum status take_dialect(const struct parser *p, const struct json *line, struct arena *arena, const struct dialect **out, struct error *err)
+static enum status take_dialect(const struct parser *p, const struct json *line, struct arena *arena, const struct dialect **out,
+                                struct error *err)
 {
     const struct json *name, *path = NULL;
     enum status status = take(line, "dialect", JSON_STRING, &name, err);
@@ -242,13 +246,18 @@ static enum status take_dialect(const struct parser *p, const struct json *line,
         char *copy = json_copy(arena, path);
         return copy ? detect_file(copy, out, err) : error_memory(err, "a case");
     }
-    return *out ? STATUS_OK : error_set(err, STATUS_USAGE, "a line needs \"dialect\" or \"template\" where no MODEL, --dialect or --template is given");
+    return *out ? STATUS_OK
+                : error_set(err, STATUS_USAGE,
+                            "a line needs \"dialect\" or \"template\" where no MODEL, --dialect or --template is given");
 }
 
-static enum status read_case(const struct parser *p, const struct json *line, struct arena *arena, struct parse_case *c, struct error *err)
+static enum status read_case(const struct parser *p, const struct json *line, struct arena *arena, struct parse_case *c,
+                             struct error *err)
 {
     const struct json *output, *finish;
-    enum status status = line->kind == JSON_OBJECT ? STATUS_OK : error_set(err, STATUS_USAGE, "a line must be an object, not %s", json_kind_name(line));
+    enum status status = line->kind == JSON_OBJECT
+                             ? STATUS_OK
+                             : error_set(err, STATUS_USAGE, "a line must be an object, not %s", json_kind_name(line));
     if (!status)
         status = take(line, "output", JSON_STRING, &output, err);
     if (!status)
@@ -263,7 +272,8 @@ static enum status read_case(const struct parser *p, const struct json *line, st
         status = error_set(err, STATUS_USAGE, "a line needs \"output\" or \"pieces\"");
     for (uint32_t i = 0; !status && c->pieces && i < c->pieces->size; i++)
         if (c->pieces->items[i].kind != JSON_STRING)
-            status = error_set(err, STATUS_USAGE, "\"pieces\" must be a list of strings; item %u is %s", (unsigned)i, json_kind_name(&c->pieces->items[i]));
+            status = error_set(err, STATUS_USAGE, "\"pieces\" must be a list of strings; item %u is %s", (unsigned)i,
+                               json_kind_name(&c->pieces->items[i]));
     if (status)
         return status;
     c->output = output ? *output : (struct json){.kind = JSON_STRING, .text = ""};

@@ -1,5 +1,5 @@
-/* Readers of model output: our own cases for every dialect and rule (tests/data/output.jsonl), and the shared ones. Each is read whole,
- * byte by byte, in two pieces cut anywhere, and from its events. */
+/* Readers of model output: our own cases for every dialect and rule (tests/data/output.jsonl), and the shared ones. Each is read
+ * whole, byte by byte, in two pieces cut anywhere, and from its events. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -8,8 +8,10 @@
 #include "tests/output_answer.h"
 
 static const char tools_text[] =
-    "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\": {\"s\": {\"type\": \"string\"}, "
-    "\"i\": {\"type\": \"integer\"}, \"n\": {\"type\": [\"string\", \"null\"]}, \"o\": {\"type\": \"object\"}, \"l\": {\"type\": \"array\", "
+    "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\": {\"s\": "
+    "{\"type\": \"string\"}, "
+    "\"i\": {\"type\": \"integer\"}, \"n\": {\"type\": [\"string\", \"null\"]}, \"o\": {\"type\": \"object\"}, \"l\": {\"type\": "
+    "\"array\", "
     "\"items\": {\"type\": \"string\"}}, \"b\": {\"type\": \"boolean\"}}}}}, {\"name\": \"g\"}, {\"name\": \"python\"}]";
 
 static size_t one(void *context, size_t at)
@@ -27,7 +29,8 @@ static size_t two(void *context, size_t at)
 static const char *text_of(const struct str *s) { return str_text(s); }
 
 /* Reads a case in every way; the answer to the whole is in out. */
-static void read_everyway(const struct dialect *d, struct output_options options, const char *text, size_t size, bool cut, struct str *out)
+static void read_everyway(const struct dialect *d, struct output_options options, const char *text, size_t size, bool cut,
+                          struct str *out)
 {
     struct told told = {0};
     struct str calls = {0}, again = {0};
@@ -42,11 +45,13 @@ static void read_everyway(const struct dialect *d, struct output_options options
         cr_assert_str_eq(text_of(&again), text_of(out), "%s, cut at %zu of %.*s", dialect_name(d), at, (int)size, text);
     }
     struct str joined = {0};
-    struct output_answer a = {.reasoning = str_text(&told.reasoning), .reasoning_size = told.reasoning.size,
-                              .content = str_text(&told.content), .content_size = told.content.size};
+    struct output_answer a = {.reasoning = str_text(&told.reasoning),
+                              .reasoning_size = told.reasoning.size,
+                              .content = str_text(&told.content),
+                              .content_size = told.content.size};
     answer_text(&a, &joined);
-    cr_expect_eq(strncmp(text_of(out), text_of(&joined), joined.size - strlen("], \"warnings\": []}")), 0, "%s: told %s, answered %s",
-                 dialect_name(d), text_of(&joined), text_of(out));
+    cr_expect_eq(strncmp(text_of(out), text_of(&joined), joined.size - strlen("], \"warnings\": []}")), 0,
+                 "%s: told %s, answered %s", dialect_name(d), text_of(&joined), text_of(out));
     if (!strstr(text_of(out), "[\"truncated\"") && !strstr(text_of(out), "[\"malformed\""))
         cr_expect_str_eq(text_of(&told.calls), text_of(&calls), "%s", text_of(out));
     told_free(&told);
@@ -110,7 +115,8 @@ static void own_case(const struct json *c, void *context)
 {
     const struct json *output = json_get(c, "output"), *tail = json_get(c, "prompt_tail");
     struct str answer = {0};
-    struct output_options options = {.tools = context, .prompt_tail = tail ? tail->text : NULL, .prompt_tail_size = tail ? tail->size : 0};
+    struct output_options options = {
+        .tools = context, .prompt_tail = tail ? tail->text : NULL, .prompt_tail_size = tail ? tail->size : 0};
     read_everyway(dialect_of(c), options, output->text, output->size, json_get(c, "cut") != NULL, &answer);
     expect_answer(c, &answer);
     str_free(&answer);
@@ -153,11 +159,13 @@ static void shared_case(const struct json *c, void *context)
     struct json got;
     read_everyway(context, options, output->text, output->size, json_is_text(json_get(c, "finish_reason"), "length"), &answer);
     parse(&arena, text_of(&answer), answer.size, &got);
-    const struct json *note = json_get(c, "note"), *reasoning = json_get(expect, "reasoning"), *content = json_get(expect, "content");
+    const struct json *note = json_get(c, "note"), *reasoning = json_get(expect, "reasoning"),
+                      *content = json_get(expect, "content");
     const char *name = dialect_name(context);
-    cr_expect(json_get(&got, "reasoning")->size == reasoning->size && json_get(&got, "content")->size == content->size, "%s: %.*s: %s", name,
-              (int)note->size, note->text, text_of(&answer));
-    cr_expect_eq(json_get(&got, "calls")->size, json_get(expect, "tool_calls")->size, "%s: %.*s: %s", name, (int)note->size, note->text, text_of(&answer));
+    cr_expect(json_get(&got, "reasoning")->size == reasoning->size && json_get(&got, "content")->size == content->size,
+              "%s: %.*s: %s", name, (int)note->size, note->text, text_of(&answer));
+    cr_expect_eq(json_get(&got, "calls")->size, json_get(expect, "tool_calls")->size, "%s: %.*s: %s", name, (int)note->size,
+                 note->text, text_of(&answer));
     arena_free(&arena);
     str_free(&answer);
 }
@@ -255,14 +263,26 @@ Test(output, tools_must_be_a_list)
 Test(output, hostile, .timeout = 60)
 {
     static const char *const units[][2] = {
-        {"hermes", "<tool_call>{\"a"}, {"hermes", "<tool_call>"}, {"hermes", " "}, {"hermes", "<|im_end|>"}, {"hermes", "<think>"},
-        {"hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"s\": ["}, {"qwen3_coder", "<tool_call><function=f><parameter=s></parameter> "},
-        {"bare_json", "{\"name\": \"f\", \"arguments\": {\n"}, {"bare_json", "[\n"}, {"tool_call_text", "TOOL_CALL: f(s=\"\n"},
-        {"lfm2", "<|tool_call_start|>[f(s=[[("}, {"gemma4", "<|tool_call>call:f{s:<|\"|>"}, {"gpt_oss", "<|channel|>commentary to=f<|message|>{"},
+        {"hermes", "<tool_call>{\"a"},
+        {"hermes", "<tool_call>"},
+        {"hermes", " "},
+        {"hermes", "<|im_end|>"},
+        {"hermes", "<think>"},
+        {"hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"s\": ["},
+        {"qwen3_coder", "<tool_call><function=f><parameter=s></parameter> "},
+        {"bare_json", "{\"name\": \"f\", \"arguments\": {\n"},
+        {"bare_json", "[\n"},
+        {"tool_call_text", "TOOL_CALL: f(s=\"\n"},
+        {"lfm2", "<|tool_call_start|>[f(s=[[("},
+        {"gemma4", "<|tool_call>call:f{s:<|\"|>"},
+        {"gpt_oss", "<|channel|>commentary to=f<|message|>{"},
         {"kimi_k2", "<|tool_calls_section_begin|><|tool_call_begin|>f:0<|tool_call_argument_begin|>{\""},
-        {"minimax_m3", "]<]minimax[>[<tool_call>]<]minimax[>[<invoke name=\"f\">]<]minimax[>[<s>"}, {"functionary_v32", "all\n>>>f\n{\""},
-        {"deepseek_v32", "<｜DSML｜function_calls><｜DSML｜invoke name=\"f\">"}, {"glm45", "<tool_call>f<arg_key>s</arg_key><arg_value></arg_value> "},
-        {"llama31", "{\"name\": \"f\", \"parameters\": {}}; "}, {"mistral_v3", "[TOOL_CALLS]f[ARGS]{\""},
+        {"minimax_m3", "]<]minimax[>[<tool_call>]<]minimax[>[<invoke name=\"f\">]<]minimax[>[<s>"},
+        {"functionary_v32", "all\n>>>f\n{\""},
+        {"deepseek_v32", "<｜DSML｜function_calls><｜DSML｜invoke name=\"f\">"},
+        {"glm45", "<tool_call>f<arg_key>s</arg_key><arg_value></arg_value> "},
+        {"llama31", "{\"name\": \"f\", \"parameters\": {}}; "},
+        {"mistral_v3", "[TOOL_CALLS]f[ARGS]{\""},
     };
     struct arena arena = {0};
     struct json tools;
@@ -272,7 +292,8 @@ Test(output, hostile, .timeout = 60)
         while (text.size < 200000)
             str_add_text(&text, units[i][1]);
         struct output_options options = {.tools = &tools};
-        cr_expect(read_output(dialect_find(units[i][0], strlen(units[i][0])), options, text.data, text.size, false, one, NULL, &answer, NULL));
+        cr_expect(read_output(dialect_find(units[i][0], strlen(units[i][0])), options, text.data, text.size, false, one, NULL,
+                              &answer, NULL));
         str_free(&answer);
         str_free(&text);
     }
