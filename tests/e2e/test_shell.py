@@ -168,18 +168,23 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def leave(self):
-        """Ctrl-D, which is an end only where a line is being read: before, the terminal makes a NUL of it."""
+        """Ctrl-D, again where it came before a line was being read (the terminal makes a NUL of it then, which Ctrl-U takes away)."""
         self.wait_for(r"> $")
-        self.type("\x04")
-        return self.end()
+        return self.end(again=b"\x15\x04")
 
-    def end(self):
-        while True:
+    def end(self, again=b"", seconds=60):
+        last = time.monotonic() + seconds
+        os.write(self.fd, again)
+        while time.monotonic() < last:
             try:
-                if not os.read(self.fd, 65536):
+                if not select.select([self.fd], [], [], 2)[0]:
+                    os.write(self.fd, again)
+                elif not os.read(self.fd, 65536):
                     break
             except OSError:
                 break
+        else:
+            os.kill(self.pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
