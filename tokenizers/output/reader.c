@@ -484,6 +484,9 @@ enum status output_open(struct output **out, const struct dialect *d, const stru
     const struct json *tools = options ? options->tools : NULL;
     if (tools && tools->kind != JSON_NULL && tools->kind != JSON_ARRAY)
         return error_set(err, STATUS_USAGE, "tools must be a list, not %s", json_kind_name(tools));
+    for (uint32_t i = 0; json_is(tools, JSON_ARRAY) && i < tools->size; i++)
+        if (tools->items[i].kind != JSON_OBJECT)
+            return error_set(err, STATUS_USAGE, "tools[%u] is %s; an object with a name is needed", i, json_kind_name(&tools->items[i]));
     struct output *o = calloc(1, sizeof *o);
     if (!o)
         return error_memory(err, "an output reader");
