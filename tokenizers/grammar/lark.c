@@ -77,6 +77,8 @@ static void read_string(struct reader *r, struct str *out)
         char bytes[4];
         uint32_t c = 0;
         bool escape = reader_take(r, "\\");
+        if (r->at >= r->size)
+            break;
         if (!escape || !escape_read(r->text, r->size, &r->at, &c))
             r->at += utf8_decode(r->text + r->at, r->size - r->at, &c);
         str_add(out, bytes, utf8_encode(c, bytes));

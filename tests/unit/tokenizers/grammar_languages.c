@@ -77,3 +77,25 @@ Test(grammar, counts_are_not_copied)
     cr_expect(beginning(g, text, 3001, &whole) && whole);
     grammar_close(g);
 }
+
+Test(grammar, broken_ends)
+{
+    /* all of these were read beyond their end once, or could have been */
+    static const char *const lark[] = {"start: \"\\", "start: /a\\", "start: %json {\"\\", "start: \"a", "start", "%ignore /", "start: (", "start: \"a\"..\"", "start: [[["};
+    static const char *const gbnf[] = {"root ::= \"\\", "root ::= [\\", "root ::= [a-", "root ::= (", "root", "root ::= \"a\"{", "root ::= \"a\"{1,", "root ::= <"};
+    static const char *const regexes[] = {"\\", "[", "[\\", "[a-", "[^", "(?", "(?P<", "(?#", "(?i", "a{1", "\\x4", "\\u", "\\u{1", "(?=", "i????$??\", \"y*\"*y*"};
+    struct grammar *g;
+    struct error err;
+    for (size_t i = 0; i < sizeof lark / sizeof *lark; i++) {
+        cr_expect_neq(grammar_compile_lark(&g, lark[i], strlen(lark[i]), &err), STATUS_OK, "%s", lark[i]);
+        grammar_close(g);
+    }
+    for (size_t i = 0; i < sizeof gbnf / sizeof *gbnf; i++) {
+        cr_expect_neq(grammar_compile_gbnf(&g, gbnf[i], strlen(gbnf[i]), &err), STATUS_OK, "%s", gbnf[i]);
+        grammar_close(g);
+    }
+    for (size_t i = 0; i < sizeof regexes / sizeof *regexes; i++) {
+        grammar_compile_regex(&g, regexes[i], strlen(regexes[i]), &err);
+        grammar_close(g);
+    }
+}
