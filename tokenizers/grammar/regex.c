@@ -535,7 +535,8 @@ static bool may_vanish(struct parser *r, struct node *const *list, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         if (list[i]->special && (list[i]->kind == NODE_START || list[i]->kind == NODE_END))
             continue;
-        if (list[i]->special || !r->pool->nodes[plain(r, list[i])].nullable)
+        expr e = list[i]->special ? NONE : plain(r, list[i]); /* which may move the nodes */
+        if (!r->pool->nodes[e].nullable)
             return false;
     }
     return true;
