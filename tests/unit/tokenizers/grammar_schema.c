@@ -85,7 +85,9 @@ Test(schema, refused)
     check_refused(SCHEMA, "{\"pattern\": \"(a)\\\\1\"}", "#/pattern");
     check_refused(SCHEMA, "{\"type\": \"integer\", \"minimum\": 5, \"maximum\": 4}", "no text");
     check_refused(SCHEMA, "{\"allOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}", "no text");
-    check_refused(SCHEMA, "{\"$ref\": \"#\"}", "no text");
+    check_refused(SCHEMA, "{\"$ref\": \"#\"}", "$ref: it refers to itself");
+    check_refused(SCHEMA, "{\"$ref\": \"#/$defs/a\", \"$defs\": {\"a\": {\"$ref\": \"#/$defs/b\"}, \"b\": {\"$ref\": \"#/$defs/a\"}}}", "$ref: it refers to itself");
+    check_refused(SCHEMA, "{\"type\": \"string\", \"pattern\": \"((a{1,1000}){1,1000}){1,1001}b\"}", "multiply");
     check_refused(SCHEMA, "{\"type\": \"object\", \"$ref\": \"#\"}", "refers to itself");
     check_refused(SCHEMA, "{\"type\": \"object\", \"properties\": {\"a\": {\"$ref\": \"#\"}}, \"required\": [\"a\"]}", "no text");
     check_refused(SCHEMA, "[]", "a schema is an object");
