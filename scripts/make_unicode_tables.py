@@ -86,6 +86,14 @@ def main():
     newer = {c for c in plain if ("D", c) in decomposed or ("K", c) in decomposed or (combining.get(c, 0) > 1 and not behind(c))}
     table("newer_forms", newer | {0x11930, 0x11935})  # these two would compose to U+11938
 
+    # BERT's normalizer has tables of its own
+    bert = lambda **what: normalizers.BertNormalizer(**{"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False, **what})
+    gone = lambda n: {c for c in ALL if n.normalize_str("a" + chr(c) + "a") == "aa"}
+    table("newer_other", of("Cc", "Cf", "Co") - gone(bert(clean_text=True)) - set(b"\t\n\r"))
+    nonspacing = gone(bert(strip_accents=True))
+    table("newer_nonspacing", of("Mn") - nonspacing)
+    table("former_nonspacing", nonspacing - of("Mn"))
+
     for c in ALL:
         small = normalizers.Lowercase().normalize_str(chr(c))
         if len(small) == 1 and ord(small) != lower.get(c, c):

@@ -10,7 +10,8 @@
 #include "tokenizers/tokenizers.h"
 #include "tokenizers/vocabulary.h"
 
-enum { NO_RANK = 0x7FFFFFFF }; /* does not join; also one more than the largest rank */
+enum { NO_RANK = 0x7FFFFFFF, /* does not join; also one more than the largest rank */
+       WHOLE_RANK = -1 };    /* a piece that is exactly this is taken as it is (SentencePiece's user-defined ones) */
 
 struct merge {
     int32_t left, right, result; /* ids */
@@ -31,7 +32,8 @@ struct bpe {
     struct hash_slot *slots;
     size_t mask;
     uint64_t seed;
-    int32_t *ranks; /* SentencePiece: rank of each vocabulary entry, NO_RANK: never joined; NULL: merges */
+    int32_t *ranks; /* SentencePiece, tiktoken: rank of each vocabulary entry, NO_RANK: never joined; NULL: merges */
+    bool *unused;   /* entries that join, but are taken apart again in the end; NULL: none */
     struct str prefix, suffix; /* continuing_subword_prefix, end_of_word_suffix */
     int32_t unk;               /* -1: none */
     bool ignore_merges, fuse_unk, byte_fallback;
@@ -43,7 +45,7 @@ struct bpe {
 struct bpe_symbol {
     int32_t id;
     int32_t rank;      /* of this one with the next, NO_RANK: they do not join */
-    int32_t result;    /* id of the two joined */
+    int32_t result;    /* of the two joined: the id (merges) or the vocabulary entry (ranks) */
     uint32_t next, previous;
     uint32_t start, end; /* bytes of the piece */
 };
@@ -52,6 +54,7 @@ struct bpe_work {
     size_t count, capacity;
     uint64_t *heap; /* rank << 32 | symbol */
     size_t heap_count, heap_capacity;
+    uint32_t *splits; /* by vocabulary entry, where some are unused: bytes of the left part that it was last made of */
 };
 void bpe_work_free(struct bpe_work *w);
 
@@ -63,6 +66,9 @@ struct merge_text {
 };
 enum { MERGE_BATCH = 32 };
 enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err);
+/* Ranks by score, the highest first, equal scores share one; NAN: never joined. scores go by vocabulary entry. */
+enum status bpe_rank(struct bpe *b, const float *scores, struct error *err);
+enum status bpe_set_unused(struct bpe *b, uint32_t entry, struct error *err);
 /* Builds the tables; unk: the unknown token's text or NULL. */
 enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err);
 void bpe_free(struct bpe *b);

@@ -5,20 +5,9 @@
 
 /* ---- regexes ------------------------------------------------------------------------------------------------------------ */
 
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define LETTERS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
-#define LLAMA3 CONTRACTIONS LETTERS "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
-#define QWEN2 CONTRACTIONS LETTERS "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
 #define SEED_CODER CONTRACTIONS LETTERS "|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" TAIL
 #define BAILING "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
 
-/* words of o200k: an optional sign, capitals, small letters */
-#define CAPITALS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define SIGN "[^\\r\\n\\p{L}\\p{N}]?"
-#define GPT4O                                                                                                                         \
-    SIGN CAPITALS "*" SMALL "+" CONTRACTIONS "?|" SIGN CAPITALS "+" SMALL "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
 #define TEKKEN SIGN CAPITALS "*" SMALL "+|" SIGN CAPITALS "+" SMALL "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
 
 /* the same with Chinese characters apart: moonshotai's tokenization_kimi.py */

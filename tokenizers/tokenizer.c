@@ -38,6 +38,8 @@ void scratch_free(struct scratch *s)
     free(s->cut.pieces.list);
     free(s->pieces.list);
     bpe_work_free(&s->bpe);
+    unigram_work_free(&s->unigram);
+    str_free(&s->word);
 }
 
 void tokenizer_close(struct tokenizer *t)
@@ -47,17 +49,23 @@ void tokenizer_close(struct tokenizer *t)
     vocabulary_free(&t->vocabulary);
     added_free(&t->added);
     bpe_free(&t->bpe);
+    unigram_free(&t->unigram);
+    words_free(&t->words);
     for (int i = 0; i < t->normalizer_count; i++) {
         pattern_free(&t->normalizers[i].pattern);
         str_free(&t->normalizers[i].content);
+        charsmap_free(&t->normalizers[i].map);
+        trie_free(&t->normalizers[i].user);
     }
     for (int i = 0; i < t->pretokenizer_count; i++) {
         pattern_free(&t->pretokenizers[i].pattern);
         str_free(&t->pretokenizers[i].replacement);
+        trie_free(&t->pretokenizers[i].user);
     }
     for (int i = 0; i < t->decoder_count; i++) {
         pattern_free(&t->decoders[i].pattern);
         str_free(&t->decoders[i].content);
+        str_free(&t->decoders[i].word);
     }
     ids_free(&t->prefix);
     ids_free(&t->suffix);
@@ -298,9 +306,22 @@ void tokenizer_collect_ends(struct tokenizer *t)
     t->ends.count = kept;
 }
 
+/* Special tokens stand in a Unigram vocabulary as well, but plain text never becomes one. */
+static enum status finish_unigram(struct tokenizer *t, struct error *err)
+{
+    for (size_t i = 0; i < t->added.count && t->unigram.scores; i++) {
+        int64_t entry = t->added.tokens[i].special ? vocabulary_entry_of(&t->vocabulary, t->added.tokens[i].id) : -1;
+        if (entry >= 0 && (t->unigram.single || t->added.tokens[i].id != t->unigram.unk))
+            t->unigram.kinds[entry] = UNIGRAM_NEVER;
+    }
+    return t->unigram.scores ? unigram_finish(&t->unigram, err) : STATUS_OK;
+}
+
 enum status tokenizer_finish(struct tokenizer *t, struct error *err)
 {
     enum status status = added_finish(t, err);
+    if (!status)
+        status = finish_unigram(t, err);
     if (status)
         return status;
     t->size = t->vocabulary.size > t->added.texts.size ? t->vocabulary.size : t->added.texts.size;

@@ -97,7 +97,8 @@ int stand_in_byte(uint32_t c)
 
 /* ---- classes ------------------------------------------------------------------------------------------------------------ */
 
-enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms };
+enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms,
+             newer_other, newer_nonspacing, former_nonspacing };
 
 static const struct range {
     enum table table;
@@ -169,6 +170,20 @@ bool is_accent(uint32_t c)
         return false;
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME && !in_table(newer_marks, c);
+}
+
+bool is_nonspacing(uint32_t c)
+{
+    if (c < 0x300)
+        return false;
+    bool is = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN;
+    return is ? !in_table(newer_nonspacing, c) : in_table(former_nonspacing, c);
+}
+
+bool is_other(uint32_t c)
+{
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return (k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO) && !in_table(newer_other, c);
 }
 
 bool is_plain_form(uint32_t c) { return c >= 0x300 && in_table(newer_forms, c); }

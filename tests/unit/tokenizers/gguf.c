@@ -175,9 +175,9 @@ Test(gguf, refused)
     add_texts(&f, "tokenizer.ggml.tokens", "a");
     refused(&f, "frob");
     f = (struct file){0};
-    add_text(&f, "tokenizer.ggml.model", "t5");
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
-    refused(&f, "t5");
+    refused(&f, "rwkv");
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "llama");
     refused(&f, "tokenizer.ggml.tokens");
