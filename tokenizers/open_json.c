@@ -1,5 +1,6 @@
 /* tokenizer.json. The vocabulary and the merges, nearly all of the file, are read without a tree. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,37 @@ static int large(void *context, int depth, const char *key, size_t size)
     return is_key(key, size, "vocab") ? LARGE_VOCAB : is_key(key, size, "merges") ? LARGE_MERGES : 0;
 }
 
+/* A score as the package's JSON reader (serde_json without float_roundtrip) has it: up to one unit in the last place beside the
+ * nearest double, which decides between ways of equal sums. v is a number of valid JSON. */
+static double read_score(const struct json *v)
+{
+    uint64_t digits = 0;
+    int exponent = 0, power = 0;
+    bool fraction = false, full = false, down = false;
+    const char *at = v->text + (v->text[0] == '-'), *end = v->text + v->size;
+    for (; at < end && *at != 'e' && *at != 'E'; at++) {
+        unsigned digit = (unsigned)(*at - '0');
+        fraction |= *at == '.';
+        if (*at == '.' || (full && fraction))
+            continue;
+        full |= digits > (UINT64_MAX - digit) / 10;
+        digits = full ? digits : digits * 10 + digit;
+        exponent += full ? !fraction : -fraction;
+    }
+    for (at += at < end; at < end && power < 10000; at++) {
+        down |= *at == '-';
+        power = *at >= '0' && *at <= '9' ? power * 10 + (*at - '0') : power;
+    }
+    exponent += down ? -power : power;
+    double value = (double)digits;
+    for (; exponent < -308 && value != 0; exponent += 308)
+        value /= 1e308;
+    char text[16];
+    snprintf(text, sizeof text, "1e%d", exponent < 0 ? (exponent < -308 ? 308 : -exponent) : exponent > 308 ? 308 : exponent);
+    value = exponent < 0 ? value / strtod(text, NULL) : value * strtod(text, NULL);
+    return v->text[0] == '-' ? -value : value;
+}
+
 /* ["piece", score], the next id */
 static enum status scored_child(struct reading *r, const struct json *v, struct error *err)
 {
@@ -47,7 +79,7 @@ static enum status scored_child(struct reading *r, const struct json *v, struct 
         s->list = list;
         s->capacity = capacity;
     }
-    s->list[s->count] = score;
+    s->list[s->count] = read_score(&v->items[1]);
     return vocabulary_add(&r->t->vocabulary, v->items[0].text, v->items[0].size, (int32_t)s->count++, err);
 }
 

@@ -107,10 +107,12 @@ static const struct range {
 #define RANGE(table, low, high) {table, low, high},
 #define NEWER(property, members)
 #define LOWER(upper, lower)
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
 };
 
 /* The ranges of one table lie side by side, in order. */
@@ -196,10 +198,12 @@ uint32_t to_lower(uint32_t c)
 #define RANGE(table, low, high)
 #define NEWER(property, members)
 #define LOWER(upper, lower) {upper, lower},
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
     };
     if (c < 0x80)
         return c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -207,6 +211,35 @@ uint32_t to_lower(uint32_t c)
         if (newer[i].upper == c)
             return newer[i].lower;
     return text_is_stray(c) ? c : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
+uint8_t regex_category(uint32_t c)
+{
+    static const struct {
+        uint32_t low, high;
+        uint8_t category;
+    } newer[] = {
+#define RANGE(table, low, high)
+#define NEWER(property, members)
+#define LOWER(upper, lower)
+#define CATEGORY(low, high, category) {low, high, UTF8PROC_CATEGORY_##category},
+#include "tokenizers/unicode_tables.def"
+#undef RANGE
+#undef LOWER
+#undef NEWER
+#undef CATEGORY
+    };
+    size_t low = 0, high = sizeof newer / sizeof *newer;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (c >= newer[middle].low && c <= newer[middle].high)
+            return newer[middle].category;
+        if (newer[middle].high < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (uint8_t)utf8proc_category((utf8proc_int32_t)c);
 }
 
 void add_newer_members(const char *property, size_t size, struct str *out)
@@ -217,10 +250,12 @@ void add_newer_members(const char *property, size_t size, struct str *out)
 #define RANGE(table, low, high)
 #define LOWER(upper, lower)
 #define NEWER(property, members) {property, members},
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
     };
     for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) { /* "L" takes in all categories that begin with it */
         size_t n = strlen(newer[i].property);

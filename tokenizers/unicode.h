@@ -43,6 +43,9 @@ bool is_other(uint32_t c);       /* what BertNormalizer's clean_text takes away:
 bool is_plain_form(uint32_t c);  /* normal forms leave it as it is: the package does not know it yet */
 uint32_t to_lower(uint32_t c);   /* to one character; U+0130 has two and is the caller's */
 
+/* utf8proc's number of the general category, as the package's regexes know it. */
+uint8_t regex_category(uint32_t c);
+
 /* What PCRE2 does not know yet of a property ("Lu", "L", "Han" ...), as members of a class; appended to out. */
 void add_newer_members(const char *property, size_t size, struct str *out);
 
