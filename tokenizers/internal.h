@@ -7,9 +7,12 @@
 #ifndef TOKENIZERS_INTERNAL_H
 #define TOKENIZERS_INTERNAL_H
 
+#include <pthread.h>
+
 #include "tokenizers/tokenizers.h"
 #include "tokenizers/added.h"
 #include "tokenizers/bpe.h"
+#include "tokenizers/cache.h"
 #include "tokenizers/charsmap.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/unicode.h"
@@ -39,8 +42,11 @@ struct cut {
     bool first; /* text begins where the whole input begins */
 };
 
-/* What one call of encode works with. */
+/* What one call of encode works with. A tokenizer keeps those of earlier calls, with what they remember. */
 struct scratch {
+    struct scratch *next;
+    struct cache cache;
+    struct str spelled; /* a piece in stand-ins */
     struct pattern_run run;
     struct cut cut;
     struct pieces pieces; /* the next list of pieces */
@@ -51,6 +57,16 @@ struct scratch {
     struct str word;
 };
 void scratch_free(struct scratch *s);
+
+/* Scratches that wait for the next call, at most a few; locked. */
+struct scratch_pool {
+    pthread_mutex_t lock;
+    struct scratch *first;
+    int count;
+};
+struct scratch *scratch_take(struct scratch_pool *pool); /* NULL: out of memory */
+void scratch_give(struct scratch_pool *pool, struct scratch *s);
+void scratch_pool_free(struct scratch_pool *pool);
 
 struct normalizer {
     enum status (*run)(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err);
@@ -97,6 +113,9 @@ struct tokenizer {
     struct pretokenizer pretokenizers[MOST_STEPS];
     struct decoder decoders[MOST_STEPS];
     int normalizer_count, pretokenizer_count, decoder_count;
+    bool stand_ins;                /* the last pre-tokenizer spells bytes: it is left to those pieces that the cache does not know */
+    const struct pattern *scanned; /* the only other one isolates the matches of this pattern; NULL: there are others */
+    struct scratch_pool *pool;
 
     /* the model: ids of one piece */
     enum status (*model)(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
@@ -178,6 +197,9 @@ struct piece_rules {
     const char *map;                    /* precompiled_charsmap */
     size_t map_size;
 };
+void add_stand_ins(struct str *out, const char *text, size_t size);
+bool is_stand_ins(const struct pretokenizer *p);
+bool isolates_matches(const struct pretokenizer *p); /* of a pattern that has a scanner */
 enum status add_pieces_normalizer(struct opening *o, const struct piece_rules *rules, const struct trie_text *user, size_t count);
 enum status add_user_split(struct opening *o, const struct trie_text *user, size_t count);
 enum status add_pieces_decoder(struct opening *o, const struct piece_rules *rules, int32_t unk, const char *surface, size_t surface_size);

@@ -156,7 +156,7 @@ static enum status take_text_over(struct scratch *s, struct cut *cut, struct err
 }
 
 /* Stand-ins take at most two bytes: room for all is made first, the loop only writes. */
-static void add_stand_ins(struct str *out, const char *text, size_t size)
+void add_stand_ins(struct str *out, const char *text, size_t size)
 {
     enum { ROOM = 256 };
     for (size_t at = 0; at < size;) {
@@ -239,12 +239,18 @@ static enum status run_metaspace(const struct pretokenizer *p, struct scratch *s
     return take_text_over(s, cut, err);
 }
 
+bool is_stand_ins(const struct pretokenizer *p) { return p->run == run_stand_ins; }
+bool isolates_matches(const struct pretokenizer *p)
+{
+    return p->run == run_split && p->pattern.scanner && !p->class && p->behavior == ISOLATED && !p->invert;
+}
+
 enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err)
 {
     cut->pieces.count = 0;
     pieces_add(&cut->pieces, 0, cut->text.size);
     enum status status = cut->pieces.failed ? error_memory(err, "the pieces of a text") : STATUS_OK;
-    for (int i = 0; i < t->pretokenizer_count && !status; i++)
+    for (int i = 0; i < t->pretokenizer_count - t->stand_ins && !status; i++)
         status = t->pretokenizers[i].run(&t->pretokenizers[i], s, cut, err);
     return status;
 }

@@ -1,0 +1,91 @@
+/* What pieces of text became: a piece comes again far more often than not. One table of fixed size; what does not fit any more makes
+ * room for new pieces. A cache answers for one model only, and one thread uses it at a time. */
+#ifndef TOKENIZERS_CACHE_H
+#define TOKENIZERS_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tokenizers/hash.h"
+#include "tokenizers/tokenizers.h"
+
+enum {
+    CACHE_ENTRIES = 1 << 15, /* 1 MiB */
+    CACHE_INLINE = 2,        /* ids that lie in the entry itself */
+    CACHE_TEXT = 128,        /* longest piece, bytes */
+    CACHE_TEXTS = 1 << 20,   /* bytes of pieces over 16 bytes, and */
+    CACHE_IDS = 1 << 17,     /* ids of pieces with more than two: full, all is forgotten */
+};
+
+struct cache_entry {
+    uint64_t key[2]; /* up to 16 bytes: the piece (cache_key); more: its hash and its place in texts */
+    uint32_t size;   /* bytes of the piece, 0: empty */
+    uint32_t count;  /* ids */
+    int32_t ids[CACHE_INLINE]; /* or the place of all in ids */
+};
+
+struct cache {
+    struct cache_entry *entries; /* NULL until the first piece */
+    char *texts;
+    int32_t *ids;
+    size_t text_count, id_count;
+    uint64_t seed;
+};
+
+void cache_free(struct cache *c);
+
+/* Where to look: also what cache_put() wants. */
+struct cache_slot {
+    struct cache_entry *entry; /* NULL: the piece is none for the cache */
+    uint64_t key[2];
+};
+
+/* Up to 16 bytes as two numbers; with the size they are the piece. Reads nothing behind it. */
+static inline void cache_key(const char *text, size_t size, uint64_t key[2])
+{
+    uint32_t low, high;
+    key[0] = key[1] = 0;
+    if (size >= 8) {
+        memcpy(&key[0], text, 8);
+        memcpy(&key[1], text + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(&low, text, 4);
+        memcpy(&high, text + size - 4, 4);
+        key[0] = (uint64_t)high << 32 | low;
+    } else if (size) {
+        key[0] = (uint64_t)(unsigned char)text[0] | (uint64_t)(unsigned char)text[size / 2] << 8 | (uint64_t)(unsigned char)text[size - 1] << 16;
+    }
+}
+
+bool cache_start(struct cache *c);
+bool cache_get_long(const struct cache *c, const char *text, size_t size, struct cache_slot *slot, struct ids *out);
+void cache_put(struct cache *c, const struct cache_slot *slot, const char *text, size_t size, const int32_t *ids, size_t count);
+
+static inline void cache_add(const struct cache *c, const struct cache_entry *e, struct ids *out)
+{
+    if (e->count <= CACHE_INLINE && out->capacity - out->count >= CACHE_INLINE) {
+        memcpy(out->data + out->count, e->ids, sizeof e->ids);
+        out->count += e->count;
+        return;
+    }
+    const int32_t *ids = e->count <= CACHE_INLINE ? e->ids : c->ids + e->ids[0];
+    for (uint32_t i = 0; i < e->count; i++)
+        ids_add(out, ids[i]);
+}
+
+/* True: the ids were appended. False: they are to be found, and kept by cache_put(). */
+static inline bool cache_get(const struct cache *c, const char *text, size_t size, struct cache_slot *slot, struct ids *out)
+{
+    if (size > 16)
+        return cache_get_long(c, text, size, slot, out);
+    cache_key(text, size, slot->key);
+    uint64_t h = hash_mix(slot->key[0] ^ c->seed, slot->key[1] ^ size ^ 0xA0761D6478BD642Fu);
+    struct cache_entry *e = slot->entry = &c->entries[h % CACHE_ENTRIES];
+    if (e->key[0] != slot->key[0] || e->key[1] != slot->key[1] || e->size != size)
+        return false;
+    cache_add(c, e, out);
+    return true;
+}
+
+#endif
