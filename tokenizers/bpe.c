@@ -190,6 +190,21 @@ enum status bpe_set_unused(struct bpe *b, uint32_t entry, struct error *err)
     return STATUS_OK;
 }
 
+bool bpe_is_local(const struct bpe *b)
+{
+    int32_t low = INT32_MAX, high = -1;
+    for (int i = 0; i < 256; i++) {
+        low = b->bytes[i] < low ? b->bytes[i] : low;
+        high = b->bytes[i] > high ? b->bytes[i] : high;
+    }
+    bool local = b->byte_fallback && low >= 0 && !b->prefix.size && !b->suffix.size;
+    for (uint32_t i = 0; i < b->merge_count && local; i++) {
+        const struct merge *m = &b->merges[i];
+        local = (m->left < low || m->left > high) && (m->right < low || m->right > high);
+    }
+    return local;
+}
+
 void bpe_free(struct bpe *b)
 {
     free(b->unused);

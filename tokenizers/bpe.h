@@ -71,6 +71,9 @@ enum status bpe_rank(struct bpe *b, const float *scores, struct error *err);
 enum status bpe_set_unused(struct bpe *b, uint32_t entry, struct error *err);
 /* Builds the tables; unk: the unknown token's text or NULL. */
 enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err);
+/* Does every merge join characters that stand side by side in a token's text? Then text can be cut where none does (borders.h). Not
+ * where unknown neighbours become one, or where byte tokens are merged. */
+bool bpe_is_local(const struct bpe *b);
 void bpe_free(struct bpe *b);
 
 /* Appends the ids of one piece of inside text. */

@@ -11,6 +11,7 @@
 
 #include "tokenizers/tokenizers.h"
 #include "tokenizers/added.h"
+#include "tokenizers/borders.h"
 #include "tokenizers/bpe.h"
 #include "tokenizers/cache.h"
 #include "tokenizers/charsmap.h"
@@ -115,6 +116,7 @@ struct tokenizer {
     int normalizer_count, pretokenizer_count, decoder_count;
     bool stand_ins;                /* the last pre-tokenizer spells bytes: it is left to those pieces that the cache does not know */
     const struct pattern *scanned; /* the only other one isolates the matches of this pattern; NULL: there are others */
+    struct borders *borders;       /* NULL: pieces go to the model as they are */
     struct scratch_pool *pool;
 
     /* the model: ids of one piece */
