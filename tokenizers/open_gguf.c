@@ -169,6 +169,34 @@ static enum status open_gpt2(struct gguf_file *f)
     return status ? status : gguf_read_around(f, flags & PRE_BOS, false);
 }
 
+/* ---- pieces by merges ("gemma4") ------------------------------------------------------------------------------------------------- */
+
+/* Characters, not bytes: blanks are marks, and what is no token becomes byte tokens. */
+static enum status open_gemma4(struct gguf_file *f)
+{
+    struct tokenizer *t = f->t;
+    struct opening o = {.t = t, .err = f->err};
+    t->bpe.vocabulary = &t->vocabulary;
+    t->bpe.byte_fallback = t->bpe.fuse_unk = t->keeps_bytes = true;
+    enum status status = gguf_read_tokens(f, true);
+    if (!status)
+        status = add_replace(&o, " ", "\xE2\x96\x81");
+    if (!status)
+        status = read_merges(f);
+    if (!status)
+        status = bpe_finish(&t->bpe, NULL, f->err);
+    if (!status)
+        status = gguf_read_id(f, "tokenizer.ggml.unknown_token_id", -1, &t->bpe.unk);
+    if (!status)
+        status = add_piece_decoders(&o, false);
+    if (!status)
+        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
+    if (!status)
+        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
+    t->model = model_bpe;
+    return status ? status : gguf_read_around(f, true, false);
+}
+
 /* ---- all kinds ------------------------------------------------------------------------------------------------------------------ */
 
 static enum status open_kind(struct gguf_file *f, const char *model, uint64_t size)
@@ -176,7 +204,7 @@ static enum status open_kind(struct gguf_file *f, const char *model, uint64_t si
     static const struct {
         const char *name;
         enum status (*open)(struct gguf_file *f);
-    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}};
+    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4}};
     static const char *const pending[] = {"rwkv", "plamo2", "none", "no_vocab"};
     enum status status = read_arrays(f);
     if (status)

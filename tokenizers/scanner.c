@@ -215,8 +215,8 @@ static uint32_t state_of(struct builder *b, const struct places *p)
             return i;
     if (b->state_count == MOST_STATES)
         return b->failed = true, 0;
-    if (b->pool_capacity - b->pool_count < p->count) {
-        size_t capacity = b->pool_capacity * 2 + p->count;
+    if (!b->pool || b->pool_capacity - b->pool_count < p->count) {
+        size_t capacity = b->pool_capacity * 2 + p->count + 64;
         uint32_t *pool = realloc(b->pool, capacity * sizeof *pool);
         if (!pool)
             return b->failed = b->memory = true, 0;

@@ -270,6 +270,8 @@ static enum status write_pieces_kind(const struct tokenizer *t, const struct ten
 
 enum status tokenizer_write_json(const struct tokenizer *t, const struct tensor_set *set, struct str *out, struct error *err)
 {
+    if (!t->bpe.ranks && t->bpe.byte_fallback)
+        return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of tokenizer.ggml.model \"gemma4\"");
     if (t->unigram.scores || t->words.vocabulary)
         return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of %s",
                          t->unigram.scores ? "SentencePiece's Unigram" : "BERT's words");
