@@ -100,23 +100,25 @@ enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_
 static enum status index_merges(struct bpe *b, struct error *err)
 {
     size_t n = hash_slots(b->merge_count);
-    b->slots = n ? calloc(n, sizeof *b->slots) : NULL;
-    if (!b->slots)
+    n = n && n / 4 * 3 > b->merge_count * 2 ? n / 2 : n; /* up to three quarters full */
+    int bits = 10;
+    while (bits < 32 && (uint64_t)1 << bits < (uint64_t)b->merge_count * 16)
+        bits++;
+    b->filter_shift = 64 - bits;
+    b->filter = calloc(((size_t)1 << bits) / 64, sizeof *b->filter);
+    b->pairs = n ? calloc(n, sizeof *b->pairs) : NULL;
+    if (!b->pairs || !b->filter)
         return error_memory(err, "the merges");
     b->mask = n - 1;
     b->seed = hash_seed();
     enum { AHEAD = 16 };
     for (uint32_t rank = 0; rank < b->merge_count; rank++) {
         const struct merge *m = &b->merges[rank], *later = rank + AHEAD < b->merge_count ? m + AHEAD : m;
-        __builtin_prefetch(&b->slots[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
-        uint64_t h = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed);
-        size_t i = (size_t)h & b->mask;
-        for (; b->slots[i].entry; i = (i + 1) & b->mask) {
-            const struct merge *other = &b->merges[b->slots[i].entry - 1];
-            if (other->left == m->left && other->right == m->right)
-                break; /* twice: the last rank counts, as in the package */
-        }
-        b->slots[i] = (struct hash_slot){(uint32_t)(h >> 32), rank + 1};
+        __builtin_prefetch(&b->pairs[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
+        uint64_t hash = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed), bit = hash >> b->filter_shift;
+        struct bpe_pair *p = (struct bpe_pair *)bpe_slot(b, m->left, m->right, hash);
+        b->filter[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        *p = (struct bpe_pair){m->left, m->right, (int32_t)rank + 1, m->result}; /* twice: the last rank counts, as in the package */
     }
     return STATUS_OK;
 }
@@ -209,7 +211,9 @@ void bpe_free(struct bpe *b)
 {
     free(b->unused);
     free(b->merges);
-    free(b->slots);
+    free(b->pairs);
+    free(b->filter);
+    free(b->byte_pairs);
     free(b->ranks);
     str_free(&b->prefix);
     str_free(&b->suffix);
@@ -325,18 +329,9 @@ static bool add_texts(struct bpe_work *w, const char *piece, size_t size)
 
 static void join_by_merges(const struct bpe *b, struct bpe_symbol *left, const struct bpe_symbol *right)
 {
-    uint64_t h = hash_pair((uint32_t)left->id, (uint32_t)right->id, b->seed);
-    left->rank = NO_RANK;
-    for (size_t i = (size_t)h & b->mask; b->slots[i].entry; i = (i + 1) & b->mask) {
-        if (b->slots[i].tag != (uint32_t)(h >> 32))
-            continue;
-        const struct merge *m = &b->merges[b->slots[i].entry - 1];
-        if (m->left == left->id && m->right == right->id) {
-            left->rank = (int32_t)(b->slots[i].entry - 1);
-            left->result = m->result;
-            return;
-        }
-    }
+    const struct bpe_pair *p = bpe_find_pair(b, left->id, right->id);
+    left->rank = p ? p->rank - 1 : NO_RANK;
+    left->result = p ? p->result : -1;
 }
 
 static void join_by_rank(const struct bpe *b, struct bpe_work *w, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)

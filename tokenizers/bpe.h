@@ -17,6 +17,13 @@ struct merge {
     int32_t left, right, result; /* ids */
 };
 
+/* The same by its halves, for looking up: an open-addressed table whose slots hold all that is wanted to know. */
+struct bpe_pair {
+    int32_t left, right;
+    int32_t rank; /* + 1; 0: empty */
+    int32_t result;
+};
+
 /* Merges as a file spells them, on their way to bpe_add_merges: a batch, or all of them when the file has them in front
  * of the vocabulary. */
 struct merge_texts {
@@ -29,9 +36,12 @@ struct bpe {
     const struct vocabulary *vocabulary;
     struct merge *merges; /* the position is the rank */
     uint32_t merge_count, merge_capacity;
-    struct hash_slot *slots;
+    struct bpe_pair *pairs;
     size_t mask;
+    uint64_t *filter; /* a bit for the hash of every pair, 16 bits a pair: what most pairs of neighbours are not in, and near memory */
+    int filter_shift;
     uint64_t seed;
+    struct bpe_bytes *byte_pairs; /* byte-level: the merges of two single bytes; NULL: not all bytes are there */
     int32_t *ranks; /* SentencePiece, tiktoken: rank of each vocabulary entry, NO_RANK: never joined; NULL: merges */
     bool *unused;   /* entries that join, but are taken apart again in the end; NULL: none */
     struct str prefix, suffix; /* continuing_subword_prefix, end_of_word_suffix */
@@ -40,6 +50,25 @@ struct bpe {
     int32_t bytes[256];      /* of <0xNN>, -1: none */
     int32_t characters[512]; /* ids of the first characters, byte-level stand-ins among them, -1: none */
 };
+
+/* The pair's slot; one that is empty if it does not join. */
+static inline const struct bpe_pair *bpe_slot(const struct bpe *b, int32_t left, int32_t right, uint64_t hash)
+{
+    size_t i = (size_t)hash & b->mask;
+    while (b->pairs[i].rank && (b->pairs[i].left != left || b->pairs[i].right != right))
+        i = (i + 1) & b->mask;
+    return &b->pairs[i];
+}
+
+/* NULL: they do not join. */
+static inline const struct bpe_pair *bpe_find_pair(const struct bpe *b, int32_t left, int32_t right)
+{
+    uint64_t hash = hash_pair((uint32_t)left, (uint32_t)right, b->seed), bit = hash >> b->filter_shift;
+    if (!(b->filter[bit >> 6] >> (bit & 63) & 1))
+        return NULL;
+    const struct bpe_pair *p = bpe_slot(b, left, right, hash);
+    return p->rank ? p : NULL;
+}
 
 /* One symbol of a piece that is being merged; `next` skips what was joined. */
 struct bpe_symbol {
@@ -75,6 +104,12 @@ enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err);
  * where unknown neighbours become one, or where byte tokens are merged. */
 bool bpe_is_local(const struct bpe *b);
 void bpe_free(struct bpe *b);
+
+/* Byte-level vocabularies: makes what bpe_encode_bytes() needs. */
+enum status bpe_start_bytes(struct bpe *b, struct error *err);
+/* Appends the ids of one piece of inside text whose bytes were not spelled as stand-ins; false (and nothing appended) when the piece is
+ * too long for that. byte_pairs must be there. */
+bool bpe_encode_bytes(const struct bpe *b, const char *piece, size_t size, struct ids *out);
 
 /* Appends the ids of one piece of inside text. */
 enum status bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err);

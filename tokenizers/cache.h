@@ -1,5 +1,5 @@
-/* What pieces of text became: a piece comes again far more often than not. One table of fixed size; what does not fit any more makes
- * room for new pieces. A cache answers for one model only, and one thread uses it at a time. */
+/* What pieces of text became: a piece comes again far more often than not. One table of fixed size, two entries to a cache line; the
+ * older one makes room for a new piece. A cache answers for one model only, and one thread uses it at a time. */
 #ifndef TOKENIZERS_CACHE_H
 #define TOKENIZERS_CACHE_H
 
@@ -11,9 +11,9 @@
 #include "tokenizers/tokenizers.h"
 
 enum {
-    CACHE_ENTRIES = 1 << 15, /* 1 MiB */
+    CACHE_PAIRS = 1 << 15,   /* of entries: 2 MiB */
     CACHE_INLINE = 2,        /* ids that lie in the entry itself */
-    CACHE_TEXT = 128,        /* longest piece, bytes */
+    CACHE_TEXT = 256,        /* longest piece, bytes */
     CACHE_TEXTS = 1 << 20,   /* bytes of pieces over 16 bytes, and */
     CACHE_IDS = 1 << 17,     /* ids of pieces with more than two: full, all is forgotten */
 };
@@ -26,7 +26,8 @@ struct cache_entry {
 };
 
 struct cache {
-    struct cache_entry *entries; /* NULL until the first piece */
+    void *memory;
+    struct cache_entry *entries; /* in it, at a cache line; NULL until the first piece */
     char *texts;
     int32_t *ids;
     size_t text_count, id_count;
@@ -37,7 +38,7 @@ void cache_free(struct cache *c);
 
 /* Where to look: also what cache_put() wants. */
 struct cache_slot {
-    struct cache_entry *entry; /* NULL: the piece is none for the cache */
+    struct cache_entry *pair; /* NULL: the piece is none for the cache */
     uint64_t key[2];
 };
 
@@ -81,7 +82,9 @@ static inline bool cache_get(const struct cache *c, const char *text, size_t siz
         return cache_get_long(c, text, size, slot, out);
     cache_key(text, size, slot->key);
     uint64_t h = hash_mix(slot->key[0] ^ c->seed, slot->key[1] ^ size ^ 0xA0761D6478BD642Fu);
-    struct cache_entry *e = slot->entry = &c->entries[h % CACHE_ENTRIES];
+    const struct cache_entry *e = slot->pair = &c->entries[h % CACHE_PAIRS * 2];
+    if (e->key[0] != slot->key[0] || e->key[1] != slot->key[1] || e->size != size)
+        e++;
     if (e->key[0] != slot->key[0] || e->key[1] != slot->key[1] || e->size != size)
         return false;
     cache_add(c, e, out);

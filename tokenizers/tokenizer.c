@@ -210,7 +210,9 @@ static enum status encode_piece(struct encoding *e, const char *piece, size_t si
         return STATUS_OK;
     size_t before = e->out->count, spelled_size = size;
     const char *spelled = piece;
-    if (t->stand_ins) {
+    enum status status = STATUS_OK;
+    bool known = t->bpe.byte_pairs && !t->bpe.ignore_merges && t->stand_ins && bpe_encode_bytes(&t->bpe, piece, size, e->out);
+    if (!known && t->stand_ins) {
         str_clear(&s->spelled);
         add_stand_ins(&s->spelled, piece, size);
         spelled = s->spelled.data;
@@ -218,7 +220,16 @@ static enum status encode_piece(struct encoding *e, const char *piece, size_t si
         if (s->spelled.failed)
             return error_memory(e->err, "a piece of text");
     }
-    enum status status = t->model(t, s, spelled, spelled_size, e->out, e->err);
+    if (!known && t->stand_ins && t->bpe.byte_pairs) { /* a piece that is a token goes before its merges */
+        int32_t id = vocabulary_find(&t->vocabulary, spelled, spelled_size);
+        known = id >= 0;
+        if (known)
+            ids_add(e->out, id);
+        else
+            known = bpe_encode_bytes(&t->bpe, piece, size, e->out);
+    }
+    if (!known)
+        status = t->model(t, s, spelled, spelled_size, e->out, e->err);
     if (!status && !e->out->failed)
         cache_put(&s->cache, &slot, piece, size, e->out->data + before, e->out->count - before);
     return status;
@@ -442,6 +453,8 @@ static enum status finish_paths(struct tokenizer *t, struct error *err)
     t->stand_ins = steps && is_stand_ins(&t->pretokenizers[steps - 1]);
     if (steps - t->stand_ins == 1 && isolates_matches(&t->pretokenizers[0]))
         t->scanned = &t->pretokenizers[0].pattern;
+    if (t->model == model_bpe && t->stand_ins)
+        return bpe_start_bytes(&t->bpe, err);
     if (t->model != model_bpe || t->stand_ins || !bpe_is_local(&t->bpe))
         return STATUS_OK;
     t->borders = borders_make(&t->vocabulary);
