@@ -42,21 +42,18 @@ struct cache_slot {
     uint64_t key[2];
 };
 
-/* Up to 16 bytes as two numbers; with the size they are the piece. Reads nothing behind it. */
-static inline void cache_key(const char *text, size_t size, uint64_t key[2])
+/* Up to 16 bytes as two numbers, zeros behind; with the size they are the piece. room: bytes that may be read from text on: 16 spare
+ * the branches on the size. */
+static inline void cache_key(const char *text, size_t size, size_t room, uint64_t key[2])
 {
-    uint32_t low, high;
-    key[0] = key[1] = 0;
-    if (size >= 8) {
-        memcpy(&key[0], text, 8);
-        memcpy(&key[1], text + size - 8, 8);
-    } else if (size >= 4) {
-        memcpy(&low, text, 4);
-        memcpy(&high, text + size - 4, 4);
-        key[0] = (uint64_t)high << 32 | low;
-    } else if (size) {
-        key[0] = (uint64_t)(unsigned char)text[0] | (uint64_t)(unsigned char)text[size / 2] << 8 | (uint64_t)(unsigned char)text[size - 1] << 16;
+    if (room < 16) {
+        key[0] = key[1] = 0;
+        memcpy(key, text, size);
+        return;
     }
+    memcpy(key, text, 16);
+    key[0] &= size < 8 ? ((uint64_t)1 << 8 * size) - 1 : UINT64_MAX;
+    key[1] &= size <= 8 ? 0 : UINT64_MAX >> (128 - 8 * size);
 }
 
 bool cache_start(struct cache *c);
@@ -76,11 +73,11 @@ static inline void cache_add(const struct cache *c, const struct cache_entry *e,
 }
 
 /* True: the ids were appended. False: they are to be found, and kept by cache_put(). */
-static inline bool cache_get(const struct cache *c, const char *text, size_t size, struct cache_slot *slot, struct ids *out)
+static inline bool cache_get(const struct cache *c, const char *text, size_t size, size_t room, struct cache_slot *slot, struct ids *out)
 {
     if (size > 16)
         return cache_get_long(c, text, size, slot, out);
-    cache_key(text, size, slot->key);
+    cache_key(text, size, room, slot->key);
     uint64_t h = hash_mix(slot->key[0] ^ c->seed, slot->key[1] ^ size ^ 0xA0761D6478BD642Fu);
     const struct cache_entry *e = slot->pair = &c->entries[h % CACHE_PAIRS * 2];
     if (e->key[0] != slot->key[0] || e->key[1] != slot->key[1] || e->size != size)

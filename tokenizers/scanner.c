@@ -240,7 +240,9 @@ static void load(struct builder *b, uint32_t state)
 static bool make_states(struct builder *b, struct scanner *s)
 {
     uint32_t columns = b->classes->count + 1;
-    s->stride = b->stride = (columns + 1) & ~1u;
+    while (1u << s->shift < columns || !s->shift)
+        s->shift++;
+    s->stride = b->stride = 1u << s->shift;
     s->end_class = (uint8_t)b->classes->count;
     clear(b->to);
     state_of(b, b->to);
@@ -261,6 +263,21 @@ static bool make_states(struct builder *b, struct scanner *s)
     return !b->failed;
 }
 
+/* Runs of letters, digits or blanks stay in one state: those are passed over without a look at its row. */
+static bool make_loops(struct scanner *s, uint32_t count)
+{
+    s->loops = calloc(count, sizeof *s->loops);
+    for (uint32_t state = 0; s->loops && state < count; state++) {
+        const uint32_t *row = s->rows + (size_t)state * s->stride;
+        struct scanner_loop *l = &s->loops[state];
+        for (uint32_t c = 0; c < 128; c++)
+            l->match |= row[s->classes[c]] == (state * s->stride | 1);
+        for (uint32_t c = 0; c < 128 && state; c++)
+            l->ascii[c >> 6] |= (uint64_t)(row[s->classes[c]] == (state * s->stride | l->match)) << (c & 63);
+    }
+    return s->loops;
+}
+
 enum status scanner_compile(struct scanner **out, const char *regex, size_t size, struct error *err)
 {
     struct regex *r = malloc(sizeof *r);
@@ -279,6 +296,8 @@ enum status scanner_compile(struct scanner **out, const char *regex, size_t size
         memory = !s->classes || !b->from || !b->to || !b->behind;
         good = !memory && make_classes(s, r, c) && make_states(b, s);
         memory |= b->memory;
+        memory |= good && !make_loops(s, b->state_count);
+        good &= !memory;
         free(b->from);
         free(b->to);
         free(b->behind);
@@ -300,6 +319,7 @@ void scanner_free(struct scanner *s)
         return;
     free(s->classes);
     free(s->rows);
+    free(s->loops);
     free(s);
 }
 
@@ -333,10 +353,19 @@ size_t scanner_match(const struct scanner *s, const char *text, size_t size, siz
         uint32_t class = p == end ? s->end_class : *p < 0x80 ? s->classes[*p] : class_at(s, p, (size_t)(end - p), &length);
         uint32_t next = rows[row + class];
         match = next & 1 ? p : match;
-        row = next & ~1u;
-        if (!row)
-            break;
         p += length;
+        if ((next & ~1u) == row) {
+            const struct scanner_loop *l = &s->loops[row >> s->shift];
+            const unsigned char *before = p;
+            while (p < end && *p < 0x80 && l->ascii[*p >> 6] >> (*p & 63) & 1)
+                p++;
+            match = l->match && p > before ? p - 1 : match;
+        }
+        row = next & ~1u;
+        if (!row) {
+            p -= length;
+            break;
+        }
     }
     *read = (size_t)(p - (const unsigned char *)text);
     return (size_t)(match - (const unsigned char *)text);

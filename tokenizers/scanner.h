@@ -19,8 +19,13 @@ struct scanner {
     uint8_t *classes;    /* [SCANNER_TABLE] */
     uint8_t beyond[32];  /* classes of the rest, by category */
     uint8_t end_class;   /* what stands behind the text */
-    uint32_t stride;     /* of a state's row; even */
+    uint32_t stride;     /* of a state's row: 2 to the power of shift */
+    uint32_t shift;
     uint32_t *rows;      /* [state][class]: offset of the next state's row, | 1 if a match ends in front of this character */
+    struct scanner_loop {
+        uint64_t ascii[2]; /* characters that lead from a state back to it */
+        bool match;        /* and a match ends in front of each */
+    } *loops;            /* of each state */
     uint32_t start;      /* the first state's row; row 0 is where nothing can match any more */
 };
 

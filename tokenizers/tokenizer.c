@@ -200,14 +200,11 @@ struct encoding {
     struct error *err;
 };
 
-/* A piece that is left of all splitting. */
-static enum status encode_piece(struct encoding *e, const char *piece, size_t size)
+/* A piece that is left of all splitting, which the cache does not know. */
+static enum status encode_new(struct encoding *e, const struct cache_slot *slot, const char *piece, size_t size)
 {
     const struct tokenizer *t = e->t;
     struct scratch *s = e->scratch;
-    struct cache_slot slot;
-    if (cache_get(&s->cache, piece, size, &slot, e->out))
-        return STATUS_OK;
     size_t before = e->out->count, spelled_size = size;
     const char *spelled = piece;
     enum status status = STATUS_OK;
@@ -231,8 +228,15 @@ static enum status encode_piece(struct encoding *e, const char *piece, size_t si
     if (!known)
         status = t->model(t, s, spelled, spelled_size, e->out, e->err);
     if (!status && !e->out->failed)
-        cache_put(&s->cache, &slot, piece, size, e->out->data + before, e->out->count - before);
+        cache_put(&s->cache, slot, piece, size, e->out->data + before, e->out->count - before);
     return status;
+}
+
+/* room: bytes of the text from the piece on. */
+static inline enum status encode_piece(struct encoding *e, const char *piece, size_t size, size_t room)
+{
+    struct cache_slot slot;
+    return cache_get(&e->scratch->cache, piece, size, room, &slot, e->out) ? STATUS_OK : encode_new(e, &slot, piece, size);
 }
 
 /* Text without added tokens, normalised. first: it begins where the input begins. */
@@ -249,7 +253,7 @@ static enum status encode_cut(struct encoding *e, const char *text, size_t size,
         const struct piece *p = &cut->pieces.list[i];
         for (size_t at = p->start, end; at < p->end && !status; at = end) {
             end = e->t->borders ? borders_next(e->t->borders, cut->text.data, p->end, at) : p->end;
-            status = encode_piece(e, cut->text.data + at, end - at);
+            status = encode_piece(e, cut->text.data + at, end - at, cut->text.size - at);
         }
     }
     return status;
@@ -279,7 +283,7 @@ static enum status encode_text(struct encoding *e, const char *text, size_t size
                     return encode_cut(e, text + at, size - at, false);
             }
         }
-        status = encode_piece(e, text + at, end - at);
+        status = encode_piece(e, text + at, end - at, size - at);
     }
     return status;
 }
