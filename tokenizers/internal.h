@@ -235,7 +235,8 @@ void tokenizer_collect_ends(struct tokenizer *t); /* anew, when eos became known
 
 /* Runs all normalizers over in; the result is in out (in and out differ). */
 enum status normalize(const struct tokenizer *t, struct scratch *s, const char *text, size_t size, struct str *out, struct error *err);
-enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err);
+/* The first `steps` pre-tokenizers over the text of the cut. */
+enum status pretokenize(const struct tokenizer *t, int steps, struct scratch *s, struct cut *cut, struct error *err);
 
 /* A token's text: added tokens first. NULL for a hole. */
 const char *token_text(const struct tokenizer *t, int32_t id, size_t *size);

@@ -245,12 +245,12 @@ bool isolates_matches(const struct pretokenizer *p)
     return p->run == run_split && p->pattern.scanner && !p->class && p->behavior == ISOLATED && !p->invert;
 }
 
-enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err)
+enum status pretokenize(const struct tokenizer *t, int steps, struct scratch *s, struct cut *cut, struct error *err)
 {
     cut->pieces.count = 0;
     pieces_add(&cut->pieces, 0, cut->text.size);
     enum status status = cut->pieces.failed ? error_memory(err, "the pieces of a text") : STATUS_OK;
-    for (int i = 0; i < t->pretokenizer_count - t->stand_ins && !status; i++)
+    for (int i = 0; i < steps && !status; i++)
         status = t->pretokenizers[i].run(&t->pretokenizers[i], s, cut, err);
     return status;
 }

@@ -248,7 +248,7 @@ static enum status encode_cut(struct encoding *e, const char *text, size_t size,
     cut->first = first;
     if (cut->text.failed)
         return error_memory(e->err, "the text");
-    enum status status = pretokenize(e->t, e->scratch, cut, e->err);
+    enum status status = pretokenize(e->t, e->t->pretokenizer_count - e->t->stand_ins, e->scratch, cut, e->err);
     for (size_t i = 0; i < cut->pieces.count && !status; i++) {
         const struct piece *p = &cut->pieces.list[i];
         for (size_t at = p->start, end; at < p->end && !status; at = end) {
