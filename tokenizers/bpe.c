@@ -106,7 +106,7 @@ static enum status index_merges(struct bpe *b, struct error *err)
         bits++;
     b->filter_shift = 64 - bits;
     b->filter = calloc(((size_t)1 << bits) / 64, sizeof *b->filter);
-    b->pairs = n ? calloc(n, sizeof *b->pairs) : NULL;
+    b->pairs = n ? hash_room(n, sizeof *b->pairs) : NULL;
     if (!b->pairs || !b->filter)
         return error_memory(err, "the merges");
     b->mask = n - 1;

@@ -1,6 +1,7 @@
 #include "tokenizers/vocabulary.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <stdatomic.h>
 
@@ -17,6 +18,21 @@ uint64_t hash_seed(void)
             s = none;
     }
     return s;
+}
+
+void *hash_room(size_t count, size_t size)
+{
+    enum { HUGE = 2 << 20 };
+    if (size && count > SIZE_MAX / 2 / size)
+        return NULL;
+    size_t bytes = count * size;
+    if (bytes < HUGE)
+        return calloc(count, size);
+    void *room = aligned_alloc(HUGE, (bytes + HUGE - 1) / HUGE * HUGE);
+    if (!room)
+        return NULL;
+    madvise(room, bytes, MADV_HUGEPAGE);
+    return memset(room, 0, bytes);
 }
 
 static bool grow(struct vocabulary *v)
@@ -84,7 +100,7 @@ static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice
 {
     size_t n = hash_slots(v->count);
     v->seed = hash_seed();
-    v->slots = n ? calloc(n, sizeof *v->slots) : NULL;
+    v->slots = n ? hash_room(n, sizeof *v->slots) : NULL;
     if (!v->slots)
         return error_memory(err, "the vocabulary");
     v->mask = n - 1;
