@@ -133,9 +133,11 @@ enum status open_precompiled(struct opening *o, const struct json *v)
     if (!n)
         return STATUS_BAD_INPUT;
     n->run = run_precompiled;
+    enum status status = STATUS_OK;
     if (!json_is(text, JSON_STRING) || !base64_decode(text->text, text->size, &bytes))
-        return error_set(o->err, STATUS_BAD_INPUT, "Precompiled: \"precompiled_charsmap\" must be base64");
-    enum status status = bytes.failed ? error_memory(o->err, "precompiled_charsmap") : charsmap_open(&n->map, bytes.data, bytes.size, o->err);
+        status = error_set(o->err, STATUS_BAD_INPUT, "Precompiled: \"precompiled_charsmap\" must be base64");
+    else
+        status = bytes.failed ? error_memory(o->err, "precompiled_charsmap") : charsmap_open(&n->map, bytes.data, bytes.size, o->err);
     str_free(&bytes);
     return status;
 }
