@@ -228,7 +228,7 @@ static enum status encode_new(struct encoding *e, const struct cache_slot *slot,
     if (!known)
         status = t->model(t, s, spelled, spelled_size, e->out, e->err);
     if (!status && !e->out->failed)
-        cache_put(&s->cache, slot, piece, size, e->out->data + before, e->out->count - before);
+        cache_put(&s->cache, slot, piece, size, e->out->data ? e->out->data + before : NULL, e->out->count - before);
     return status;
 }
 
