@@ -68,6 +68,9 @@ static inline size_t hash_slots(size_t count)
     return count > UINT32_MAX / 4 ? 0 : n;
 }
 
+/* Zeroed room for a large table that is read here and there: on huge pages where the system has them. free() it; NULL: out of memory. */
+void *hash_room(size_t count, size_t size);
+
 uint64_t hash_seed(void); /* one for the process */
 
 #endif

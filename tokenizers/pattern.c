@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "tokenizers/scanner.h"
 #include "tokenizers/unicode.h"
 
 /* The classes as Oniguruma has them, to stand inside brackets. PCRE2's own \s takes U+180E in, its \w leaves marks out,
@@ -235,11 +236,13 @@ enum status pattern_regex(struct pattern *p, const char *regex, size_t size, str
         /* Ruby's ^ and $ hold at every line */
         p->code = pcre2_compile((PCRE2_SPTR)str_text(&translated), translated.size,
                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &number, &offset, context);
+        if (p->code)
+            status = scanner_compile(&p->scanner, regex, size, err);
         if (!p->code) {
             char words[120];
             pcre2_get_error_message(number, (PCRE2_UCHAR *)words, sizeof words);
             status = error_set(err, STATUS_BAD_INPUT, "the pattern \"%s\" is no regular expression: %s", QUOTE(regex, size), words);
-        } else {
+        } else if (!p->scanner) {
             pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* where there is none, the interpreter runs it */
         }
     }
@@ -275,7 +278,9 @@ void pattern_free(struct pattern *p)
 {
     str_free(&p->source);
     pcre2_code_free(p->code);
+    scanner_free(p->scanner);
     p->code = NULL;
+    p->scanner = NULL;
 }
 
 void pattern_run_free(struct pattern_run *run)
@@ -350,6 +355,22 @@ static int search(const struct pattern *p, struct pattern_run *run, const char *
     }
 }
 
+/* A pattern that reads far and matches little is left to PCRE2, which has limits and tricks of its own. */
+static bool scan(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found, size_t *start, size_t *end)
+{
+    uint64_t allowed = ((uint64_t)1 << 24) + size * 64;
+    for (*start = from; *start < size && run->wasted <= allowed;) {
+        size_t read;
+        uint32_t c;
+        *end = scanner_match(p->scanner, text, size, *start, &read);
+        run->wasted += read - *end;
+        if ((*found = *end > *start))
+            return true;
+        *start += text_next(text + *start, size - *start, &c);
+    }
+    return *start >= size;
+}
+
 enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
                          size_t *start, size_t *end, struct error *err)
 {
@@ -358,6 +379,8 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
         return STATUS_OK;
     if (!p->code)
         return find_literal(p, text, size, from, found, start, end);
+    if (p->scanner && scan(p, run, text, size, from, found, start, end))
+        return STATUS_OK;
     if (!run->data) {
         enum status status = prepare(run, err);
         if (status)

@@ -14,6 +14,7 @@
 struct pattern {
     struct str source;           /* as the file writes it */
     struct pcre2_real_code_8 *code; /* NULL: source is a literal string */
+    struct scanner *scanner;        /* the same as a table; NULL where it cannot be compiled */
 };
 
 /* {"String": "..."} or {"Regex": "..."}. what: the component's name for messages. */
@@ -29,6 +30,7 @@ struct pattern_run {
     struct pcre2_real_jit_stack_8 *stack;
     int64_t started; /* clock_ns() of the first call */
     uint32_t calls;
+    uint64_t wasted; /* bytes that scanners looked at behind their matches */
 };
 void pattern_run_free(struct pattern_run *run);
 

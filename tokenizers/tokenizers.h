@@ -17,8 +17,9 @@
 
 struct tokenizer;
 
-/* Opens tokenizer.json (path of the file or of a folder that holds it). STATUS_NOT_FOUND if there is none;
- * STATUS_BAD_INPUT names the key that is wrong or the component that is not supported. */
+/* Opens tokenizer.json, Mistral's tekken.json, or tokenizer.model (SentencePiece's file, or tiktoken's ranks under that name): path of
+ * the file, or of a folder that holds one of them, the first in this order. STATUS_NOT_FOUND if there is none; STATUS_BAD_INPUT names
+ * the key that is wrong or the component that is not supported. */
 enum status tokenizer_open(struct tokenizer **out, const char *path, struct error *err);
 
 /* From a GGUF's metadata (tokenizer.ggml.*). STATUS_NOT_FOUND if the file holds no vocabulary. The set may be closed
@@ -59,6 +60,8 @@ struct detokenizer {
     const struct tokenizer *tokenizer;
     bool keep_special; /* print special tokens too */
     bool started;      /* a token was taken (the first one is decoded differently) */
+    int32_t present, last; /* the token being taken, and the one before it */
+    bool begun;        /* something was printed (SentencePiece: its first blank is none) */
     bool held_blank;   /* a word's end that is a blank only if more follows (BPEDecoder) */
     int64_t stripped;  /* leading characters taken off the whole text so far */
     struct str pending; /* bytes of an unfinished character, or pieces that a later one may change */

@@ -1,6 +1,7 @@
 #include "tokenizers/vocabulary.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <stdatomic.h>
 
@@ -17,6 +18,21 @@ uint64_t hash_seed(void)
             s = none;
     }
     return s;
+}
+
+void *hash_room(size_t count, size_t size)
+{
+    enum { HUGE = 2 << 20 };
+    if (size && count > SIZE_MAX / 2 / size)
+        return NULL;
+    size_t bytes = count * size;
+    if (bytes < HUGE)
+        return calloc(count, size);
+    void *room = aligned_alloc(HUGE, (bytes + HUGE - 1) / HUGE * HUGE);
+    if (!room)
+        return NULL;
+    madvise(room, bytes, MADV_HUGEPAGE);
+    return memset(room, 0, bytes);
 }
 
 static bool grow(struct vocabulary *v)
@@ -53,6 +69,19 @@ enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, 
     return STATUS_OK;
 }
 
+void vocabulary_cut(struct vocabulary *v, uint32_t count, int32_t raise)
+{
+    v->size = 0;
+    v->longest = 0;
+    v->count = count;
+    v->texts.size = count ? v->start[count] : 0;
+    for (uint32_t e = 0; e < count; e++) {
+        v->ids[e] += raise;
+        v->size = v->ids[e] >= v->size ? v->ids[e] + 1 : v->size;
+        v->longest = v->start[e + 1] - v->start[e] > v->longest ? v->start[e + 1] - v->start[e] : v->longest;
+    }
+}
+
 /* The slot that holds the text, or the empty one where it belongs. */
 static struct hash_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, uint64_t h)
 {
@@ -71,7 +100,7 @@ static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice
 {
     size_t n = hash_slots(v->count);
     v->seed = hash_seed();
-    v->slots = n ? calloc(n, sizeof *v->slots) : NULL;
+    v->slots = n ? hash_room(n, sizeof *v->slots) : NULL;
     if (!v->slots)
         return error_memory(err, "the vocabulary");
     v->mask = n - 1;
@@ -80,7 +109,7 @@ static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice
         const char *text = vocabulary_entry(v, e, &size);
         uint64_t h = hash_text(text, size, v->seed);
         struct hash_slot *s = slot_of(v, text, size, h);
-        if (!s->entry)
+        if (!s->entry || twice == TWICE_LAST)
             *s = (struct hash_slot){(uint32_t)(h >> 32), e + 1};
         else if (twice == TWICE_REFUSED)
             return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" occurs twice", QUOTE(text, size));
@@ -150,6 +179,13 @@ int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t siz
     return vocabulary_find_hashed(v, text, size, hash_text(text, size, v->seed));
 }
 
+int64_t vocabulary_find_entry(const struct vocabulary *v, const char *text, size_t size)
+{
+    if (size > v->longest)
+        return -1;
+    return (int64_t)slot_of(v, text, size, hash_text(text, size, v->seed))->entry - 1;
+}
+
 int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash)
 {
     if (size > v->longest)
@@ -158,12 +194,12 @@ int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, siz
     return s->entry ? v->ids[s->entry - 1] : -1;
 }
 
-const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size)
+int64_t vocabulary_entry_of(const struct vocabulary *v, int32_t id)
 {
     if (id < 0 || id >= v->size)
-        return NULL;
+        return -1;
     if (v->dense)
-        return v->by_id[id] ? vocabulary_entry(v, v->by_id[id] - 1, size) : NULL;
+        return (int64_t)v->by_id[id] - 1;
     uint32_t low = 0, high = v->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -172,5 +208,11 @@ const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size
         else
             high = middle;
     }
-    return low < v->count && v->ids[v->by_id[low]] == id ? vocabulary_entry(v, v->by_id[low], size) : NULL;
+    return low < v->count && v->ids[v->by_id[low]] == id ? (int64_t)v->by_id[low] : -1;
+}
+
+const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size)
+{
+    int64_t entry = vocabulary_entry_of(v, id);
+    return entry < 0 ? NULL : vocabulary_entry(v, (uint32_t)entry, size);
 }
