@@ -124,7 +124,7 @@ static enum status print_answer(struct chat *c, struct ingot_request *request)
         if (status || e.kind == INGOT_EVENT_DONE)
             break;
         if (e.kind == INGOT_EVENT_WARNING)
-            log_line(LOG_SAY, "(%s: %s)", e.name, QUOTE(e.text, e.size));
+            view_warning(&e);
     }
     if (!status) {
         view_calls(&view, e.answer);

@@ -74,7 +74,7 @@ static enum status collect(const struct settings *s, struct ingot_request *reque
         if (e.kind == INGOT_EVENT_TOKEN || e.kind == INGOT_EVENT_DONE)
             str_add(&a->text, e.text, e.size);
         if (e.kind == INGOT_EVENT_WARNING && !s->json.value)
-            log_line(LOG_SAY, "(%s: %s)", e.name, QUOTE(e.text, e.size));
+            view_warning(&e);
         if (e.kind == INGOT_EVENT_TOKEN)
             str_format(&a->tokens, "%s%d", a->tokens.size ? ", " : "", e.token);
         if (e.kind == INGOT_EVENT_DONE) {
