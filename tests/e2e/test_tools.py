@@ -168,6 +168,8 @@ def test_thinking_has_a_budget(serve, tmp_path):
     template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+    r = ingot("run", folder, "go", "--thinking-budget", 4, "--max-tokens", 20, "--ignore-eos", "--json", "--temperature", 0)
+    assert 0 < len(json.loads(r.stdout)["reasoning"]) <= 5 and json.loads(r.stdout)["text"]
     client = serve(folder, "--alias", "tiny").client()
     ask = lambda **more: client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], **more).choices[0].message
     m = ask(max_tokens=60, extra_body={"thinking_budget": 10, "ignore_eos": True})

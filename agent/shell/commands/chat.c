@@ -166,6 +166,8 @@ static enum status answer(struct chat *c)
     struct ingot_request *request = NULL;
     str_add_text(&text, "{\"add_generation_prompt\": true, \"messages\": ");
     write_messages(c, &text);
+    if (c->s->thinking_budget.set)
+        str_format(&text, ", \"thinking_budget\": %lld", (long long)c->s->thinking_budget.value);
     str_add_char(&text, '}');
     enum status status = shell_chat(c->s, c->model, &text, &chat, c->err);
     if (!status)
