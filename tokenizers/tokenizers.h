@@ -290,13 +290,16 @@ const struct dialect *dialect_at(size_t index);
 const char *dialect_name(const struct dialect *d);
 
 struct dialect_choice {
-    const struct dialect *dialect; /* never NULL: bare_json where nothing was found */
-    char why[200];                 /* for a person, in one line */
+    const struct dialect *dialect; /* never NULL: bare_json where nothing was found; lives until dialect_choice_free() */
+    struct dialect *own;           /* one made for this model; NULL: it is a line of the table */
+    char why[300];                 /* for a person, in one line */
 };
+void dialect_choice_free(struct dialect_choice *c); /* a zeroed one is fine */
 
 /* The dialect that a chat template speaks: from what it renders, else from its text, else from the vocabulary; never from a
  * model's name. named is one of source's templates or NULL (a model without one); t may be NULL. A template that cannot be compiled
- * or rendered still has its text; fails only with STATUS_NO_ROOM. The calling thread needs 2 MiB of stack. */
+ * or rendered still has its text. Pairs of reasoning tags that the text or the vocabulary has and the dialect does not know are read
+ * too: models are fine-tuned to think. Fails only with STATUS_NO_ROOM. The calling thread needs 2 MiB of stack. */
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err);
 

@@ -64,6 +64,7 @@ enum ingot_status ingot_chat_open(struct ingot_chat **out, const struct ingot_mo
     if (!c)
         return (enum ingot_status)error_memory(inner(err), "a chat");
     atomic_init(&c->references, 1);
+    c->model = ingot_model_share(m);
     enum status status = fill(c, m, request, size, &o, inner(err));
     if (status) {
         ingot_chat_close(c);
@@ -84,6 +85,7 @@ void ingot_chat_close(struct ingot_chat *c)
     if (!c || atomic_fetch_sub(&c->references, 1) > 1)
         return;
     grammar_close(c->grammar);
+    ingot_model_close(c->model);
     ids_free(&c->tokens);
     chat_text_free(&c->prompt);
     arena_free(&c->arena);

@@ -51,13 +51,14 @@ enum status model_speech(struct ingot_model *m, const char *template_name, bool 
 
 struct ingot_chat {
     atomic_int references;
+    struct ingot_model *model; /* shared: the dialect may be its own */
     struct arena arena;       /* the request */
     struct json tools;        /* as the client gave them; null: none */
     struct ids tokens;
     struct chat_text prompt;
     struct chat_notes notes;
     const struct dialect *dialect;
-    char why[200];            /* this dialect */
+    char why[sizeof((struct dialect_choice *)0)->why]; /* this dialect */
     bool one_call;            /* the answer ends with its first call */
     struct grammar *grammar;  /* what the answer is held to behind its reasoning; NULL: nothing */
     bool released;            /* where the grammar ends, the answer goes on freely */

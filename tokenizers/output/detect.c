@@ -1,6 +1,7 @@
 /* Which dialect a chat template speaks: the table of signs against what it renders for a history with calls, then against its
  * text, then against the vocabulary. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tokenizers/output/output.h"
 
@@ -145,27 +146,87 @@ static bool find_rendered(struct search *s, const struct chat_template *t, const
     return found;
 }
 
+static void find_dialect(struct search *s, const struct chat_source *source, struct dialect_choice *out)
+{
+    struct chat_template *compiled = NULL;
+    const struct chat_named *named = s->named;
+    if (named && chat_compile(&compiled, named->name, named->text, named->size, NULL) == STATUS_OK) {
+        bool found = find_rendered(s, compiled, source, out);
+        chat_free(compiled);
+        if (found)
+            return;
+    }
+    if (named) {
+        s->place = named->text;
+        s->place_size = named->size;
+        if (find_sign(s, TEXT, out))
+            return;
+    }
+    s->place = NULL;
+    if (!find_sign(s, VOCABULARY, out))
+        snprintf(out->why, sizeof out->why, "nothing in %sthe vocabulary tells a form of calls", named ? "the template or " : "");
+}
+
+/* ---- reasoning tags -------------------------------------------------------------------------------------------------- */
+
+static int think_count(const struct dialect *d)
+{
+    int n = 0;
+    while (n < MAX_THINK && d->think[n].open)
+        n++;
+    return n;
+}
+
+static bool knows(const struct dialect *d, const struct think *pair)
+{
+    for (int i = 0; i < think_count(d); i++)
+        if (!strcmp(d->think[i].open, pair->open))
+            return true;
+    return false;
+}
+
+/* One tag in the template's text is enough (some only cut old reasoning off, at its closing tag); of tokens both. */
+static const char *thinks_in(const struct search *s, const struct think *pair)
+{
+    if (s->named && (has(s->named->text, s->named->size, pair->open) || has(s->named->text, s->named->size, pair->close)))
+        return "the template's text";
+    return in_vocabulary(s, pair->open) && in_vocabulary(s, pair->close) ? "the vocabulary" : NULL;
+}
+
+/* Pairs that the dialect does not know, into a copy of it. */
+static enum status add_reasoning(const struct search *s, struct dialect_choice *out, struct error *err)
+{
+    const struct dialect *all = dialect_find("reasoning_tags", strlen("reasoning_tags"));
+    int count = think_count(out->dialect);
+    for (int i = 0; i < think_count(all) && count < MAX_THINK && !out->dialect->harmony; i++) {
+        const struct think *pair = &all->think[i];
+        const char *where = knows(out->dialect, pair) ? NULL : thinks_in(s, pair);
+        if (!where)
+            continue;
+        if (!out->own) {
+            if (!(out->own = malloc(sizeof *out->own)))
+                return error_memory(err, "a dialect");
+            memcpy(out->own, out->dialect, sizeof *out->own);
+            out->dialect = out->own;
+        }
+        out->own->think[count++] = *pair;
+        size_t used = strlen(out->why);
+        snprintf(out->why + used, sizeof out->why - used, "; %s has %s", where, pair->open);
+    }
+    return STATUS_OK;
+}
+
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err)
 {
     struct search search = {.named = named, .tokenizer = t};
-    struct chat_template *compiled = NULL;
-    (void)err;
     *out = (struct dialect_choice){.dialect = dialect_find("bare_json", 9)};
-    if (named && chat_compile(&compiled, named->name, named->text, named->size, NULL) == STATUS_OK) {
-        bool found = find_rendered(&search, compiled, source, out);
-        chat_free(compiled);
-        if (found)
-            return STATUS_OK;
-    }
-    if (named) {
-        search.place = named->text;
-        search.place_size = named->size;
-        if (find_sign(&search, TEXT, out))
-            return STATUS_OK;
-    }
-    search.place = NULL;
-    if (!find_sign(&search, VOCABULARY, out))
-        snprintf(out->why, sizeof out->why, "nothing in %sthe vocabulary tells a form of calls", named ? "the template or " : "");
-    return STATUS_OK;
+    find_dialect(&search, source, out);
+    return add_reasoning(&search, out, err);
+}
+
+void dialect_choice_free(struct dialect_choice *c)
+{
+    free(c->own);
+    *c = (struct dialect_choice){0};
 }

@@ -253,6 +253,7 @@ enum step line_end(struct output *o, size_t from, size_t *looked);
 enum step json_behind(struct output *o);
 
 bool text_step(struct output *o);
+void reasoning_open(struct output *o, const struct marker *m); /* o->at at the tag m */
 bool harmony_step(struct output *o);
 bool recipients_step(struct output *o);
 void harmony_begin(struct output *o); /* before the prompt's tail is forgotten */

@@ -386,14 +386,19 @@ static bool section_step(struct output *o)
     return true;
 }
 
+void reasoning_open(struct output *o, const struct marker *m)
+{
+    o->think = &o->dialect->think[m->index];
+    o->mode = MODE_REASONING;
+    o->at += m->size;
+    emit_reasoning_begin(o, m->text);
+}
+
 static void open_marker(struct output *o, const struct marker *m)
 {
     switch (m->role) {
     case MARK_THINK:
-        o->think = &o->dialect->think[m->index];
-        o->mode = MODE_REASONING;
-        o->at += m->size;
-        emit_reasoning_begin(o, m->text);
+        reasoning_open(o, m);
         break;
     case MARK_BLOCK:
         block_open(o, m);
@@ -447,7 +452,7 @@ static void run(struct output *o)
         [MODE_BROKEN] = broken_step, [MODE_SECTION] = section_step,
     };
     bool (*own)(struct output *) = o->dialect->harmony ? harmony_step : o->dialect->recipients ? recipients_step : NULL;
-    while (!o->failed && (own && o->mode != MODE_BLOCK && o->mode != MODE_BROKEN ? own(o) : steps[o->mode](o)))
+    while (!o->failed && (own && o->mode == MODE_TEXT ? own(o) : steps[o->mode](o)))
         ;
     if (own || (o->mode != MODE_TEXT && o->mode != MODE_REASONING) || o->at < 4096 || o->at < o->in.size / 2)
         return;
