@@ -66,6 +66,8 @@ struct ingot_chat {
     int64_t thinking_budget;  /* tokens of reasoning, then it is closed; -1: no limit */
 };
 
+/* Something that the client should hear of; a note too many is dropped. */
+void chat_note(struct ingot_chat *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* constraint.c: response_format and tool_choice of a request as chat->grammar. */
 enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err);
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tokenizers/output/output.h"
+#include "tokenizers/output/declaration.h"
 
 enum place { CALLS = 1, TEXT = 2, VOCABULARY = 4 };
 
@@ -193,6 +193,17 @@ static const char *thinks_in(const struct search *s, const struct think *pair)
     return in_vocabulary(s, pair->open) && in_vocabulary(s, pair->close) ? "the vocabulary" : NULL;
 }
 
+static enum status make_own(struct dialect_choice *c, struct error *err)
+{
+    if (c->own)
+        return STATUS_OK;
+    if (!(c->own = malloc(sizeof *c->own)))
+        return error_memory(err, "a dialect");
+    memcpy(c->own, c->dialect, sizeof *c->own);
+    c->dialect = c->own;
+    return STATUS_OK;
+}
+
 /* Pairs that the dialect does not know, into a copy of it. */
 static enum status add_reasoning(const struct search *s, struct dialect_choice *out, struct error *err)
 {
@@ -203,17 +214,54 @@ static enum status add_reasoning(const struct search *s, struct dialect_choice *
         const char *where = knows(out->dialect, pair) ? NULL : thinks_in(s, pair);
         if (!where)
             continue;
-        if (!out->own) {
-            if (!(out->own = malloc(sizeof *out->own)))
-                return error_memory(err, "a dialect");
-            memcpy(out->own, out->dialect, sizeof *out->own);
-            out->dialect = out->own;
-        }
+        enum status status = make_own(out, err);
+        if (status)
+            return status;
         out->own->think[count++] = *pair;
         size_t used = strlen(out->why);
         snprintf(out->why + used, sizeof out->why - used, "; %s has %s", where, pair->open);
     }
     return STATUS_OK;
+}
+
+/* ---- the model's own word --------------------------------------------------------------------------------------------- */
+
+/* The end of a turn as the model's files name it, beside the marks that are known. */
+static enum status add_end(const struct chat_source *source, struct dialect *d, struct error *err)
+{
+    for (uint32_t i = 0; i < source->token_count; i++) {
+        const struct json_member *m = &source->tokens[i];
+        int end = 0;
+        if (m->key_size != 9 || memcmp(m->key, "eos_token", 9) || !m->value.size || memchr(m->value.text, 0, m->value.size))
+            continue;
+        while (end < MAX_ENDS && d->ends[end])
+            end++;
+        if (end < MAX_ENDS && !(d->ends[end] = json_copy(&d->declared->arena, &m->value)))
+            return error_memory(err, "a dialect");
+    }
+    return STATUS_OK;
+}
+
+static enum status add_declaration(const struct chat_source *source, struct dialect_choice *out, struct error *err)
+{
+    static const char name[] = "response_template";
+    struct declaration *d;
+    struct error why = {0};
+    if (!source || !source->response_template.text)
+        return STATUS_OK;
+    enum status status = declaration_open_template(&d, source->response_template.text, source->response_template.size, &why);
+    if (status == STATUS_BAD_INPUT) {
+        snprintf(out->warning, sizeof out->warning, "the model's %.260s", why.text);
+        return STATUS_OK;
+    }
+    if (status || (status = make_own(out, err))) {
+        declaration_close(d);
+        return error_memory(err, "a dialect");
+    }
+    out->own->declared = d;
+    out->own->name = name;
+    snprintf(out->why, sizeof out->why, "the model declares how its answers are read");
+    return add_end(source, out->own, err);
 }
 
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
@@ -222,11 +270,14 @@ enum status dialect_detect(struct dialect_choice *out, const struct chat_source 
     struct search search = {.named = named, .tokenizer = t};
     *out = (struct dialect_choice){.dialect = dialect_find("bare_json", 9)};
     find_dialect(&search, source, out);
-    return add_reasoning(&search, out, err);
+    enum status status = add_reasoning(&search, out, err);
+    return status ? status : add_declaration(source, out, err);
 }
 
 void dialect_choice_free(struct dialect_choice *c)
 {
+    if (c->own)
+        declaration_close(c->own->declared);
     free(c->own);
     *c = (struct dialect_choice){0};
 }

@@ -29,6 +29,8 @@ static enum status detect(const struct chat_source *source, const struct tokeniz
     struct error none = {0};
     const struct chat_named *named = source->count ? chat_choose(source, NULL, true, &none) : NULL;
     enum status status = dialect_detect(out, source, named, t, err);
+    if (!status && out->warning[0])
+        log_line(LOG_WARN, "%s; answers are read as %s", out->warning, dialect_name(out->dialect));
     if (!status)
         log_line(LOG_VERBOSE, "dialect %s: %s", dialect_name(out->dialect), out->why);
     return status;
