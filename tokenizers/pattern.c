@@ -461,8 +461,8 @@ enum status pattern_match(const struct pattern *p, struct pattern_run *run, cons
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(run->data);
     out->found = n == PCRE2_ERROR_PARTIAL ? MATCH_PART : MATCH_WHOLE;
     for (int i = 0; i < PATTERN_GROUPS; i++) {
-        bool took = i < n || !i;
-        out->groups[i] = took && bounds[2 * i] <= bounds[2 * i + 1] ? (struct pattern_group){bounds[2 * i], bounds[2 * i + 1]} : (struct pattern_group){1, 0};
+        bool took = (i < n || !i) && bounds[2 * i] != PCRE2_UNSET && bounds[2 * i] <= bounds[2 * i + 1];
+        out->groups[i] = took ? (struct pattern_group){bounds[2 * i], bounds[2 * i + 1]} : (struct pattern_group){1, 0};
     }
     return out->groups[0].start > out->groups[0].end || out->groups[0].start < from ? too_slow(p, PCRE2_ERROR_INTERNAL, err) : STATUS_OK;
 }

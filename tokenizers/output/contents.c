@@ -316,8 +316,11 @@ static struct json read_tags(struct making_value *m, const struct contents *c, c
     for (size_t at = 0; m->good && at <= size;) {
         if (pattern_match(&c->tag, m->run, text, size, at, false, &match, NULL))
             return fail(m);
-        if (match.found != MATCH_WHOLE)
+        if (match.found != MATCH_WHOLE) {
+            bool failed = m->unclosed && pattern_match(&c->tag, m->run, text, size, at, true, &match, NULL);
+            m->good &= !failed && !(m->unclosed && match.found == MATCH_PART);
             break;
+        }
         struct pattern_group all = match.groups[0], key = match.groups[c->key], value = {1, 0};
         if (c->value > 0)
             value = match.groups[c->value];

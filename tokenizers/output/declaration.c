@@ -1,9 +1,9 @@
-/* response_template read and checked. */
+/* response_template read and checked; a declaration's life. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tokenizers/output/declaration.h"
+#include "tokenizers/output/schema.h"
 
 /* ---- words ----------------------------------------------------------------------------------------------------------- */
 
@@ -233,7 +233,15 @@ static enum status open_template(struct declaration *d, const struct json *spec,
     return !status && !anchored ? declaration_refuse(&at, err, "it needs start_anchor or start_anchor_pattern") : status;
 }
 
-enum status declaration_open_template(struct declaration **out, const char *text, size_t size, struct error *err)
+static enum status open_schema(struct declaration *d, const struct json *spec, struct error *err)
+{
+    const struct at at = {NULL, "response_schema", strlen("response_schema")};
+    enum status status = schema_open(&d->schema, &d->arena, spec, &at, 0, err);
+    return !status && d->schema->type != SCHEMA_OBJECT ? declaration_refuse(&at, err, "its type must be object") : status;
+}
+
+static enum status open_declaration(struct declaration **out, const char *text, size_t size,
+                                    enum status (*read)(struct declaration *d, const struct json *spec, struct error *err), struct error *err)
 {
     struct declaration *d = calloc(1, sizeof *d);
     struct json spec;
@@ -244,12 +252,22 @@ enum status declaration_open_template(struct declaration **out, const char *text
     char *copy = arena_copy(&d->arena, text, size); /* transforms borrow from it */
     enum status status = copy ? json_parse(&d->arena, copy, size, NULL, &spec, err) : error_memory(err, "a declaration");
     if (!status)
-        status = open_template(d, &spec, err);
+        status = read(d, &spec, err);
     if (status)
         declaration_close(d);
     else
         *out = d;
     return status;
+}
+
+enum status declaration_open_template(struct declaration **out, const char *text, size_t size, struct error *err)
+{
+    return open_declaration(out, text, size, open_template, err);
+}
+
+enum status declaration_open_schema(struct declaration **out, const char *text, size_t size, struct error *err)
+{
+    return open_declaration(out, text, size, open_schema, err);
 }
 
 void declaration_close(struct declaration *d)
@@ -262,6 +280,7 @@ void declaration_close(struct declaration *d)
         contents_close(&d->fields[i].contents);
     }
     pattern_free(&d->anchor);
+    schema_close(d->schema);
     arena_free(&d->arena);
     free(d);
 }

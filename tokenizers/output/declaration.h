@@ -53,6 +53,7 @@ struct declaration {
 
 /* Reads response_template: its JSON text. STATUS_BAD_INPUT names the key. The text is copied. */
 enum status declaration_open_template(struct declaration **out, const char *text, size_t size, struct error *err);
+enum status declaration_open_schema(struct declaration **out, const char *text, size_t size, struct error *err); /* response_schema */
 void declaration_close(struct declaration *d); /* NULL is fine */
 
 /* What tells a key's place in messages: "fields.tool_calls.content_args". */
@@ -71,6 +72,7 @@ struct making_value {
     struct arena *arena;
     struct pattern_run *run;
     bool good;
+    bool unclosed; /* the text ends where the output did: what has begun and is not finished is no value */
 };
 
 /* The value of text. Texts that a values parser would still read (arguments, by their declared types first) are strings with

@@ -244,12 +244,13 @@ static enum status add_end(const struct chat_source *source, struct dialect *d, 
 
 static enum status add_declaration(const struct chat_source *source, struct dialect_choice *out, struct error *err)
 {
-    static const char name[] = "response_template";
+    bool regions = source && source->response_template.text;
+    const struct chat_declaration *text = !source ? NULL : regions ? &source->response_template : &source->response_schema;
     struct declaration *d;
     struct error why = {0};
-    if (!source || !source->response_template.text)
+    if (!text || !text->text)
         return STATUS_OK;
-    enum status status = declaration_open_template(&d, source->response_template.text, source->response_template.size, &why);
+    enum status status = (regions ? declaration_open_template : declaration_open_schema)(&d, text->text, text->size, &why);
     if (status == STATUS_BAD_INPUT) {
         snprintf(out->warning, sizeof out->warning, "the model's %.260s", why.text);
         return STATUS_OK;
@@ -259,7 +260,7 @@ static enum status add_declaration(const struct chat_source *source, struct dial
         return error_memory(err, "a dialect");
     }
     out->own->declared = d;
-    out->own->name = name;
+    out->own->name = regions ? "response_template" : "response_schema";
     snprintf(out->why, sizeof out->why, "the model declares how its answers are read");
     return add_end(source, out->own, err);
 }

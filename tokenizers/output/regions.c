@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
-#include "tokenizers/output/declaration.h"
+#include "tokenizers/output/schema.h"
 
 enum { BETWEEN = -1, ANCHOR = 2 * MAX_FIELDS, PATTERNS };
 
@@ -177,12 +177,12 @@ static struct json captures_of(struct making_value *m, const struct field *f)
 }
 
 /* The region's text up to `to` as calls; nothing is told when it is none. */
-static bool make_calls(struct output *o, size_t to)
+static bool make_calls(struct output *o, size_t to, bool closed)
 {
     struct regions *r = o->regions;
     const struct field *f = open_field(r);
     struct arena arena = {0};
-    struct making_value m = {.o = o, .arena = &arena, .run = &r->run, .good = true};
+    struct making_value m = {.o = o, .arena = &arena, .run = &r->run, .good = true, .unclosed = !closed};
     struct json value = contents_value(&m, &f->contents, in_at(o, r->body_at), to - r->body_at), captures = captures_of(&m, f);
     value = transform_value(&m, f, &captures, &value);
     o->quiet = true;
@@ -216,7 +216,7 @@ static void close_calls(struct output *o, size_t body_end, size_t end)
 {
     if (end <= o->regions->prompt)
         return;
-    if (make_calls(o, body_end))
+    if (make_calls(o, body_end, true))
         accept_calls(o);
     else
         break_calls(o, end, false);
@@ -228,7 +228,7 @@ static void end_calls(struct output *o, size_t part)
 {
     const struct field *f = open_field(o->regions);
     bool json = f->contents.kind == CONTENT_JSON, natural = !f->has_close || o->marked_end;
-    bool good = (json || !o->cut) && (make_calls(o, o->limit) || (part < o->limit && make_calls(o, part)));
+    bool good = (json || !o->cut) && (make_calls(o, o->limit, natural) || (part < o->limit && make_calls(o, part, natural)));
     if (!good) {
         break_calls(o, o->limit, o->cut);
         return;
@@ -309,6 +309,10 @@ static bool past_repeated_tag(struct output *o)
 bool declared_step(struct output *o)
 {
     struct regions *r = o->regions;
+    if (r->d->schema && o->ended)
+        schema_read(o, r->d->schema, &r->run, r->prompt);
+    if (r->d->schema)
+        return false;
     if (r->swallow && !past_repeated_tag(o))
         return false;
     const struct next *pending = r->field >= 0 ? &r->next[MAX_FIELDS + r->field] : NULL;
@@ -374,7 +378,7 @@ enum status declared_begin(struct output *o, struct error *err)
     if (!r)
         return error_memory(err, "an output reader");
     *r = (struct regions){.d = o->dialect->declared, .field = BETWEEN, .empty = SIZE_MAX};
-    size_t from = message_begin(r, tail, size);
+    size_t from = r->d->schema ? 0 : message_begin(r, tail, size); /* a schema is for the answer; the prompt only helps */
     r->prompt = size - from;
     str_add(&o->in, tail + from, size - from);
     enter(o);
