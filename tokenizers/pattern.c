@@ -394,7 +394,8 @@ static bool in_time(struct pattern_run *run, size_t size)
 {
     if (!run->started)
         run->started = clock_ns();
-    return ++run->calls % 16 || clock_ns() - run->started < 5000000000 + (int64_t)size * 5000;
+    int64_t budget = run->budget ? run->budget : 5000000000;
+    return (++run->calls % 16 && !run->budget) || clock_ns() - run->started < budget + (int64_t)size * (budget / 1000000);
 }
 
 /* One search over starts from `from` to the end, window by window. Returns PCRE2's result, or OUT_OF_TIME. */
@@ -453,7 +454,9 @@ enum status pattern_match(const struct pattern *p, struct pattern_run *run, cons
     size -= more ? utf8_unfinished(text, size) : 0;
     if (from > size)
         return STATUS_OK;
+    run->started = clock_ns() - run->spent;
     int n = search(p, run, text, size, from, more ? PCRE2_PARTIAL_HARD : 0);
+    run->spent = clock_ns() - run->started;
     if (n == PCRE2_ERROR_NOMATCH)
         return STATUS_OK;
     if (n < 0 && n != PCRE2_ERROR_PARTIAL)

@@ -27,7 +27,9 @@ struct pattern_run {
     struct pcre2_real_match_data_8 *data;
     struct pcre2_real_match_context_8 *context;
     struct pcre2_real_jit_stack_8 *stack;
-    int64_t started; /* clock_ns() of the first call */
+    int64_t started; /* clock_ns() of the first call; for pattern_match() less the time between calls: a model writes slowly */
+    int64_t spent;   /* ns in pattern_match() */
+    int64_t budget;  /* ns, and a millionth of it for each byte of text; 0: 5 s */
     uint32_t calls;
 };
 void pattern_run_free(struct pattern_run *run);

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "tokenizers/output/schema.h"
 
+enum { PATIENCE = 500000000 }; /* ns that the patterns of an answer may take; published ones take about a millisecond */
 enum { BETWEEN = -1, ANCHOR = 2 * MAX_FIELDS, PATTERNS };
 
 struct regions {
@@ -377,7 +378,7 @@ enum status declared_begin(struct output *o, struct error *err)
     size_t size = o->options.prompt_tail ? o->options.prompt_tail_size : 0;
     if (!r)
         return error_memory(err, "an output reader");
-    *r = (struct regions){.d = o->dialect->declared, .field = BETWEEN, .empty = SIZE_MAX};
+    *r = (struct regions){.d = o->dialect->declared, .field = BETWEEN, .empty = SIZE_MAX, .run.budget = PATIENCE};
     size_t from = r->d->schema ? 0 : message_begin(r, tail, size); /* a schema is for the answer; the prompt only helps */
     r->prompt = size - from;
     str_add(&o->in, tail + from, size - from);
