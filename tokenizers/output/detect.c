@@ -272,7 +272,11 @@ enum status dialect_detect(struct dialect_choice *out, const struct chat_source 
     *out = (struct dialect_choice){.dialect = dialect_find("bare_json", 9)};
     find_dialect(&search, source, out);
     enum status status = add_reasoning(&search, out, err);
-    return status ? status : add_declaration(source, out, err);
+    if (!status)
+        status = add_declaration(source, out, err);
+    if (status)
+        dialect_choice_free(out);
+    return status;
 }
 
 void dialect_choice_free(struct dialect_choice *c)
