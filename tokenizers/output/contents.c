@@ -32,23 +32,20 @@ static void trim(const char **text, size_t *size)
 
 /* ---- reading the declaration ------------------------------------------------------------------------------------------ */
 
-static const char *const kinds[] = {[CONTENT_TEXT] = "text",
-                                    [CONTENT_INT] = "int",
-                                    [CONTENT_FLOAT] = "float",
-                                    [CONTENT_BOOL] = "bool",
-                                    [CONTENT_JSON] = "json",
-                                    [CONTENT_XML_INLINE] = "xml-inline",
+static const char *const kinds[] = {[CONTENT_TEXT] = "text",        [CONTENT_INT] = "int",   [CONTENT_FLOAT] = "float",
+                                    [CONTENT_BOOL] = "bool",        [CONTENT_JSON] = "json", [CONTENT_XML_INLINE] = "xml-inline",
                                     [CONTENT_KV_LINES] = "kv-lines"};
 
 static enum status open_flag(const struct json *args, const char *key, bool *out, const struct at *outer, struct error *err)
 {
     const struct json *v = json_get(args, key);
     struct at at = {outer, key, strlen(key)};
-    return !v || json_bool(v, out) ? STATUS_OK : declaration_refuse(&at, err, "true or false is needed, not %s", json_kind_name(v));
+    return !v || json_bool(v, out) ? STATUS_OK
+                                   : declaration_refuse(&at, err, "true or false is needed, not %s", json_kind_name(v));
 }
 
-static enum status open_text(struct arena *arena, const struct json *args, const char *key, const char *otherwise, const char **out, const struct at *outer,
-                             struct error *err)
+static enum status open_text(struct arena *arena, const struct json *args, const char *key, const char *otherwise,
+                             const char **out, const struct at *outer, struct error *err)
 {
     const struct json *v = json_get(args, key);
     struct at at = {outer, key, strlen(key)};
@@ -61,7 +58,8 @@ static enum status open_text(struct arena *arena, const struct json *args, const
     return *out ? STATUS_OK : error_memory(err, "a declaration");
 }
 
-static enum status open_delims(struct contents *c, struct arena *arena, const struct json *v, const struct at *outer, struct error *err)
+static enum status open_delims(struct contents *c, struct arena *arena, const struct json *v, const struct at *outer,
+                               struct error *err)
 {
     struct at at = {outer, "string_delims", strlen("string_delims")};
     if (v && (v->kind != JSON_ARRAY || v->size > MAX_DELIMS))
@@ -70,7 +68,8 @@ static enum status open_delims(struct contents *c, struct arena *arena, const st
         const struct json *pair = &v->items[i];
         bool good = pair->kind == JSON_ARRAY && pair->size == 2;
         for (uint32_t k = 0; good && k < 2; k++)
-            good = pair->items[k].kind == JSON_STRING && pair->items[k].size && !memchr(pair->items[k].text, 0, pair->items[k].size);
+            good =
+                pair->items[k].kind == JSON_STRING && pair->items[k].size && !memchr(pair->items[k].text, 0, pair->items[k].size);
         if (!good)
             return declaration_refuse(&at, err, "a pair of marks is needed, both texts");
         c->delims[i] = (struct delims){json_copy(arena, &pair->items[0]), json_copy(arena, &pair->items[1])};
@@ -97,7 +96,8 @@ static enum status open_tag(struct contents *c, const struct json *args, const s
     return c->key > 0 ? STATUS_OK : declaration_refuse(&at, err, "it needs a group named key");
 }
 
-static enum status open_values(struct contents *c, struct arena *arena, const struct json *v, const struct at *outer, struct error *err)
+static enum status open_values(struct contents *c, struct arena *arena, const struct json *v, const struct at *outer,
+                               struct error *err)
 {
     struct at at = {outer, "value_parser", strlen("value_parser")};
     int depth = 0;
@@ -113,8 +113,8 @@ static enum status open_values(struct contents *c, struct arena *arena, const st
     return contents_open(c->values, arena, json_get(v, "name"), json_get(v, "args"), &at, err);
 }
 
-enum status contents_open(struct contents *c, struct arena *arena, const struct json *kind, const struct json *args, const struct at *outer,
-                          struct error *err)
+enum status contents_open(struct contents *c, struct arena *arena, const struct json *kind, const struct json *args,
+                          const struct at *outer, struct error *err)
 {
     struct at at = {outer, "content_args", strlen("content_args")};
     bool strip = true;
@@ -123,7 +123,8 @@ enum status contents_open(struct contents *c, struct arena *arena, const struct 
     while (k >= 0 && k < (int)(sizeof kinds / sizeof *kinds) && !json_is_text(kind, kinds[k]))
         k++;
     if (k == sizeof kinds / sizeof *kinds)
-        return declaration_refuse(outer, err, "the content %s is not known; text, int, float, bool, json, xml-inline and kv-lines are",
+        return declaration_refuse(outer, err,
+                                  "the content %s is not known; text, int, float, bool, json, xml-inline and kv-lines are",
                                   kind->kind == JSON_STRING ? QUOTE(kind->text, kind->size) : json_kind_name(kind));
     if (args && args->kind != JSON_OBJECT)
         return declaration_refuse(&at, err, "an object is needed, not %s", json_kind_name(args));
@@ -161,7 +162,10 @@ static bool starts(const char *text, size_t size, const char *with)
     return n <= size && !memcmp(text, with, n);
 }
 
-static bool is_word(char c) { return (unsigned char)c >= 0x80 || c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z'); }
+static bool is_word(char c)
+{
+    return (unsigned char)c >= 0x80 || c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
 
 enum { UNCLOSED = -1 };
 
@@ -327,7 +331,8 @@ static struct json read_tags(struct making_value *m, const struct contents *c, c
         if (key.start > key.end)
             return fail(m);
         bool has = value.start <= value.end;
-        add_pair(&p, text + key.start, key.end - key.start, text_value(has ? text + value.start : text, has ? value.end - value.start : 0, true));
+        add_pair(&p, text + key.start, key.end - key.start,
+                 text_value(has ? text + value.start : text, has ? value.end - value.start : 0, true));
         at = all.end > all.start ? all.end : all.end + 1;
         while (at < size && ((unsigned char)text[at] & 0xC0) == 0x80)
             at++;
@@ -390,7 +395,8 @@ struct json contents_value(struct making_value *m, const struct contents *c, con
             trim(&text, &size);
         if (c->kind == CONTENT_TEXT)
             return text_value(text, size, false);
-        return (struct json){.kind = JSON_BOOL, .truth = (size == 4 && !strncasecmp(text, "true", 4)) || (size == 1 && *text == '1')};
+        return (struct json){.kind = JSON_BOOL,
+                             .truth = (size == 4 && !strncasecmp(text, "true", 4)) || (size == 1 && *text == '1')};
     }
 }
 
@@ -458,7 +464,8 @@ static struct json apply(struct making_value *m, const struct json *t, const str
     if (t->kind == JSON_OBJECT) {
         struct json_member *members = arena_array(m->arena, t->size + 1, sizeof *members);
         for (uint32_t i = 0; members && i < t->size; i++)
-            members[i] = (struct json_member){.key = t->members[i].key, .key_size = t->members[i].key_size, .value = apply(m, &t->members[i].value, s)};
+            members[i] = (struct json_member){
+                .key = t->members[i].key, .key_size = t->members[i].key_size, .value = apply(m, &t->members[i].value, s)};
         return members ? (struct json){.kind = JSON_OBJECT, .size = t->size, .members = members} : no_room(m);
     }
     return *t;
@@ -477,6 +484,7 @@ struct json transform_value(struct making_value *m, const struct field *f, const
     if (!items)
         return value->kind == JSON_ARRAY ? no_room(m) : fail(m);
     for (uint32_t i = 0; i < value->size; i++)
-        items[i] = value->items[i].kind == JSON_OBJECT ? apply(m, f->transform, &(struct scope){{captures, &value->items[i]}}) : fail(m);
+        items[i] =
+            value->items[i].kind == JSON_OBJECT ? apply(m, f->transform, &(struct scope){{captures, &value->items[i]}}) : fail(m);
     return (struct json){.kind = JSON_ARRAY, .size = value->size, .items = items};
 }

@@ -36,7 +36,10 @@ enum part part_named(const char *name, size_t size)
     static const struct {
         const char *name;
         enum part part;
-    } parts[] = {{"content", PART_CONTENT}, {"thinking", PART_REASONING}, {"reasoning", PART_REASONING}, {"reasoning_content", PART_REASONING},
+    } parts[] = {{"content", PART_CONTENT},
+                 {"thinking", PART_REASONING},
+                 {"reasoning", PART_REASONING},
+                 {"reasoning_content", PART_REASONING},
                  {"tool_calls", PART_CALLS}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strlen(parts[i].name) == size && !memcmp(parts[i].name, name, size))
@@ -105,8 +108,8 @@ static enum status literal_regex(struct str *regex, const struct json *v, const 
 }
 
 /* spec[literal] or spec[pattern]; *there false: neither. text may be NULL. */
-static enum status open_anchor(struct declaration *d, const struct json *spec, const char *literal, const char *pattern, struct pattern *out, bool *there,
-                               const char **text, const struct at *outer, struct error *err)
+static enum status open_anchor(struct declaration *d, const struct json *spec, const char *literal, const char *pattern,
+                               struct pattern *out, bool *there, const char **text, const struct at *outer, struct error *err)
 {
     const struct json *words = json_get(spec, literal), *regex = json_get(spec, pattern);
     struct at at = {outer, words ? literal : pattern, strlen(words ? literal : pattern)};
@@ -160,9 +163,11 @@ static bool has_names(const struct pattern *p)
     return p->code && pattern_name(p, 0, &number);
 }
 
-static enum status open_flags(struct declaration *d, struct field *f, const struct json *spec, const struct at *at, struct error *err)
+static enum status open_flags(struct declaration *d, struct field *f, const struct json *spec, const struct at *at,
+                              struct error *err)
 {
-    const struct json *join = json_get(spec, "join"), *each = json_get(spec, "transform_each"), *transform = json_get(spec, "transform");
+    const struct json *join = json_get(spec, "join"), *each = json_get(spec, "transform_each"),
+                      *transform = json_get(spec, "transform");
     const struct json *repeats = json_get(spec, "repeats");
     bool repeated = false;
     if (!is_absent(repeats) && !json_bool(repeats, &repeated))
@@ -183,8 +188,8 @@ static enum status open_flags(struct declaration *d, struct field *f, const stru
 
 static enum status open_field(struct declaration *d, const struct json_member *m, const struct at *outer, struct error *err)
 {
-    static const char *const known[] = {"open", "open_pattern", "close", "close_pattern", "content", "content_args", "repeats", "join", "optional",
-                                        "transform", "transform_each", NULL};
+    static const char *const known[] = {"open",    "open_pattern", "close",    "close_pattern", "content",        "content_args",
+                                        "repeats", "join",         "optional", "transform",     "transform_each", NULL};
     struct at at = {outer, m->key, m->key_size};
     const struct json *spec = &m->value;
     if (d->field_count == MAX_FIELDS)
@@ -241,7 +246,8 @@ static enum status open_schema(struct declaration *d, const struct json *spec, s
 }
 
 static enum status open_declaration(struct declaration **out, const char *text, size_t size,
-                                    enum status (*read)(struct declaration *d, const struct json *spec, struct error *err), struct error *err)
+                                    enum status (*read)(struct declaration *d, const struct json *spec, struct error *err),
+                                    struct error *err)
 {
     struct declaration *d = calloc(1, sizeof *d);
     struct json spec;

@@ -1,5 +1,6 @@
 /* A checkpoint's own word on how its answers are read (tokenizer_config.json): response_template, regions between anchors
- * (transformers since 5.9), or response_schema, regexes over the whole answer (5.0 to 5.8). Immutable once read; a dialect owns it.
+ * (transformers since 5.9), or response_schema, regexes over the whole answer (5.0 to 5.8). Immutable once read; a dialect owns
+ * it.
  *
  * Fields of the message that it describes: content; thinking, reasoning or reasoning_content; tool_calls. Others have no place in
  * an answer: their text is content. */
@@ -35,7 +36,7 @@ struct field {
     const char *name;
     enum part part;
     struct pattern open, close;
-    bool has_open, has_close; /* without open: what no other field opens belongs to it */
+    bool has_open, has_close;           /* without open: what no other field opens belongs to it */
     const char *open_text, *close_text; /* of literal anchors, the first; NULL: patterns */
     struct contents contents;
     const char *join; /* between repeated texts */
@@ -53,8 +54,9 @@ struct declaration {
 
 /* Reads response_template: its JSON text. STATUS_BAD_INPUT names the key. The text is copied. */
 enum status declaration_open_template(struct declaration **out, const char *text, size_t size, struct error *err);
-enum status declaration_open_schema(struct declaration **out, const char *text, size_t size, struct error *err); /* response_schema */
-void declaration_close(struct declaration *d); /* NULL is fine */
+enum status declaration_open_schema(struct declaration **out, const char *text, size_t size,
+                                    struct error *err); /* response_schema */
+void declaration_close(struct declaration *d);          /* NULL is fine */
 
 /* What tells a key's place in messages: "fields.tool_calls.content_args". */
 struct at {
@@ -62,8 +64,10 @@ struct at {
     const char *key;
     size_t size;
 };
-enum status declaration_refuse(const struct at *at, struct error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-enum status contents_open(struct contents *c, struct arena *arena, const struct json *kind, const struct json *args, const struct at *at, struct error *err);
+enum status declaration_refuse(const struct at *at, struct error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+enum status contents_open(struct contents *c, struct arena *arena, const struct json *kind, const struct json *args,
+                          const struct at *at, struct error *err);
 void contents_close(struct contents *c);
 
 /* A value being made; `good` false: the text is not what was declared. */
@@ -83,8 +87,8 @@ enum placeholder { PLACEHOLDER_NONE, PLACEHOLDER_WHOLE, PLACEHOLDER_MIXED } plac
 /* A field's value through its transform; captures: the opening's named groups, an object. */
 struct json transform_value(struct making_value *m, const struct field *f, const struct json *captures, const struct json *value);
 
-/* {"type": "function", "function": {"name", "arguments"}}, one or a list, as calls; values reads what contents_value() left. False:
- * none, or one is no call. */
+/* {"type": "function", "function": {"name", "arguments"}}, one or a list, as calls; values reads what contents_value() left.
+ * False: none, or one is no call. */
 bool declared_calls(struct making_value *m, const struct json *v, const struct contents *values);
 
 #endif

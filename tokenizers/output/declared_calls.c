@@ -9,7 +9,8 @@ static const struct json *member(const struct json *item, const char *const *nam
     return v;
 }
 
-static void write_arguments(struct making_value *m, const struct json *args, const struct json *schema, const struct contents *values, struct str *out);
+static void write_arguments(struct making_value *m, const struct json *args, const struct json *schema,
+                            const struct contents *values, struct str *out);
 
 /* A text that the declared type, or else the values parser, reads. */
 static void write_text(struct making_value *m, const struct json *v, const struct contents *values, int types, struct str *out)
@@ -28,7 +29,8 @@ static void write_text(struct making_value *m, const struct json *v, const struc
     }
 }
 
-static void write_value(struct making_value *m, const struct json *v, const struct contents *values, int types, const struct json *items, struct str *out)
+static void write_value(struct making_value *m, const struct json *v, const struct contents *values, int types,
+                        const struct json *items, struct str *out)
 {
     if (v->kind == JSON_STRING) {
         write_text(m, v, values, types, out);
@@ -45,7 +47,8 @@ static void write_value(struct making_value *m, const struct json *v, const stru
 }
 
 /* An object's members, by their declared types. */
-static void write_arguments(struct making_value *m, const struct json *args, const struct json *schema, const struct contents *values, struct str *out)
+static void write_arguments(struct making_value *m, const struct json *args, const struct json *schema,
+                            const struct contents *values, struct str *out)
 {
     str_add_char(out, '{');
     for (uint32_t i = 0; i < args->size; i++) {

@@ -1,5 +1,5 @@
-/* The part of JMESPath (jmespath.org) that response schemas use to rearrange parsed JSON: @, names, .name, [n], [*], {key: e, ...},
- * [e, ...], 'text', `json`, e | e. No functions, filters, slices or flattening. */
+/* The part of JMESPath (jmespath.org) that response schemas use to rearrange parsed JSON: @, names, .name, [n], [*], {key: e,
+ * ...}, [e, ...], 'text', `json`, e | e. No functions, filters, slices or flattening. */
 #include <stdlib.h>
 
 #include "tokenizers/output/declaration.h"
@@ -65,7 +65,9 @@ static struct json name(struct path *p)
     const char *from = p->at;
     while (p->at < p->end && is_name(*p->at))
         p->at++;
-    return p->at > from && !(*from >= '0' && *from <= '9') ? (struct json){.kind = JSON_STRING, .size = (uint32_t)(p->at - from), .text = from} : wrong(p);
+    return p->at > from && !(*from >= '0' && *from <= '9')
+               ? (struct json){.kind = JSON_STRING, .size = (uint32_t)(p->at - from), .text = from}
+               : wrong(p);
 }
 
 static struct json member_of(const struct json *v, const struct json *key)
@@ -95,7 +97,8 @@ static struct json select_many(struct path *p, const struct json *v, bool keys)
         return wrong(p);
     if (v->kind == JSON_NULL)
         return null_value;
-    return keys ? (struct json){.kind = JSON_OBJECT, .size = n, .members = members} : (struct json){.kind = JSON_ARRAY, .size = n, .items = items};
+    return keys ? (struct json){.kind = JSON_OBJECT, .size = n, .members = members}
+                : (struct json){.kind = JSON_ARRAY, .size = n, .items = items};
 }
 
 static struct json rest_of(struct path *p, struct json v);

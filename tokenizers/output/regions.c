@@ -1,8 +1,9 @@
 /* The reader of a response_template: regions between anchors. Outside of all, text belongs to the field without an opening, or,
  * where there is none, is content as it stands; inside, only the region's own closing counts.
  *
- * An anchor counts when nothing that follows can change it (PCRE2's hard partial matching), so the answer is the same whatever the
- * pieces. Of each pattern the next match is kept: positions only grow, and every byte is searched a bounded number of times. */
+ * An anchor counts when nothing that follows can change it (PCRE2's hard partial matching), so the answer is the same whatever
+ * the pieces. Of each pattern the next match is kept: positions only grow, and every byte is searched a bounded number of times.
+ */
 #include <stdlib.h>
 
 #include "base/utf8.h"
@@ -13,19 +14,19 @@ enum { BETWEEN = -1, ANCHOR = 2 * MAX_FIELDS, PATTERNS };
 
 struct regions {
     const struct declaration *d;
-    int field;              /* the region that is open; BETWEEN */
+    int field; /* the region that is open; BETWEEN */
     size_t open_at, body_at;
     struct pattern_match opened;
     struct next {
-        int found;          /* of pattern_match */
+        int found; /* of pattern_match */
         size_t start, end;
-        size_t through;     /* no match begins before */
-        size_t retry;       /* MATCH_PART: looked at again when the text is so long */
-    } next[PATTERNS];       /* a field's opening, its closing, the anchor */
-    size_t empty;           /* where an empty match counted last: another one there does not */
-    size_t prompt;          /* bytes of `in` that the prompt wrote: they are no answer */
-    bool given_up;          /* a pattern took too many steps: the rest is text */
-    bool swallow;           /* the prompt opened the reasoning: the tag may be written again */
+        size_t through; /* no match begins before */
+        size_t retry;   /* MATCH_PART: looked at again when the text is so long */
+    } next[PATTERNS];   /* a field's opening, its closing, the anchor */
+    size_t empty;       /* where an empty match counted last: another one there does not */
+    size_t prompt;      /* bytes of `in` that the prompt wrote: they are no answer */
+    bool given_up;      /* a pattern took too many steps: the rest is text */
+    bool swallow;       /* the prompt opened the reasoning: the tag may be written again */
     struct pattern_run run;
 };
 
@@ -60,9 +61,11 @@ static const struct next *look(struct output *o, const struct pattern *p, struct
     size_t from = n->found == MATCH_PART ? n->start : n->through;
     from = from > o->at ? from : o->at;
     bool found = search(o, p, from, &match);
-    if (found && match.found == MATCH_WHOLE && match.groups[0].start == match.groups[0].end && match.groups[0].start == o->regions->empty)
+    if (found && match.found == MATCH_WHOLE && match.groups[0].start == match.groups[0].end &&
+        match.groups[0].start == o->regions->empty)
         found = match.groups[0].start < o->limit && search(o, p, after(o, match.groups[0].start), &match);
-    *n = (struct next){.found = found ? match.found : MATCH_NONE, .through = o->limit - (o->ended ? 0 : utf8_unfinished(o->in.data, o->limit))};
+    *n = (struct next){.found = found ? match.found : MATCH_NONE,
+                       .through = o->limit - (o->ended ? 0 : utf8_unfinished(o->in.data, o->limit))};
     if (found) {
         n->start = n->through = match.groups[0].start;
         n->end = match.groups[0].end;
@@ -170,8 +173,10 @@ static struct json captures_of(struct making_value *m, const struct field *f)
     for (uint32_t i = 0; list && count < PATTERN_GROUPS && (name = pattern_name(&f->open, i, &number)); i++) {
         struct pattern_group g = m->o->regions->opened.groups[number];
         if (g.start <= g.end)
-            list[count++] = (struct json_member){.key = name, .key_size = (uint32_t)strlen(name),
-                                                 .value = {.kind = JSON_STRING, .size = (uint32_t)(g.end - g.start), .text = in_at(m->o, g.start)}};
+            list[count++] = (struct json_member){
+                .key = name,
+                .key_size = (uint32_t)strlen(name),
+                .value = {.kind = JSON_STRING, .size = (uint32_t)(g.end - g.start), .text = in_at(m->o, g.start)}};
     }
     m->o->failed |= !list;
     return (struct json){.kind = JSON_OBJECT, .size = count, .members = list};

@@ -42,8 +42,9 @@ static enum status open_regexes(struct schema *s, const struct json *spec, const
         return status;
     s->key = pattern_group(&s->pairs, "key");
     s->value = pattern_group(&s->pairs, "value");
-    return s->key > 0 && s->value > 0 && s->type == SCHEMA_OBJECT ? STATUS_OK
-                                                                  : declaration_refuse(at, err, "x-regex-key-value needs groups named key and value, and the type object");
+    return s->key > 0 && s->value > 0 && s->type == SCHEMA_OBJECT
+               ? STATUS_OK
+               : declaration_refuse(at, err, "x-regex-key-value needs groups named key and value, and the type object");
 }
 
 static enum status open_substitutions(struct schema *s, const struct json *list, const struct at *outer, struct error *err)
@@ -54,7 +55,8 @@ static enum status open_substitutions(struct schema *s, const struct json *list,
     enum status status = STATUS_OK;
     for (uint32_t i = 0; list && i < list->size && !status; i++) {
         const struct json *pair = &list->items[i];
-        if (pair->kind != JSON_ARRAY || pair->size != 2 || pair->items[1].kind != JSON_STRING || pair->items[0].kind != JSON_STRING)
+        if (pair->kind != JSON_ARRAY || pair->size != 2 || pair->items[1].kind != JSON_STRING ||
+            pair->items[0].kind != JSON_STRING)
             return declaration_refuse(&at, err, "a pair of a regex and a text is needed");
         s->substitutions[i].by = &pair->items[1];
         s->substitution_count++;
@@ -84,13 +86,18 @@ static enum status open_parser(struct schema *s, const struct json *spec, const 
     struct json none = {.kind = JSON_NULL};
     bool good = transform->kind == JSON_STRING && jmespath_search(&m, transform, &none);
     arena_free(&arena);
-    return good ? STATUS_OK : declaration_refuse(&in_args, err, "the transform %s is no JMESPath, or uses more of it than names, indices, [*], {...} and [...]",
-                                                 transform->kind == JSON_STRING ? QUOTE(transform->text, transform->size) : json_kind_name(transform));
+    return good ? STATUS_OK
+                : declaration_refuse(
+                      &in_args, err,
+                      "the transform %s is no JMESPath, or uses more of it than names, indices, [*], {...} and [...]",
+                      transform->kind == JSON_STRING ? QUOTE(transform->text, transform->size) : json_kind_name(transform));
 }
 
-static enum status open_children(struct schema *s, struct arena *arena, const struct json *spec, const struct at *at, int depth, struct error *err)
+static enum status open_children(struct schema *s, struct arena *arena, const struct json *spec, const struct at *at, int depth,
+                                 struct error *err)
 {
-    const struct json *properties = json_get(spec, "properties"), *items = json_get(spec, "items"), *more = json_get(spec, "additionalProperties");
+    const struct json *properties = json_get(spec, "properties"), *items = json_get(spec, "items"),
+                      *more = json_get(spec, "additionalProperties");
     struct at inside = {at, "properties", strlen("properties")};
     if (properties && (properties->kind != JSON_OBJECT || properties->size > MAX_PROPERTIES))
         return declaration_refuse(&inside, err, "an object with at most %d members is needed", MAX_PROPERTIES);
@@ -105,14 +112,16 @@ static enum status open_children(struct schema *s, struct arena *arena, const st
         status = schema_open(&s->items, arena, items, &(struct at){at, "items", 5}, depth + 1, err);
     s->closed = json_is(more, JSON_BOOL) && !more->truth;
     if (!status && json_is(more, JSON_OBJECT))
-        status = schema_open(&s->additional, arena, more, &(struct at){at, "additionalProperties", strlen("additionalProperties")}, depth + 1, err);
+        status = schema_open(&s->additional, arena, more,
+                             &(struct at){at, "additionalProperties", strlen("additionalProperties")}, depth + 1, err);
     return status;
 }
 
 static enum status open_type(struct schema *s, const struct json *type, const struct at *at, struct error *err)
 {
-    static const char *const types[] = {[SCHEMA_ANY] = "any",       [SCHEMA_OBJECT] = "object",   [SCHEMA_ARRAY] = "array",    [SCHEMA_STRING] = "string",
-                                        [SCHEMA_INTEGER] = "integer", [SCHEMA_NUMBER] = "number", [SCHEMA_BOOLEAN] = "boolean"};
+    static const char *const types[] = {
+        [SCHEMA_ANY] = "any",         [SCHEMA_OBJECT] = "object", [SCHEMA_ARRAY] = "array",    [SCHEMA_STRING] = "string",
+        [SCHEMA_INTEGER] = "integer", [SCHEMA_NUMBER] = "number", [SCHEMA_BOOLEAN] = "boolean"};
     if (!type || type->kind == JSON_NULL)
         return STATUS_OK;
     for (int i = 0; i < (int)(sizeof types / sizeof *types); i++)
@@ -120,12 +129,15 @@ static enum status open_type(struct schema *s, const struct json *type, const st
             s->type = (enum schema_type)i;
             return STATUS_OK;
         }
-    return declaration_refuse(at, err, "the type %s is not known", type->kind == JSON_STRING ? QUOTE(type->text, type->size) : json_kind_name(type));
+    return declaration_refuse(at, err, "the type %s is not known",
+                              type->kind == JSON_STRING ? QUOTE(type->text, type->size) : json_kind_name(type));
 }
 
-enum status schema_open(struct schema **out, struct arena *arena, const struct json *spec, const struct at *at, int depth, struct error *err)
+enum status schema_open(struct schema **out, struct arena *arena, const struct json *spec, const struct at *at, int depth,
+                        struct error *err)
 {
-    static const char *const known[] = {"x-regex", "x-regex-iterator", "x-regex-key-value", "x-regex-substitutions", "x-parser", "x-parser-args"};
+    static const char *const known[] = {"x-regex",  "x-regex-iterator", "x-regex-key-value", "x-regex-substitutions",
+                                        "x-parser", "x-parser-args"};
     struct schema *s = *out = arena_alloc(arena, sizeof *s);
     if (!s)
         return error_memory(err, "a response schema");

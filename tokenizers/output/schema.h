@@ -18,24 +18,26 @@ struct schema {
         const struct json *by;
     } substitutions[MAX_SUBSTITUTIONS];
     int substitution_count;
-    bool parses, gemma, allow_non_json;      /* x-parser; gemma: its own notation first */
-    const struct json *transform;            /* JMESPath; NULL: none */
+    bool parses, gemma, allow_non_json; /* x-parser; gemma: its own notation first */
+    const struct json *transform;       /* JMESPath; NULL: none */
     struct property {
         const char *key;
         size_t size;
         struct schema *schema;
     } properties[MAX_PROPERTIES];
     int property_count;
-    bool closed;                             /* no additional properties */
-    struct schema *additional, *items;       /* NULL: as they are; none */
+    bool closed;                       /* no additional properties */
+    struct schema *additional, *items; /* NULL: as they are; none */
     const struct json *required;
 };
 
 /* A node and all below it, into the arena. STATUS_BAD_INPUT names the key. */
-enum status schema_open(struct schema **out, struct arena *arena, const struct json *spec, const struct at *at, int depth, struct error *err);
+enum status schema_open(struct schema **out, struct arena *arena, const struct json *spec, const struct at *at, int depth,
+                        struct error *err);
 void schema_close(struct schema *s); /* its patterns; NULL is fine */
 
-/* What a node makes of v. m->good is false where transformers would raise. matched: told of every match in v's own text; may be NULL. */
+/* What a node makes of v. m->good is false where transformers would raise. matched: told of every match in v's own text; may be
+ * NULL. */
 struct matches {
     void (*add)(void *context, const char *from, const char *to);
     void *context;

@@ -22,8 +22,8 @@ static size_t behind(const char *text, size_t size, struct pattern_group all)
     return at;
 }
 
-static bool match_at(struct making_value *m, const struct pattern *p, const struct json *v, size_t from, struct pattern_match *out,
-                     const struct matches *told)
+static bool match_at(struct making_value *m, const struct pattern *p, const struct json *v, size_t from,
+                     struct pattern_match *out, const struct matches *told)
 {
     struct error err = {0};
     enum status status = pattern_match(p, m->run, v->text, v->size, from, false, out, &err);
@@ -48,7 +48,8 @@ static struct json group(const struct json *v, struct pattern_group g)
 }
 
 /* An object of the named groups that took part, or the only group. */
-static struct json groups_value(struct making_value *m, const struct pattern *p, const struct json *v, const struct pattern_match *match)
+static struct json groups_value(struct making_value *m, const struct pattern *p, const struct json *v,
+                                const struct pattern_match *match)
 {
     int number;
     const char *name = pattern_name(p, 0, &number);
@@ -95,7 +96,8 @@ static struct json every_pair(struct making_value *m, const struct schema *s, co
     struct pattern_match match;
     struct json_member *members = NULL;
     size_t n = 0, capacity = 0;
-    for (size_t at = 0; at <= v->size && match_at(m, &s->pairs, v, at, &match, told); at = behind(v->text, v->size, match.groups[0])) {
+    for (size_t at = 0; at <= v->size && match_at(m, &s->pairs, v, at, &match, told);
+         at = behind(v->text, v->size, match.groups[0])) {
         struct json key = group(v, match.groups[s->key]), value = group(v, match.groups[s->value]);
         if (key.kind != JSON_STRING || value.kind != JSON_STRING || !(members = grow(m, members, n, &capacity, sizeof *members)))
             return fail(m);
@@ -107,7 +109,8 @@ static struct json every_pair(struct making_value *m, const struct schema *s, co
 /* ---- substitutions --------------------------------------------------------------------------------------------------- */
 
 /* \1, \g<1>, \g<name>, \n, \t and \\ in what is put in. */
-static void put_in(struct making_value *m, const struct substitution *s, const struct json *v, const struct pattern_match *match, struct str *out)
+static void put_in(struct making_value *m, const struct substitution *s, const struct json *v, const struct pattern_match *match,
+                   struct str *out)
 {
     const char *at = s->by->text, *end = at + s->by->size;
     while (at < end) {
@@ -143,7 +146,8 @@ static struct json substituted(struct making_value *m, const struct substitution
     struct str out = {0};
     size_t done = 0;
     tell_all(told, &v); /* what becomes of the changed text cannot be told any more */
-    for (size_t at = 0; at <= v.size && match_at(m, &s->pattern, &v, at, &match, NULL) && out.size < LARGEST; at = behind(v.text, v.size, match.groups[0])) {
+    for (size_t at = 0; at <= v.size && match_at(m, &s->pattern, &v, at, &match, NULL) && out.size < LARGEST;
+         at = behind(v.text, v.size, match.groups[0])) {
         str_add(&out, v.text + done, match.groups[0].start - done);
         put_in(m, s, &v, &match, &out);
         done = match.groups[0].end;
@@ -164,7 +168,10 @@ static struct json substituted(struct making_value *m, const struct substitution
 static struct json parsed(struct making_value *m, const struct schema *s, const struct json *v)
 {
     const struct contents plain = {.kind = CONTENT_JSON, .keep_space = true, .allow_non_json = s->allow_non_json};
-    const struct contents gemma = {.kind = CONTENT_JSON, .keep_space = true, .allow_non_json = s->allow_non_json, .unquoted_keys = true,
+    const struct contents gemma = {.kind = CONTENT_JSON,
+                                   .keep_space = true,
+                                   .allow_non_json = s->allow_non_json,
+                                   .unquoted_keys = true,
                                    .delims = {{"<|\"|>", "<|\"|>"}}};
     struct json made = contents_value(m, s->gemma ? &gemma : &plain, v->text, v->size);
     if (m->good && s->transform && !jmespath_search(m, s->transform, &made))
@@ -207,7 +214,8 @@ static struct json object_value(struct making_value *m, const struct schema *s, 
         }
     const struct json made = {.kind = JSON_OBJECT, .size = n, .members = list};
     for (uint32_t i = 0; json_is(s->required, JSON_ARRAY) && i < s->required->size; i++)
-        m->good &= json_get_sized(&made, s->required->items[i].kind == JSON_STRING ? s->required->items[i].text : "", s->required->items[i].size) != NULL;
+        m->good &= json_get_sized(&made, s->required->items[i].kind == JSON_STRING ? s->required->items[i].text : "",
+                                  s->required->items[i].size) != NULL;
     return made;
 }
 
@@ -224,8 +232,12 @@ static struct json array_value(struct making_value *m, const struct schema *s, s
 
 static struct json scalar_value(struct making_value *m, const struct schema *s, struct json v)
 {
-    static const enum content_kind kinds[] = {[SCHEMA_INTEGER] = CONTENT_INT, [SCHEMA_NUMBER] = CONTENT_FLOAT, [SCHEMA_BOOLEAN] = CONTENT_BOOL};
-    static const int types[] = {[SCHEMA_STRING] = JSON_STRING, [SCHEMA_INTEGER] = JSON_NUMBER, [SCHEMA_NUMBER] = JSON_NUMBER, [SCHEMA_BOOLEAN] = JSON_BOOL};
+    static const enum content_kind kinds[] = {
+        [SCHEMA_INTEGER] = CONTENT_INT, [SCHEMA_NUMBER] = CONTENT_FLOAT, [SCHEMA_BOOLEAN] = CONTENT_BOOL};
+    static const int types[] = {[SCHEMA_STRING] = JSON_STRING,
+                                [SCHEMA_INTEGER] = JSON_NUMBER,
+                                [SCHEMA_NUMBER] = JSON_NUMBER,
+                                [SCHEMA_BOOLEAN] = JSON_BOOL};
     if (v.kind == types[s->type])
         return v;
     if (v.kind != JSON_STRING)
@@ -265,5 +277,7 @@ struct json schema_value(struct making_value *m, const struct schema *s, struct 
         v = v.kind == JSON_STRING ? parsed(m, s, &v) : fail(m);
     if (!m->good || s->type == SCHEMA_ANY)
         return v;
-    return s->type == SCHEMA_OBJECT ? object_value(m, s, v, told) : s->type == SCHEMA_ARRAY ? array_value(m, s, v) : scalar_value(m, s, v);
+    return s->type == SCHEMA_OBJECT  ? object_value(m, s, v, told)
+           : s->type == SCHEMA_ARRAY ? array_value(m, s, v)
+                                     : scalar_value(m, s, v);
 }
