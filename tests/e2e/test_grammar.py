@@ -68,4 +68,4 @@ def test_wrong_use(tmp_path):
     assert ingot("schema", "--regex", "a", "--grammar", "b.gbnf", "--jsonl", stdin="").returncode == 2
     assert ingot("schema", "--jsonl", stdin="").returncode == 2
     assert ingot("schema", "--grammar", tmp_path / "none.gbnf", "--jsonl", stdin="").returncode == 4
-    assert ingot("schema", "--grammar", tmp_path / "none.txt", "--jsonl", stdin="").returncode == 2
+    assert ingot("schema", "--grammar", tmp_path / "none.txt", "--jsonl", stdin="").returncode == 4

@@ -83,6 +83,24 @@ def test_streams_say_what_whole_answers_say(serve, tiny, tmp_path, dialect):
             assert [[n, read(a)] for _, n, a in streamed] == calls
 
 
+def test_declared_answers(serve, tmp_path):
+    """What a checkpoint declares (response_template) is how a server reads its answers."""
+    folder = write_tiny(tmp_path, context=8192)
+    config = folder / "tokenizer_config.json"
+    template = {"start_anchor": "<|im_start|>assistant\n", "fields": {
+        "thinking": {"open": "<mull>", "close": "</mull>"}, "content": {},
+        "tool_calls": {"open": "<do>", "close": "</do>", "repeats": True, "content": "json", "transform": {"type": "function", "function": "{content}"}}}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"response_template": template}))
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"match": "go", "output": '<mull>\nr\n</mull>\n\nHi <do>{"name": "f", "arguments": {"s": "x"}}</do>\n'}]))
+    client = serve(str(folder), "--alias", "tiny", "--scripted", script).client()
+    question = dict(model="tiny", messages=[{"role": "user", "content": "go"}])
+    message = client.chat.completions.create(**question).choices[0].message
+    assert (message.reasoning_content, message.content, message.tool_calls[0].function.name) == ("r", "Hi", "f")
+    text, reasoning, calls, finish = join(client.chat.completions.create(stream=True, **question))
+    assert (text, reasoning, finish) == ("Hi", "r", "tool_calls") and [[n, json.loads(a)] for _, n, a in calls] == [["f", {"s": "x"}]]
+
+
 def test_tools_that_must_be_called_are_called(server):
     client = server.client()
     for choice, names in (("required", {"room", "lamp"}), ({"type": "function", "function": {"name": "lamp"}}, {"lamp"})):
