@@ -150,11 +150,18 @@ struct scores {
     size_t count, capacity;
 };
 
+/* Merges that the vocabulary was not asked about yet: the end of the file's, or all of them where they stand in front of the vocabulary. */
+struct merge_texts {
+    struct wanted_text *halves;
+    size_t count, capacity; /* of halves */
+    struct arena unescaped; /* texts that do not stand in the file as they are */
+};
+
 enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, ROLE_DECODER };
 
 struct opening {
     struct tokenizer *t;
-    struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
+    const struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
     const struct scores *scores; /* of a vocabulary that is a list; NULL for GGUF */
     struct error *err;
 };
@@ -212,9 +219,6 @@ enum status add_piece_decoders(struct opening *o, bool strip_first_blank);
 enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_unigram(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_wordpiece(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
-
-/* Merges that came in front of the vocabulary, or in batches behind it. */
-enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err);
 
 /* tokenizer.json held in memory; name is what errors call it. The text may be freed afterwards. */
 enum status tokenizer_open_memory(struct tokenizer **out, const char *name, const char *text, size_t size, struct error *err);

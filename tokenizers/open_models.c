@@ -10,24 +10,6 @@ enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *
     return bpe_encode(&t->bpe, &s->bpe, piece, size, out, err);
 }
 
-enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err)
-{
-    const char *at = str_text(&m->texts);
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < m->count && !status;) {
-        struct merge_text batch[MERGE_BATCH];
-        size_t n = 0;
-        for (; n < MERGE_BATCH && i < m->count; n++, i += 2) {
-            batch[n] = (struct merge_text){at, at + m->sizes[i], m->sizes[i], m->sizes[i + 1]};
-            at += m->sizes[i] + m->sizes[i + 1];
-        }
-        status = bpe_add_merges(&t->bpe, batch, n, err);
-    }
-    m->count = 0;
-    str_clear(&m->texts);
-    return status;
-}
-
 enum status open_bpe(struct opening *o, const struct json *v)
 {
     struct tokenizer *t = o->t;
@@ -49,7 +31,7 @@ enum status open_bpe(struct opening *o, const struct json *v)
     if (!status && !t->vocabulary.slots)
         status = vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
     if (!status)
-        status = look_up_merges(t, o->merges, o->err);
+        status = bpe_add_merges(b, o->merges->halves, o->merges->count / 2, o->err);
     if (!status)
         status = bpe_finish(b, &unk, o->err);
     str_free(&unk);
