@@ -213,7 +213,7 @@ void bpe_free(struct bpe *b)
     free(b->merges);
     free(b->pairs);
     free(b->filter);
-    free(b->byte_pairs);
+    bpe_free_bytes(b);
     free(b->ranks);
     str_free(&b->prefix);
     str_free(&b->suffix);

@@ -95,6 +95,7 @@ void bpe_free(struct bpe *b);
 
 /* Byte-level vocabularies: makes what bpe_encode_bytes() needs. */
 enum status bpe_start_bytes(struct bpe *b, struct error *err);
+void bpe_free_bytes(struct bpe *b);
 /* Appends the ids of one piece of inside text whose bytes were not spelled as stand-ins; false (and nothing appended) when the piece is
  * too long for that. byte_pairs must be there. */
 bool bpe_encode_bytes(const struct bpe *b, const char *piece, size_t size, struct ids *out);
