@@ -393,6 +393,13 @@ static enum status parse_value(struct parser *p, struct json *v)
     }
 }
 
+enum status json_check(const char *text, size_t size, struct error *err)
+{
+    size_t valid = utf8_valid_prefix(text, size);
+    struct parser p = {.begin = text, .at = text + valid, .end = text + size, .err = err};
+    return valid == size ? STATUS_OK : fail(&p, "not UTF-8");
+}
+
 enum status json_parse(struct arena *arena, const char *text, size_t size, const struct json_options *options,
                        struct json *out, struct error *err)
 {
@@ -404,12 +411,10 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
     }
     if (size > UINT32_MAX)
         return error_set(err, STATUS_BAD_INPUT, "JSON: a text of %zu bytes is over the limit of 4 GiB", size);
-    size_t valid = utf8_valid_prefix(text, size);
-    if (valid != size) {
-        p.at = text + valid;
-        return fail(&p, "not UTF-8");
-    }
-    enum status status = parse_value(&p, out);
+    enum status status = options && options->unchecked ? STATUS_OK : json_check(text, size, err);
+    if (status)
+        return status;
+    status = parse_value(&p, out);
     if (!status) {
         skip_space(&p);
         if (p.at != p.end)

@@ -15,6 +15,7 @@
 #include "tokenizers/bpe.h"
 #include "tokenizers/cache.h"
 #include "tokenizers/charsmap.h"
+#include "tokenizers/merge_queue.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/unicode.h"
 #include "tokenizers/unigram.h"
@@ -150,18 +151,11 @@ struct scores {
     size_t count, capacity;
 };
 
-/* Merges that the vocabulary was not asked about yet: the end of the file's, or all of them where they stand in front of the vocabulary. */
-struct merge_texts {
-    struct wanted_text *halves;
-    size_t count, capacity; /* of halves */
-    struct arena unescaped; /* texts that do not stand in the file as they are */
-};
-
 enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, ROLE_DECODER };
 
 struct opening {
     struct tokenizer *t;
-    const struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
+    struct merge_queue *merges;  /* NULL for GGUF */
     const struct scores *scores; /* of a vocabulary that is a list; NULL for GGUF */
     struct error *err;
 };

@@ -11,11 +11,10 @@ enum { LARGE_VOCAB = 1, LARGE_MERGES };
 
 struct reading {
     struct tokenizer *t;
-    const char *text, *end; /* the file */
     bool in_model, vocab, in_merges; /* seen */
-    bool indexed;                 /* the vocabulary is complete: merges are looked up as they come */
+    bool indexed;                 /* the vocabulary is complete */
     bool vocab_list;              /* an array: Unigram's form */
-    struct merge_texts merges;
+    struct merge_queue merges;
     struct scores scores;
 };
 
@@ -96,50 +95,24 @@ static enum status vocab_child(struct reading *r, const struct json_member *m, s
     return vocabulary_add(&r->t->vocabulary, m->key, m->key_size, (int32_t)id, err);
 }
 
-/* A half of a merge. In the file it stays where it is, an unescaped one lives no longer than the call. */
-static bool keep_half(struct reading *r, const char *text, size_t size)
-{
-    struct merge_texts *m = &r->merges;
-    if (m->count == m->capacity) {
-        size_t capacity = m->capacity ? m->capacity * 2 : 2 * MERGE_BATCH;
-        struct wanted_text *halves = realloc(m->halves, capacity * sizeof *halves);
-        if (!halves)
-            return false;
-        m->halves = halves;
-        m->capacity = capacity;
-    }
-    if (text < r->text || text >= r->end)
-        text = arena_copy(&m->unescaped, text, size);
-    m->halves[m->count++] = (struct wanted_text){text, size};
-    return text;
-}
-
 static enum status merges_child(struct reading *r, const struct json *v, struct error *err)
 {
-    size_t merge = r->t->bpe.merge_count + r->merges.count / 2;
-    struct json left, right;
+    struct wanted_text left, right;
     if (v->kind == JSON_STRING) {
         if (v->size >= 8 && memcmp(v->text, "#version", 8) == 0)
             return STATUS_OK;
         const char *blank = memchr(v->text, ' ', v->size);
         if (!blank || memchr(blank + 1, ' ', v->size - (size_t)(blank + 1 - v->text)))
-            return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", merge, QUOTE(v->text, v->size));
-        left = (struct json){.text = v->text, .size = (uint32_t)(blank - v->text)};
-        right = (struct json){.text = blank + 1, .size = v->size - left.size - 1};
+            return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->merges.count, QUOTE(v->text, v->size));
+        left = (struct wanted_text){v->text, (size_t)(blank - v->text)};
+        right = (struct wanted_text){blank + 1, v->size - left.size - 1};
     } else if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING) {
-        left = v->items[0];
-        right = v->items[1];
+        left = (struct wanted_text){v->items[0].text, v->items[0].size};
+        right = (struct wanted_text){v->items[1].text, v->items[1].size};
     } else {
-        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", merge);
+        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->merges.count);
     }
-    if (!keep_half(r, left.text, left.size) || !keep_half(r, right.text, right.size))
-        return error_memory(err, "the merges");
-    if (!r->indexed || r->merges.count < 2 * MERGE_BATCH)
-        return STATUS_OK;
-    enum status status = bpe_add_merges(&r->t->bpe, r->merges.halves, r->merges.count / 2, err);
-    r->merges.count = 0;
-    arena_free(&r->merges.unescaped);
-    return status;
+    return queue_add(&r->merges, left, right, err);
 }
 
 static enum status child(void *context, int which, const struct json_member *m, struct error *err)
@@ -156,6 +129,8 @@ static enum status child(void *context, int which, const struct json_member *m, 
         r->t->bpe.vocabulary = &r->t->vocabulary;
         status = vocabulary_index(&r->t->vocabulary, TWICE_REFUSED, err);
         r->indexed = !status;
+        if (!status)
+            queue_open(&r->merges);
     }
     r->in_merges = true;
     return status ? status : merges_child(r, &m->value, err);
@@ -273,16 +248,18 @@ static enum status open_parts(struct tokenizer *t, struct reading *r, const stru
 
 enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t size, struct error *err)
 {
-    struct reading r = {.t = t, .text = text, .end = text + size};
-    struct json_options options = {.unique = true, .large = large, .child = child, .context = &r};
+    struct reading r = {.t = t};
+    struct json_options options = {.unique = true, .unchecked = true, .large = large, .child = child, .context = &r};
     struct arena arena = {0};
     struct json root;
+    queue_start(&r.merges, &t->bpe, text, size);
     enum status status = json_parse(&arena, text, size, &options, &root, err);
+    if (!queue_text_is_valid(&r.merges))
+        status = json_check(text, size, err);
     if (!status)
         status = open_parts(t, &r, &root, err);
+    queue_end(&r.merges);
     arena_free(&arena);
-    arena_free(&r.merges.unescaped);
-    free(r.merges.halves);
     free(r.scores.list);
     return status;
 }
