@@ -126,7 +126,6 @@ static enum status child(void *context, int which, const struct json_member *m, 
     }
     enum status status = STATUS_OK;
     if (!r->in_merges && r->vocab && !r->vocab_list) {
-        r->t->bpe.vocabulary = &r->t->vocabulary;
         status = vocabulary_index(&r->t->vocabulary, TWICE_REFUSED, err);
         r->indexed = !status;
         if (!status)
@@ -252,6 +251,7 @@ enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t si
     struct json_options options = {.unique = true, .unchecked = true, .large = large, .child = child, .context = &r};
     struct arena arena = {0};
     struct json root;
+    t->bpe.vocabulary = &t->vocabulary;
     queue_start(&r.merges, &t->bpe, text, size);
     enum status status = json_parse(&arena, text, size, &options, &root, err);
     if (!queue_text_is_valid(&r.merges))

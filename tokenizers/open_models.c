@@ -22,7 +22,6 @@ enum status open_bpe(struct opening *o, const struct json *v)
         return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"vocab\" must be an object, not %s", json_kind_name(vocab));
     if (!json_is(merges, JSON_ARRAY))
         return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"merges\" must be an array, not %s", json_kind_name(merges));
-    b->vocabulary = &t->vocabulary;
     enum status status = t->vocabulary.slots ? STATUS_OK : vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
     if (!status)
         queue_open(o->merges);

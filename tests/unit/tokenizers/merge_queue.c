@@ -51,7 +51,7 @@ Test(merge_queue, order_and_size_change_nothing)
         for (int round = 0; round < 5; round++) {
             struct tokenizer *t = open_file(form & 1, form & 2);
             cr_assert_eq(t->bpe.merge_count, plain->bpe.merge_count);
-            cr_expect_arr_eq(t->bpe.merges, plain->bpe.merges, plain->bpe.merge_count * sizeof *plain->bpe.merges);
+            cr_assert_eq(memcmp(t->bpe.merges, plain->bpe.merges, plain->bpe.merge_count * sizeof *plain->bpe.merges), 0);
             tokenizer_close(t);
         }
     tokenizer_close(plain);
@@ -78,7 +78,7 @@ Test(merge_queue, errors_come_out)
             struct error err = {0};
             write_file(&file, form & 1, form & 2, cases[i].after);
             cr_assert_eq(tokenizer_open_memory(&t, "a file", file.data, file.size, &err), STATUS_BAD_INPUT);
-            cr_expect(strstr(err.text, cases[i].words), "%s: %s", cases[i].after, err.text);
+            cr_assert(strstr(err.text, cases[i].words), "%s: %s", cases[i].after, err.text);
             str_free(&file);
         }
 }
