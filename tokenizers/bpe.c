@@ -9,53 +9,43 @@
 
 /* ---- the table of merges ---------------------------------------------------------------------------------------------- */
 
-/* The joined text is mostly the token found last or the one behind it, because files list both in the same order: a
- * comparison instead of a look-up. */
-static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
+/* Is left + right the text? */
+static inline bool is_joined(const char *text, size_t size, const struct wanted_text *left, const struct wanted_text *right)
 {
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
-    for (int32_t step = 0; step < 2; step++) {
-        size_t n;
-        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
-        if (t && n == size && same_text(t, text, n))
-            return last + step;
-    }
-    return vocabulary_find(b->vocabulary, text, size);
+    return size == left->size + right->size && same_text(text, left->text, left->size) && same_text(text + left->size, right->text, right->size);
 }
 
-static enum status unknown(const char *text, size_t size, struct error *err)
+static int32_t look_up_joined(const struct bpe *b, const struct wanted_text *left, const struct wanted_text *right)
 {
-    return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
-}
-
-/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. */
-static int32_t joined_id(const struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size)
-{
-    size_t drop = b->prefix.size, size = left_size + right_size - drop;
-    char joined[256];
-    if (right_size < drop || size > b->vocabulary->longest)
-        return -1;
-    if (size <= sizeof joined) {
-        memcpy(joined, left, left_size);
-        memcpy(joined + left_size, right + drop, right_size - drop);
-        return find_joined(b, joined, size);
-    }
     struct str s = {0};
-    str_add(&s, left, left_size);
-    str_add(&s, right + drop, right_size - drop);
-    int32_t id = s.failed ? -1 : find_joined(b, s.data, s.size);
+    str_add(&s, left->text, left->size);
+    str_add(&s, right->text, right->size);
+    int32_t id = s.failed ? -1 : vocabulary_find(b->vocabulary, s.data, s.size);
     str_free(&s);
     return id;
 }
 
-/* A result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file. */
-static enum status add_merge(struct bpe *b, const struct merge_text *m, int32_t left, int32_t right, struct error *err)
+/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. Mostly it is the token
+ * found last or the one behind it, because files list both in the same order: a comparison instead of a look-up. */
+static int32_t joined_id(const struct bpe *b, const struct wanted_text *left, const struct wanted_text *right)
 {
-    if (left < 0 || right < 0)
-        return left < 0 ? unknown(m->left, m->left_size, err) : unknown(m->right, m->right_size, err);
-    b->merges[b->merge_count] = (struct merge){left, right, joined_id(b, m->left, m->left_size, m->right, m->right_size)};
-    b->merge_count++;
-    return STATUS_OK;
+    size_t drop = b->prefix.size;
+    if (right->size < drop)
+        return -1;
+    struct wanted_text rest = {right->text + drop, right->size - drop};
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
+    for (int32_t step = 0; step < 2; step++) {
+        size_t n;
+        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
+        if (t && is_joined(t, n, left, &rest))
+            return last + step;
+    }
+    return look_up_joined(b, left, &rest);
+}
+
+static enum status unknown(const struct wanted_text *t, struct error *err)
+{
+    return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(t->text, t->size));
 }
 
 /* Results that were not found, or found before the prefix was known, anew from the parts. */
@@ -63,38 +53,48 @@ static enum status complete_merges(struct bpe *b, struct error *err)
 {
     for (uint32_t i = 0; i < b->merge_count; i++) {
         struct merge *m = &b->merges[i];
-        size_t left_size = 0, right_size = 0;
+        struct wanted_text left, right;
         if (m->result >= 0 && !b->prefix.size)
             continue;
-        const char *left = vocabulary_text(b->vocabulary, m->left, &left_size), *right = vocabulary_text(b->vocabulary, m->right, &right_size);
-        m->result = joined_id(b, left, left_size, right, right_size);
+        left.text = vocabulary_text(b->vocabulary, m->left, &left.size);
+        right.text = vocabulary_text(b->vocabulary, m->right, &right.size);
+        m->result = joined_id(b, &left, &right);
         if (m->result < 0)
-            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left, left_size), QUOTE(right, right_size));
+            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left.text, left.size),
+                             QUOTE(right.text, right.size));
     }
     return STATUS_OK;
 }
 
-enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
+static bool reserve_merges(struct bpe *b, size_t more)
 {
-    if (b->merge_capacity - b->merge_count < count) {
-        uint32_t capacity = b->merge_capacity ? b->merge_capacity * 2 : 1024;
-        struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
-        if (!list)
-            return error_memory(err, "the merges");
-        b->merges = list;
-        b->merge_capacity = capacity;
+    size_t capacity = b->merge_capacity ? b->merge_capacity : 1024;
+    while (capacity - b->merge_count < more && capacity < NO_RANK)
+        capacity *= 2;
+    struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
+    if (!list)
+        return false;
+    b->merges = list;
+    b->merge_capacity = (uint32_t)capacity;
+    return true;
+}
+
+enum status bpe_add_merges(struct bpe *b, const struct wanted_text *halves, size_t merges, struct error *err)
+{
+    int32_t ids[2 * MERGE_BATCH];
+    if (b->merge_capacity - b->merge_count < merges && !reserve_merges(b, merges))
+        return error_memory(err, "the merges");
+    for (size_t i = 0; i < 2 * merges; i += 2) {
+        size_t at = i % (2 * MERGE_BATCH), rest = 2 * merges - i;
+        if (!at)
+            vocabulary_find_many(b->vocabulary, halves + i, rest < 2 * MERGE_BATCH ? rest : 2 * MERGE_BATCH, ids);
+        if (ids[at] < 0 || ids[at + 1] < 0)
+            return unknown(&halves[i + (ids[at] >= 0)], err);
+        /* a result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file */
+        b->merges[b->merge_count] = (struct merge){ids[at], ids[at + 1], joined_id(b, &halves[i], &halves[i + 1])};
+        b->merge_count++;
     }
-    const struct vocabulary *v = b->vocabulary;
-    uint64_t hashes[MERGE_BATCH][2];
-    for (size_t i = 0; i < count; i++) {
-        hashes[i][0] = vocabulary_hash(v, merges[i].left, merges[i].left_size);
-        hashes[i][1] = vocabulary_hash(v, merges[i].right, merges[i].right_size);
-    }
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < count && !status; i++)
-        status = add_merge(b, &merges[i], vocabulary_find_hashed(v, merges[i].left, merges[i].left_size, hashes[i][0]),
-                           vocabulary_find_hashed(v, merges[i].right, merges[i].right_size, hashes[i][1]), err);
-    return status;
+    return STATUS_OK;
 }
 
 static enum status index_merges(struct bpe *b, struct error *err)
@@ -213,7 +213,7 @@ void bpe_free(struct bpe *b)
     free(b->merges);
     free(b->pairs);
     free(b->filter);
-    free(b->byte_pairs);
+    bpe_free_bytes(b);
     free(b->ranks);
     str_free(&b->prefix);
     str_free(&b->suffix);

@@ -24,14 +24,6 @@ struct bpe_pair {
     int32_t result;
 };
 
-/* Merges as a file spells them, on their way to bpe_add_merges: a batch, or all of them when the file has them in front
- * of the vocabulary. */
-struct merge_texts {
-    struct str texts;
-    uint32_t *sizes; /* left, right, left, right ... */
-    size_t count, capacity;
-};
-
 struct bpe {
     const struct vocabulary *vocabulary;
     struct merge *merges; /* the position is the rank */
@@ -87,14 +79,10 @@ struct bpe_work {
 };
 void bpe_work_free(struct bpe_work *w);
 
-/* Merges of the file, in rank order. The vocabulary must be indexed. STATUS_BAD_INPUT names an unknown token. Faster
- * with many at once (up to MERGE_BATCH): their look-ups wait for memory together. */
-struct merge_text {
-    const char *left, *right;
-    size_t left_size, right_size;
-};
-enum { MERGE_BATCH = 32 };
-enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err);
+/* Merges of the file, in rank order, as the texts of their halves: left, right, left, right ... The vocabulary must be indexed.
+ * STATUS_BAD_INPUT names an unknown token. Faster with many at once (MERGE_BATCH): their look-ups wait for memory together. */
+enum { MERGE_BATCH = VOCABULARY_MANY / 2 };
+enum status bpe_add_merges(struct bpe *b, const struct wanted_text *halves, size_t merges, struct error *err);
 /* Ranks by score, the highest first, equal scores share one; NAN: never joined. scores go by vocabulary entry. */
 enum status bpe_rank(struct bpe *b, const float *scores, struct error *err);
 enum status bpe_set_unused(struct bpe *b, uint32_t entry, struct error *err);
@@ -107,6 +95,7 @@ void bpe_free(struct bpe *b);
 
 /* Byte-level vocabularies: makes what bpe_encode_bytes() needs. */
 enum status bpe_start_bytes(struct bpe *b, struct error *err);
+void bpe_free_bytes(struct bpe *b);
 /* Appends the ids of one piece of inside text whose bytes were not spelled as stand-ins; false (and nothing appended) when the piece is
  * too long for that. byte_pairs must be there. */
 bool bpe_encode_bytes(const struct bpe *b, const char *piece, size_t size, struct ids *out);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizers/bpe.h"
+#include "tokenizers/bpe_characters.h"
 #include "tokenizers/unicode.h"
 
 enum { MOST = 192 /* symbols */, GROUP = 16 };
@@ -13,6 +13,7 @@ struct bpe_bytes {
     struct {
         int32_t rank, result;
     } pairs[256][256];
+    struct bpe_characters *characters; /* NULL: ids are too far apart */
 };
 
 enum status bpe_start_bytes(struct bpe *b, struct error *err)
@@ -40,8 +41,16 @@ enum status bpe_start_bytes(struct bpe *b, struct error *err)
                 t->pairs[i][k].result = p->result;
             }
         }
+    t->characters = b->vocabulary->dense ? bpe_characters_make(b, t->ids) : NULL;
     b->byte_pairs = t;
-    return STATUS_OK;
+    return t->characters || !b->vocabulary->dense ? STATUS_OK : error_memory(err, "the merges");
+}
+
+void bpe_free_bytes(struct bpe *b)
+{
+    if (b->byte_pairs)
+        free(b->byte_pairs->characters);
+    free(b->byte_pairs);
 }
 
 /* Symbols as columns. What was joined away keeps its place with NO_RANK and is skipped by next and previous. */
@@ -150,25 +159,53 @@ static uint32_t take_bytes(const struct bpe_bytes *t, const char *piece, size_t 
     return count;
 }
 
+/* The symbols to begin with, and the bytes of those that are single ones (-1: a character). */
+static uint32_t take_symbols(const struct bpe_bytes *t, const unsigned char *bytes, uint32_t count, struct columns *c, int16_t *single)
+{
+    uint32_t symbols = 0, size;
+    for (uint32_t at = 0; at < count; at += size) {
+        const struct bpe_character *whole = t->characters ? bpe_character_at(t->characters, bytes, count, at, &size) : NULL;
+        size = whole ? size : 1;
+        single[symbols] = whole ? -1 : bytes[at];
+        c->ids[symbols++] = whole ? whole->id : t->ids[bytes[at]];
+    }
+    return symbols;
+}
+
+static void rank_symbols(const struct bpe *b, struct columns *c, const int16_t *single, uint32_t count)
+{
+    struct asked asked[MOST];
+    for (uint32_t i = 0; i + 1 < count; i++)
+        if (single[i] < 0 || single[i + 1] < 0)
+            asked[i] = ask(b, c->ids[i], c->ids[i + 1]);
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        if (single[i] < 0 || single[i + 1] < 0) {
+            answer(b, c, i, i + 1, asked[i]);
+        } else {
+            c->ranks[i] = b->byte_pairs->pairs[single[i]][single[i + 1]].rank;
+            c->results[i] = b->byte_pairs->pairs[single[i]][single[i + 1]].result;
+        }
+    }
+    for (uint32_t i = count - 1; i < (count + GROUP - 1) / GROUP * GROUP; i++)
+        c->ranks[i] = NO_RANK;
+}
+
 bool bpe_encode_bytes(const struct bpe *b, const char *piece, size_t size, struct ids *out)
 {
-    const struct bpe_bytes *t = b->byte_pairs;
     unsigned char bytes[MOST + 1];
+    int16_t single[MOST];
     struct columns c;
     if (size > MOST)
         return false;
-    uint32_t count = take_bytes(t, piece, size, bytes);
+    uint32_t count = take_bytes(b->byte_pairs, piece, size, bytes);
     if (!count)
         return true;
+    count = take_symbols(b->byte_pairs, bytes, count, &c, single);
     for (uint32_t i = 0; i < count; i++) {
-        c.ids[i] = t->ids[bytes[i]];
         c.next[i] = (uint8_t)(i + 1);
         c.previous[i] = i ? (uint8_t)(i - 1) : 0xFF;
-        c.ranks[i] = i + 1 < count ? t->pairs[bytes[i]][bytes[i + 1]].rank : NO_RANK;
-        c.results[i] = i + 1 < count ? t->pairs[bytes[i]][bytes[i + 1]].result : -1;
     }
-    for (uint32_t i = count; i < (count + GROUP - 1) / GROUP * GROUP; i++)
-        c.ranks[i] = NO_RANK;
+    rank_symbols(b, &c, single, count);
     merge(b, &c, count);
     for (uint32_t i = 0; i < count; i = c.next[i])
         ids_add(out, c.ids[i]);

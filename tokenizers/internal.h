@@ -15,6 +15,7 @@
 #include "tokenizers/bpe.h"
 #include "tokenizers/cache.h"
 #include "tokenizers/charsmap.h"
+#include "tokenizers/merge_queue.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/unicode.h"
 #include "tokenizers/unigram.h"
@@ -154,7 +155,7 @@ enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, 
 
 struct opening {
     struct tokenizer *t;
-    struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
+    struct merge_queue *merges;  /* NULL for GGUF */
     const struct scores *scores; /* of a vocabulary that is a list; NULL for GGUF */
     struct error *err;
 };
@@ -212,9 +213,6 @@ enum status add_piece_decoders(struct opening *o, bool strip_first_blank);
 enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_unigram(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_wordpiece(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
-
-/* Merges that came in front of the vocabulary, or in batches behind it. */
-enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err);
 
 /* tokenizer.json held in memory; name is what errors call it. The text may be freed afterwards. */
 enum status tokenizer_open_memory(struct tokenizer **out, const char *name, const char *text, size_t size, struct error *err);

@@ -120,7 +120,7 @@ static enum status read_merges(struct gguf_file *f)
         status = error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges is missing");
     uint64_t at = 0, size;
     for (uint64_t i = 0; !status && i < merges->count;) {
-        struct merge_text batch[MERGE_BATCH];
+        struct wanted_text halves[2 * MERGE_BATCH];
         size_t n = 0;
         for (; n < MERGE_BATCH && i < merges->count; n++, i++) {
             const char *text = meta_next_string(merges, &at, &size);
@@ -129,9 +129,10 @@ static enum status read_merges(struct gguf_file *f)
                 return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges: entry %llu, \"%s\", must have two parts",
                                  (unsigned long long)i, QUOTE(text, size));
             size_t left = (size_t)(blank - text);
-            batch[n] = (struct merge_text){text, blank + 1, left, size - left - 1};
+            halves[2 * n] = (struct wanted_text){text, left};
+            halves[2 * n + 1] = (struct wanted_text){blank + 1, size - left - 1};
         }
-        if ((status = bpe_add_merges(&f->t->bpe, batch, n, f->err)))
+        if ((status = bpe_add_merges(&f->t->bpe, halves, n, f->err)))
             error_prefix(f->err, "tokenizer.ggml");
     }
     return status;

@@ -11,10 +11,10 @@ enum { LARGE_VOCAB = 1, LARGE_MERGES };
 
 struct reading {
     struct tokenizer *t;
-    bool in_model, vocab, merges; /* seen */
-    bool indexed;                 /* the vocabulary is complete: merges are looked up as they come */
+    bool in_model, vocab, in_merges; /* seen */
+    bool indexed;                 /* the vocabulary is complete */
     bool vocab_list;              /* an array: Unigram's form */
-    struct merge_texts texts;
+    struct merge_queue merges;
     struct scores scores;
 };
 
@@ -95,37 +95,24 @@ static enum status vocab_child(struct reading *r, const struct json_member *m, s
     return vocabulary_add(&r->t->vocabulary, m->key, m->key_size, (int32_t)id, err);
 }
 
-static enum status keep_merge(struct merge_texts *m, const char *left, size_t left_size, const char *right, size_t right_size, struct error *err)
+static enum status merges_child(struct reading *r, const struct json *v, struct error *err)
 {
-    if (m->count + 2 > m->capacity) {
-        size_t capacity = m->capacity ? m->capacity * 2 : 4096;
-        uint32_t *sizes = realloc(m->sizes, capacity * sizeof *sizes);
-        if (!sizes)
-            return error_memory(err, "the merges");
-        m->sizes = sizes;
-        m->capacity = capacity;
+    struct wanted_text left, right;
+    if (v->kind == JSON_STRING) {
+        if (v->size >= 8 && memcmp(v->text, "#version", 8) == 0)
+            return STATUS_OK;
+        const char *blank = memchr(v->text, ' ', v->size);
+        if (!blank || memchr(blank + 1, ' ', v->size - (size_t)(blank + 1 - v->text)))
+            return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->merges.count, QUOTE(v->text, v->size));
+        left = (struct wanted_text){v->text, (size_t)(blank - v->text)};
+        right = (struct wanted_text){blank + 1, v->size - left.size - 1};
+    } else if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING) {
+        left = (struct wanted_text){v->items[0].text, v->items[0].size};
+        right = (struct wanted_text){v->items[1].text, v->items[1].size};
+    } else {
+        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->merges.count);
     }
-    str_add(&m->texts, left, left_size);
-    str_add(&m->texts, right, right_size);
-    m->sizes[m->count++] = (uint32_t)left_size;
-    m->sizes[m->count++] = (uint32_t)right_size;
-    return m->texts.failed ? error_memory(err, "the merges") : STATUS_OK;
-}
-
-static enum status merges_child(struct reading *r, const struct json_member *m, struct error *err)
-{
-    const struct json *v = &m->value;
-    if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING)
-        return keep_merge(&r->texts, v->items[0].text, v->items[0].size, v->items[1].text, v->items[1].size, err);
-    if (v->kind != JSON_STRING)
-        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->texts.count / 2);
-    if (v->size >= 8 && memcmp(v->text, "#version", 8) == 0)
-        return STATUS_OK;
-    const char *blank = memchr(v->text, ' ', v->size);
-    size_t left = blank ? (size_t)(blank - v->text) : 0, right = blank ? v->size - left - 1 : 0;
-    if (!blank || memchr(blank + 1, ' ', right))
-        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->texts.count / 2, QUOTE(v->text, v->size));
-    return keep_merge(&r->texts, v->text, left, blank + 1, right, err);
+    return queue_add(&r->merges, left, right, err);
 }
 
 static enum status child(void *context, int which, const struct json_member *m, struct error *err)
@@ -138,17 +125,14 @@ static enum status child(void *context, int which, const struct json_member *m, 
         return vocab_child(r, m, err);
     }
     enum status status = STATUS_OK;
-    if (!r->merges && r->vocab && !r->vocab_list) {
-        r->t->bpe.vocabulary = &r->t->vocabulary;
+    if (!r->in_merges && r->vocab && !r->vocab_list) {
         status = vocabulary_index(&r->t->vocabulary, TWICE_REFUSED, err);
         r->indexed = !status;
+        if (!status)
+            queue_open(&r->merges);
     }
-    r->merges = true;
-    if (!status)
-        status = merges_child(r, m, err);
-    if (!status && r->indexed && r->texts.count >= 2 * MERGE_BATCH)
-        status = look_up_merges(r->t, &r->texts, err);
-    return status;
+    r->in_merges = true;
+    return status ? status : merges_child(r, &m->value, err);
 }
 
 /* ---- added tokens ----------------------------------------------------------------------------------------------------------- */
@@ -242,7 +226,7 @@ static enum status open_added(struct opening *o, const struct json *list)
 
 static enum status open_parts(struct tokenizer *t, struct reading *r, const struct json *root, struct error *err)
 {
-    struct opening o = {.t = t, .merges = &r->texts, .scores = &r->scores, .err = err};
+    struct opening o = {.t = t, .merges = &r->merges, .scores = &r->scores, .err = err};
     if (!json_is(root, JSON_OBJECT))
         return error_set(err, STATUS_BAD_INPUT, "a tokenizer must be a JSON object, not %s", json_kind_name(root));
     if (!json_get(root, "model"))
@@ -264,15 +248,18 @@ static enum status open_parts(struct tokenizer *t, struct reading *r, const stru
 enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t size, struct error *err)
 {
     struct reading r = {.t = t};
-    struct json_options options = {.unique = true, .large = large, .child = child, .context = &r};
+    struct json_options options = {.unique = true, .unchecked = true, .large = large, .child = child, .context = &r};
     struct arena arena = {0};
     struct json root;
+    t->bpe.vocabulary = &t->vocabulary;
+    queue_start(&r.merges, &t->bpe, text, size);
     enum status status = json_parse(&arena, text, size, &options, &root, err);
+    if (!queue_text_is_valid(&r.merges))
+        status = json_check(text, size, err);
     if (!status)
         status = open_parts(t, &r, &root, err);
+    queue_end(&r.merges);
     arena_free(&arena);
-    str_free(&r.texts.texts);
-    free(r.texts.sizes);
     free(r.scores.list);
     return status;
 }

@@ -10,24 +10,6 @@ enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *
     return bpe_encode(&t->bpe, &s->bpe, piece, size, out, err);
 }
 
-enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err)
-{
-    const char *at = str_text(&m->texts);
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < m->count && !status;) {
-        struct merge_text batch[MERGE_BATCH];
-        size_t n = 0;
-        for (; n < MERGE_BATCH && i < m->count; n++, i += 2) {
-            batch[n] = (struct merge_text){at, at + m->sizes[i], m->sizes[i], m->sizes[i + 1]};
-            at += m->sizes[i] + m->sizes[i + 1];
-        }
-        status = bpe_add_merges(&t->bpe, batch, n, err);
-    }
-    m->count = 0;
-    str_clear(&m->texts);
-    return status;
-}
-
 enum status open_bpe(struct opening *o, const struct json *v)
 {
     struct tokenizer *t = o->t;
@@ -40,16 +22,18 @@ enum status open_bpe(struct opening *o, const struct json *v)
         return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"vocab\" must be an object, not %s", json_kind_name(vocab));
     if (!json_is(merges, JSON_ARRAY))
         return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"merges\" must be an array, not %s", json_kind_name(merges));
+    enum status status = t->vocabulary.slots ? STATUS_OK : vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
+    if (!status)
+        queue_open(o->merges);
+    if (!status)
+        status = queue_finish(o->merges, o->err);
+    if (status)
+        return status;
     struct str unk = {0};
     bool good = take_text(o, v, "BPE", "unk_token", &unk) && take_text(o, v, "BPE", "continuing_subword_prefix", &b->prefix) &&
                 take_text(o, v, "BPE", "end_of_word_suffix", &b->suffix) && take_bool(o, v, "BPE", "fuse_unk", &b->fuse_unk) &&
                 take_bool(o, v, "BPE", "byte_fallback", &b->byte_fallback) && take_bool(o, v, "BPE", "ignore_merges", &b->ignore_merges);
-    b->vocabulary = &t->vocabulary;
-    enum status status = good ? STATUS_OK : STATUS_BAD_INPUT;
-    if (!status && !t->vocabulary.slots)
-        status = vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
-    if (!status)
-        status = look_up_merges(t, o->merges, o->err);
+    status = good ? STATUS_OK : STATUS_BAD_INPUT;
     if (!status)
         status = bpe_finish(b, &unk, o->err);
     str_free(&unk);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
+#include "tokenizers/bpe_characters.h"
 
 static uint32_t seed = 99;
 static uint32_t below(uint32_t n)
@@ -19,6 +20,7 @@ struct grown {
     char texts[TOKENS][64];
     int count;
     struct str vocabulary, merges;
+    bool mixed; /* merges in any order */
 };
 
 static void grow_add(struct grown *g, const char *text)
@@ -43,11 +45,20 @@ static void grow_merges(struct grown *g, int first, int bases)
         if (there)
             continue;
         grow_add(g, joined);
+        struct str others = g->merges;
+        bool in_front = g->mixed && below(2); /* of the merges that its halves come from */
+        if (in_front)
+            g->merges = (struct str){0};
         str_add_text(&g->merges, g->merges.size ? ", [" : "[");
         json_write_string(&g->merges, left, strlen(left));
         str_add_text(&g->merges, ", ");
         json_write_string(&g->merges, right, strlen(right));
         str_add_char(&g->merges, ']');
+        if (in_front && others.size) {
+            str_add_text(&g->merges, ", ");
+            str_add(&g->merges, others.data, others.size);
+            str_free(&others);
+        }
     }
 }
 
@@ -62,11 +73,10 @@ static struct tokenizer *open_grown(struct grown *g, const char *parts, const ch
     return t;
 }
 
-/* 0..9 are stand-ins of "abcdefgh \n", then the other bytes. */
-static struct tokenizer *open_bytes(const char *model)
+/* 0..9 are stand-ins of ten bytes that merge, then the other bytes. */
+static struct tokenizer *open_ten_bytes(const char first[10], bool mixed, const char *model)
 {
-    static const char first[] = "abcdefgh \n";
-    struct grown g = {0};
+    struct grown g = {.mixed = mixed};
     for (int i = 0; i < 256 + 10; i++) {
         unsigned char byte = (unsigned char)(i < 10 ? first[i] : i - 10);
         char text[5] = {0};
@@ -78,6 +88,8 @@ static struct tokenizer *open_bytes(const char *model)
     grow_merges(&g, 0, 10);
     return open_grown(&g, "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": true},", model);
 }
+
+static struct tokenizer *open_bytes(const char *model) { return open_ten_bytes("abcdefgh \n", false, model); }
 
 static void encode(const struct tokenizer *t, const char *text, size_t size, struct ids *out)
 {
@@ -91,7 +103,7 @@ static void encode_plainly(const struct tokenizer *t, const char *text, size_t s
 {
     struct scratch s = {0};
     struct error err = {0};
-    str_add(&s.cut.text, text, size);
+    text_enter(text, size, t->keeps_bytes, NULL, &s.cut.text, NULL);
     out->count = 0;
     cr_assert_eq(pretokenize(t, t->pretokenizer_count, &s, &s.cut, &err), STATUS_OK, "%s", err.text);
     for (size_t i = 0; i < s.cut.pieces.count; i++) {
@@ -118,6 +130,39 @@ static void compare_texts(const struct tokenizer *t, const char *alphabet, size_
             text[i] = alphabet[below((uint32_t)letters)];
         compare(t, text, size, &a, &b);
     }
+    ids_free(&a);
+    ids_free(&b);
+}
+
+Test(fast, characters)
+{
+    static const char bytes[] = "\xE3\xE4\xC3\x81\x82\x83\xA9\xB8 a", lead[] = "\xE3\xE3\xE4\xC3 a", inside[] = "\x81\x82\x83\xA9\xB8";
+    uint32_t found = 0, asked = 0; /* characters that begin as one token, and those of them that mind their neighbours */
+    struct ids a = {0}, b = {0};
+    for (int round = 0; round < 150; round++) {
+        struct tokenizer *t = open_ten_bytes(bytes, round % 3 == 0, "");
+        int32_t ids[256];
+        for (int i = 0; i < 256; i++)
+            ids[i] = t->bpe.characters[byte_stand_in[i]];
+        struct bpe_characters *c = bpe_characters_make(&t->bpe, ids);
+        found += c->count;
+        for (uint32_t i = 0; i < c->count; i++)
+            asked += (c->list[i].before & c->list[i].behind) != UINT64_MAX;
+        free(c);
+        for (int k = 0; k < 300; k++) {
+            struct str s = {0};
+            for (uint32_t n = 1 + below(k % 10 ? 12 : 80); n; n--) {
+                char first = lead[below(round % 2 ? 4 : 6)];
+                str_add_char(&s, first);
+                for (int more = first >= 0 ? 0 : first == '\xC3' ? 1 : 2; more && below(30); more--)
+                    str_add_char(&s, inside[below(5)]);
+            }
+            compare(t, s.data, s.size, &a, &b);
+            str_free(&s);
+        }
+        tokenizer_close(t);
+    }
+    cr_expect(found > 150 && asked > 50 && asked < found, "%u characters, %u with conditions", found, asked);
     ids_free(&a);
     ids_free(&b);
 }
