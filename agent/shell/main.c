@@ -42,7 +42,10 @@ static enum status print_about(const char *what, const char *shell, bool *known,
 
 int main(int argc, char **argv)
 {
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error with words, not a silent end */
+    static char output[1 << 16]; /* what is flushed at the end fails there, where the reason is told */
+    signal(SIGPIPE, SIG_IGN);    /* a closed pipe is a write error with words, not a silent end */
+    if (!isatty(STDOUT_FILENO))
+        setvbuf(stdout, output, _IOFBF, sizeof output);
     struct error err = {0};
     if (argc < 2)
         return help_program(stderr), 2;

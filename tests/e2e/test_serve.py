@@ -104,7 +104,7 @@ def post(server, path, body, headers=None):
     (dict(messages=[{"role": "wizard", "content": "x"}]), 400, "role"), (dict(model="other"), 404, "model"), (dict(stop=5), 400, "stop"),
     (dict(logit_bias={"300": 1}), 400, "logit_bias"), (dict(top_logprobs=3), 400, "top_logprobs"), (dict(seed="a"), 400, "seed"),
     (dict(messages=[{"role": "user", "content": "x" * 600}]), 400, "600|context"),
-    (dict(functions=[{"name": "f"}], response_format={"type": "json_object"}), 400, "response_format, functions"),
+    (dict(functions=[{"name": "f"}], modalities=["audio"]), 400, "functions, modalities"),
     (dict(tools=[{"type": "function", "function": {}}]), 400, "tools[0].function.name"),
     (dict(tools=[{"type": "retrieval"}]), 400, "tools[0].type"),
     (dict(tool_choice="required"), 400, "tool_choice"),
