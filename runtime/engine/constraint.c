@@ -9,23 +9,43 @@ struct making {
     struct ingot_model *model;
     const struct speech *speech;
     struct grammar_builder *b;
+    struct special {
+        const char *text;
+        size_t size;
+    } *specials; /* spellings of the special tokens: few of a large vocabulary, looked for in every text */
+    int32_t special_count;
     struct error *err;
 };
 
 /* ---- text with special tokens in it ------------------------------------------------------------------------------------ */
 
+static enum status list_specials(struct making *k)
+{
+    const struct tokenizer *t = k->model->tokenizer;
+    int32_t count = 0;
+    for (int32_t id = 0; id < tokenizer_size(t); id++)
+        count += tokenizer_is_special(t, id);
+    k->specials = arena_array(&k->chat->arena, (size_t)count + 1, sizeof *k->specials);
+    if (!k->specials)
+        return error_memory(k->err, "special tokens");
+    for (int32_t id = 0; id < tokenizer_size(t) && k->special_count < count; id++) {
+        struct special *s = &k->specials[k->special_count];
+        s->text = tokenizer_is_special(t, id) ? tokenizer_piece(t, id, &s->size) : NULL;
+        k->special_count += s->text && s->size;
+    }
+    return STATUS_OK;
+}
+
 /* The special token whose spelling stands first in text (of two at one place the longer); false: none. */
-static bool find_special(const struct tokenizer *t, const char *text, size_t size, size_t *at, size_t *length)
+static bool find_special(const struct making *k, const char *text, size_t size, size_t *at, size_t *length)
 {
     *at = size;
-    for (int32_t id = 0; id < tokenizer_size(t); id++) {
-        size_t n;
-        const char *piece = tokenizer_is_special(t, id) ? tokenizer_piece(t, id, &n) : NULL;
-        const char *found = piece && n ? memmem(text, size, piece, n) : NULL;
+    for (const struct special *s = k->specials; s < k->specials + k->special_count; s++) {
+        const char *found = memmem(text, size, s->text, s->size);
         size_t place = found ? (size_t)(found - text) : size;
-        if (found && (place < *at || (place == *at && n > *length))) {
+        if (found && (place < *at || (place == *at && s->size > *length))) {
             *at = place;
-            *length = n;
+            *length = s->size;
         }
     }
     return *at < size;
@@ -52,7 +72,7 @@ static grammar_part spelled(struct making *k, const char *text, size_t size)
 {
     grammar_part parts[32];
     size_t count = 0, at, length = 0;
-    while (count < 30 && find_special(k->model->tokenizer, text, size, &at, &length)) {
+    while (count < 30 && find_special(k, text, size, &at, &length)) {
         if (at)
             parts[count++] = plain(k, text, at);
         parts[count++] = grammar_part_token(k->b, text + at, length);
@@ -105,6 +125,7 @@ static enum status one_call(struct making *k, const struct call_notation *n, con
 {
     const struct json *tools = &k->chat->tools;
     grammar_part *calls = arena_array(&k->chat->arena, (size_t)tools->size + 1, sizeof *calls);
+    grammar_part between = spelled(k, str_text(&n->between), n->between.size);
     size_t count = 0;
     if (!calls)
         return error_memory(k->err, "tools");
@@ -112,8 +133,7 @@ static enum status one_call(struct making *k, const struct call_notation *n, con
         const struct json *name = json_get(function_of(&tools->items[i]), "name");
         if (!json_is(name, JSON_STRING) || (only && !is_named(&tools->items[i], only)))
             continue;
-        grammar_part parts[3] = {plain(k, name->text, name->size)};
-        parts[1] = spelled(k, str_text(&n->between), n->between.size);
+        grammar_part parts[3] = {grammar_part_text(k->b, name->text, name->size), between};
         if (n->known)
             parts[2] = arguments(k, &tools->items[i]);
         calls[count++] = grammar_part_sequence(k->b, parts, n->known ? 3 : 2);
@@ -164,7 +184,7 @@ static enum status free_calls(struct making *k, const struct call_notation *n, g
     if (!marker)
         marker = n->before.size;
     struct grammar_marker m = {.text = text, .size = marker};
-    if (find_special(k->model->tokenizer, text, marker, &at, &length) && !at) {
+    if (find_special(k, text, marker, &at, &length) && !at) {
         m.size = marker = length;
         m.token = true;
     }
@@ -190,14 +210,17 @@ static bool any_strict(const struct json *tools)
     return false;
 }
 
+static bool must_call(const struct json *choice) { return chosen_name(choice) || json_is_text(choice, "required"); }
+static bool asks_calls(const struct ingot_chat *c, const struct json *choice) { return c->tools.kind == JSON_ARRAY && (must_call(choice) || any_strict(&c->tools)); }
+
 /* *made: there is something to hold the answer to. beside: the answer may also be content of a fixed form, so that calls need one. */
 static enum status make_tools(struct making *k, const struct json *choice, bool beside, grammar_part *out, bool *made)
 {
     const struct json *only = chosen_name(choice);
-    bool must = only || json_is_text(choice, "required"), strict = any_strict(&k->chat->tools);
+    bool must = must_call(choice);
     struct call_notation n;
     *made = false;
-    if (k->chat->tools.kind != JSON_ARRAY || !(must || strict || beside))
+    if (k->chat->tools.kind != JSON_ARRAY || !(beside || asks_calls(k->chat, choice)))
         return STATUS_OK;
     enum status status = call_notation_find(&n, k->chat->dialect, k->chat->notes.calls_as_text ? NULL : k->speech->template, &k->model->chat, k->err);
     const char *name = dialect_name(k->chat->dialect);
@@ -218,15 +241,16 @@ static enum status make_tools(struct making *k, const struct json *choice, bool 
 
 /* ---- response_format --------------------------------------------------------------------------------------------------- */
 
+static bool asks_format(const struct json *format) { return format && format->kind != JSON_NULL && !json_is_text(json_get(format, "type"), "text"); }
+
 static enum status make_format(struct making *k, const struct json *format, grammar_part *out, bool *made)
 {
     static const struct json_member kind = {.key = "type", .key_size = 4, .value = {.kind = JSON_STRING, .size = 6, .text = "object"}};
     const struct json object = {.kind = JSON_OBJECT, .size = 1, .members = &kind};
     const struct json *type = json_get(format, "type"), *wrapped = json_get(format, "json_schema"), *regex = json_get(format, "regex");
-    *made = false;
-    if (!format || format->kind == JSON_NULL || json_is_text(type, "text"))
+    *made = asks_format(format);
+    if (!*made)
         return STATUS_OK;
-    *made = true;
     if (json_is_text(type, "regex") && json_is(regex, JSON_STRING))
         return grammar_part_regex(k->b, regex->text, regex->size, out, k->err);
     if (json_is_text(type, "json_object")) {
@@ -284,8 +308,12 @@ static int32_t think_token(const struct ingot_chat *c, const struct ingot_model 
 enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err)
 {
     struct making k = {.chat = c, .model = m, .speech = speech, .err = err};
-    enum status status = grammar_builder_open(&k.b, err);
     c->think = think_token(c, m);
+    if (!asks_format(json_get(request, "response_format")) && !asks_calls(c, json_get(request, "tool_choice"))) /* nearly always */
+        return STATUS_OK;
+    enum status status = grammar_builder_open(&k.b, err);
+    if (!status)
+        status = list_specials(&k);
     if (!status)
         status = make(&k, request);
     grammar_builder_close(k.b);

@@ -183,6 +183,7 @@ struct ingot_request {
     size_t *stop_size;
     struct sampler sampler;
     struct grammar_state *grammar; /* how far the answer has come; NULL: free */
+    const struct grammar_vocabulary *vocabulary; /* with a grammar; the model's */
     bool constrained;         /* it has begun */
     int64_t thought;          /* tokens of reasoning so far */
     struct ids forced;        /* tokens that come next, whatever the model says */
@@ -218,7 +219,9 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits);
 /* A prompt row's logits: callbacks and prompt logprobs. */
 void request_row(struct ingot_request *r, int64_t position, const float *logits);
 bool request_wants_rows(const struct ingot_request *r);
-/* Under a grammar: what the sampler may choose from, and what it chose. */
+/* steer.c. The answer is held to a grammar, which begins behind its reasoning. */
+enum status request_hold(struct ingot_request *r, const struct ingot_grammar *grammar, struct error *err);
+/* Before a token: what the sampler may choose from; behind it: what was chosen. */
 enum status request_constrain(struct ingot_request *r, struct error *err);
 /* A token that comes next whatever the model says (the end of reasoning that used up its budget); -1: none. */
 int32_t request_forced(struct ingot_request *r);

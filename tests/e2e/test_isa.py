@@ -3,11 +3,8 @@ import json
 from conftest import ROOT, ingot
 
 TEXT = (ROOT / "LICENSE").read_text()  # 1016 tokens count; AVX-512 and AVX2 were seen 0.096 % apart
-SHORT = """The harbour master kept two ledgers. In the first he wrote what the ships said they carried, in the second what the cranes
-had lifted, and once a month, when the tide was too low for anything to move, he laid them side by side and looked for the
-difference. Most of it was salt water. Wood drinks on a long passage and coal gives back what rain has lent it, so that a cargo
-never weighs the same twice, and a man who expects two numbers to be equal will be angry."""
-WITHIN, WITHIN_SHORT = 0.001, 0.01  # SHORT counts 31 tokens, enough for the scalar kernels' patience: 0.7 % seen, where LICENSE gives 0.08
+SHORT = TEXT[:2400]  # 127 tokens count, as many as the scalar kernels have patience for: 0.31 % seen
+WITHIN, WITHIN_SHORT = 0.001, 0.004
 
 
 def instruction_sets():
@@ -33,4 +30,4 @@ def test_vectors_agree(default_model):
 
 
 def test_scalar_agrees(default_model):
-    agree(default_model, instruction_sets(), SHORT, 64, WITHIN_SHORT)
+    agree(default_model, instruction_sets(), SHORT, 256, WITHIN_SHORT)
