@@ -389,6 +389,11 @@ static void check_attention(const struct attention *s, enum storage k_type, enum
                  storage_types[v_type].name, s->heads, s->kv_heads, s->k_dim, s->v_dim, s->window, (double)s->cap, s->rows, s->cached, error);
     cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state, "KV %s,%s of %d and %d is not stored as the reference does",
                      storage_types[k_type].name, storage_types[v_type].name, s->k_dim, s->v_dim);
+    emulator.backwards = true;
+    attend(cuda_under_test(), s, k_type, v_type, values, expected, state_got);
+    emulator.backwards = false;
+    cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state);
+    cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
 }
 
 static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
