@@ -22,10 +22,18 @@ static enum status emulated_state_open(const struct compile_options *o, size_t b
 
 static void emulated_state_close(const struct compile_options *o, unsigned char *memory) { emulated_release(o->device, memory); }
 
-static const struct backend *cuda_under_test(void)
+static const struct backend *emulated_backend(void)
 {
     static struct backend b;
     b = cuda_backend;
+    b.compile = emulated_compile;
+    b.state_open = emulated_state_open;
+    b.state_close = emulated_state_close;
+    return &b;
+}
+
+static const struct backend *cuda_under_test(void)
+{
     if (on_card()) {
         const struct backend *card;
         struct cuda_room room;
@@ -33,10 +41,7 @@ static const struct backend *cuda_under_test(void)
         cr_assert_eq(backend_cuda(&card, 0, &room, &err), STATUS_OK, "%s", err.text);
         return card;
     }
-    b.compile = emulated_compile;
-    b.state_open = emulated_state_open;
-    b.state_close = emulated_state_close;
-    return &b;
+    return emulated_backend();
 }
 
 /* ---- programs without state -------------------------------------------------------------------------------------------- */
@@ -489,7 +494,7 @@ Test(cuda, failures)
     struct batch batch = {1, 1, 1, &row, &s, wanted};
     struct compile_sizes sizes;
     cr_assert_eq(cuda_backend.sizes(&t.p, &o, &sizes, &err), STATUS_OK);
-    struct state_memory memory = {{tiny_pool(cuda_under_test(), &o, sizes.block_bytes[0] * 4)}};
+    struct state_memory memory = {{tiny_pool(emulated_backend(), &o, sizes.block_bytes[0] * 4)}};
     const float *result;
     emulated_device.fail_at = 3;
     cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_DEVICE);
@@ -506,7 +511,7 @@ Test(cuda, failures)
     batch.rows = 1000;
     cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_FAILED);
     cuda_backend.free(c);
-    tiny_pool_close(cuda_under_test(), &o, memory.pool[0]);
+    tiny_pool_close(emulated_backend(), &o, memory.pool[0]);
     arena_free(&t.arena);
 }
 
