@@ -280,6 +280,8 @@ KERNEL_CODE void read_run(int format, const struct grids *g, const unsigned char
         break;
 #include "kernels/formats/formats.def"
 #undef FORMAT
+    default: /* weight_check() lets no other through */
+        EACH v[j] = NAN;
     }
 }
 

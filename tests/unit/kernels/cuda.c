@@ -358,9 +358,11 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
     int32_t table[ATTEND_MOST_BLOCKS];
     for (int i = 0; i < ATTEND_MOST_BLOCKS; i++) /* blocks that no row sees may be gone */
         table[i] = s->window && (i + 1) * BLOCK_TOKENS <= s->cached + 1 - s->window ? -1 : i * 7 % ATTEND_MOST_BLOCKS;
-    for (int t = 0; t < s->cached; t++)
-        if (table[t / BLOCK_TOKENS] >= 0)
-            cr_assert_eq(b->write_state(c, &memory, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, values + t % 13 * 29, &err), STATUS_OK);
+    for (int t = 0; t < s->cached; t++) {
+        int32_t block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
+        if (block >= 0)
+            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, values + t % 13 * 29, &err), STATUS_OK, "%s", err.text);
+    }
     struct batch_row row[ATTEND_MOST_ROWS];
     int32_t wanted[ATTEND_MOST_ROWS];
     for (int i = 0; i < s->rows; i++)
@@ -372,8 +374,8 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
     cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
     memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
     for (int i = 0; i < s->rows; i++) {
-        int t = s->cached + i;
-        cr_assert_eq(b->read_state(c, &memory, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, state + i * per_token, &err), STATUS_OK);
+        int32_t t = s->cached + i, block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
+        cr_assert_eq(b->read_state(c, &memory, 0, block, slot, state + i * per_token, &err), STATUS_OK, "%s", err.text);
         memset(state + i * per_token, 0, (size_t)(s->kv_heads * s->k_dim) * sizeof *state); /* layer 0 was not stored */
         if (!s->v_in_k)
             memset(state + i * per_token + 2 * s->kv_heads * s->k_dim, 0, (size_t)(s->kv_heads * s->v_dim) * sizeof *state);
@@ -449,7 +451,7 @@ Test(cuda, rounding)
 /* ---- the backend ------------------------------------------------------------------------------------------------------------ */
 
 /* More bytes than the ring of pinned pieces holds, and rows that do not lie side by side. */
-Test(cuda, upload)
+Test(cuda, ring)
 {
     struct arena arena = {0};
     struct program p = {.arena = &arena, .vocab = 700};
