@@ -360,8 +360,9 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
         table[i] = s->window && (i + 1) * BLOCK_TOKENS <= s->cached + 1 - s->window ? -1 : i * 7 % ATTEND_MOST_BLOCKS;
     for (int t = 0; t < s->cached; t++) {
         int32_t block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
+        const float *token = values + t % 13 * 29;
         if (block >= 0)
-            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, values + t % 13 * 29, &err), STATUS_OK, "%s", err.text);
+            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, token, &err), STATUS_OK, "%s", err.text);
     }
     struct batch_row row[ATTEND_MOST_ROWS];
     int32_t wanted[ATTEND_MOST_ROWS];
