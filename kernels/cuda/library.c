@@ -40,6 +40,8 @@ static enum status check_device(const struct cuda_interface *cuda, int device, s
     int count = 0, code = cuda->versions(&v);
     if (code)
         return error_set(err, STATUS_DEVICE, "cuda: %s", cuda->words(code));
+    if (!v.driver)
+        return error_set(err, STATUS_DEVICE, "cuda: libcuda.so.1 is there, but no driver answers: is its kernel module loaded?");
     if (v.driver / 1000 < v.runtime / 1000)
         return error_set(err, STATUS_DEVICE, "cuda: the NVIDIA driver is made for CUDA %d.%d, and %s needs %d.0: install a newer driver", v.driver / 1000,
                          v.driver % 1000 / 10, file_name, v.runtime / 1000);
