@@ -37,6 +37,7 @@ struct json_member {
 
 struct json_options {
     int depth;   /* deepest nesting allowed; 0 means 500 */
+    bool unchecked; /* whoever calls sees to it that the text is UTF-8, at the latest before anything is believed: json_check() */
     bool unique; /* a key that occurs twice in an object is an error that names it */
 
     /* Containers too large for a tree (a vocabulary costs a page fault for every 128 entries). large() is asked about
@@ -53,6 +54,9 @@ struct json_options {
  * be NULL. Errors are STATUS_BAD_INPUT with line and column; memory running out is STATUS_NO_ROOM. */
 enum status json_parse(struct arena *arena, const char *text, size_t size, const struct json_options *options,
                        struct json *out, struct error *err);
+
+/* STATUS_BAD_INPUT with line and column if the text is not UTF-8. */
+enum status json_check(const char *text, size_t size, struct error *err);
 
 /* Member of an object, NULL if absent or if v is NULL or no object. Of duplicates the last one wins. */
 const struct json *json_get(const struct json *v, const char *key);

@@ -72,29 +72,52 @@ size_t utf8_encode(uint32_t c, char out[4])
     return 4;
 }
 
+enum { BLOCK = 64 };
+
+/* Are s[0 .. BLOCK) well formed behind s[-3 .. 0), which are? The end may cut a character. All bytes are judged alike, so that the
+ * compiler takes many at once: in text that is neither all ASCII nor all something else, branches are what costs. */
+static bool is_good_block(const unsigned char *s)
+{
+    unsigned char bad = 0, special = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        unsigned char b = s[i], inside = (unsigned char)((s[i - 1] >= 0xC0) | (s[i - 2] >= 0xE0) | (s[i - 3] >= 0xF0));
+        bad |= (unsigned char)((inside ^ ((signed char)b < -64)) | ((b & 0xFE) == 0xC0));
+        special |= (unsigned char)((s[i - 1] >= 0xF0) | ((s[i - 1] & 0xF2) == 0xE0));
+    }
+    for (int i = 0; i < BLOCK && special; i++) { /* overlong forms, surrogates, above U+10FFFF */
+        unsigned char b = s[i], before = s[i - 1];
+        bad |= (unsigned char)(((before == 0xE0) & (b < 0xA0)) | ((before == 0xED) & (b > 0x9F)) | (before >= 0xF5));
+        bad |= (unsigned char)(((before == 0xF0) & (b < 0x90)) | ((before == 0xF4) & (b > 0x8F)));
+    }
+    return !bad;
+}
+
+static bool is_ascii_block(const unsigned char *s)
+{
+    unsigned char all = 0;
+    for (int i = 0; i < BLOCK; i++)
+        all |= s[i];
+    return all < 0x80;
+}
+
 size_t utf8_valid_prefix(const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text;
     size_t at = 0;
     while (at < size) {
-        uint64_t word;
-        while (at + 8 <= size && (memcpy(&word, text + at, 8), !(word & 0x8080808080808080u)))
-            at += 8;
-        while (at < size && s[at] < 0x80)
-            at++;
-        /* runs of two- and three-byte characters, the common case of text that is not English */
-        while (at + 2 <= size && s[at] >= 0xC2 && s[at] <= 0xDF && (s[at + 1] & 0xC0) == 0x80)
-            at += 2;
-        while (at + 3 <= size && s[at] >= 0xE1 && s[at] <= 0xEC && (s[at + 1] & 0xC0) == 0x80 && (s[at + 2] & 0xC0) == 0x80)
-            at += 3;
-        if (at == size || s[at] < 0x80)
-            continue;
-        uint32_t c;
-        size_t n = utf8_decode(text + at, size - at, &c);
-        /* a real U+FFFD is EF BF BD; any other way to it is an error */
-        if (c == 0xFFFD && !(n == 3 && memcmp(text + at, "\xEF\xBF\xBD", 3) == 0))
-            return at;
-        at += n;
+        if (at >= 3) {
+            while (size - at >= BLOCK && ((s[at - 1] < 0x80 && is_ascii_block(s + at)) || is_good_block(s + at)))
+                at += BLOCK;
+            while ((s[--at] & 0xC0) == 0x80) /* back to the last character, which the block's end may have cut */
+                ;
+        }
+        for (size_t end = size - at > BLOCK ? at + BLOCK : size, n; at < end; at += n) {
+            uint32_t c;
+            n = utf8_decode(text + at, size - at, &c);
+            /* a real U+FFFD is EF BF BD; any other way to it is an error */
+            if (c == 0xFFFD && !(n == 3 && memcmp(text + at, "\xEF\xBF\xBD", 3) == 0))
+                return at;
+        }
     }
     return size;
 }

@@ -5,7 +5,7 @@
 
 #include "models/private.h"
 
-enum whose { OTHER, VALUE, DOWN, ATTENTION, OUTPUT };
+enum whose { OTHER, VALUE, DOWN, ATTENTION, OUTPUT, EMBEDDING, QUERY };
 enum where { ALL, EIGHTH, SIXTEENTH, TWO, FOUR, SPREAD, SHARED };
 
 #define Q2_K STORAGE_Q2_K
@@ -13,6 +13,10 @@ enum where { ALL, EIGHTH, SIXTEENTH, TWO, FOUR, SPREAD, SHARED };
 #define Q4_K STORAGE_Q4_K
 #define Q5_K STORAGE_Q5_K
 #define Q6_K STORAGE_Q6_K
+#define IQ2_XXS STORAGE_IQ2_XXS
+#define IQ2_S STORAGE_IQ2_S
+#define IQ3_XXS STORAGE_IQ3_XXS
+#define IQ3_S STORAGE_IQ3_S
 
 struct mix {
     const char *name;
@@ -22,7 +26,7 @@ struct mix {
         enum whose whose;
         enum where where;
         enum storage type;
-    } rules[6]; /* ends with OTHER */
+    } rules[8]; /* ends with OTHER */
 };
 
 static const struct mix mixes[] = {
@@ -92,11 +96,12 @@ static enum whose find_whose(const char *part, bool tied)
     static const struct {
         const char *name;
         enum whose whose;
-    } known[] = {{"attn_v.weight", VALUE}, {"attn_qkv.weight", VALUE}, {"attn_kv_b.weight", VALUE}, {"ffn_down", DOWN}, {"attn_output.weight", ATTENTION}, {"output.weight", OUTPUT}};
+    } known[] = {{"attn_v.weight", VALUE}, {"attn_qkv.weight", VALUE}, {"attn_kv_b.weight", VALUE}, {"ffn_down", DOWN}, {"attn_output.weight", ATTENTION}, {"output.weight", OUTPUT},
+                 {"attn_q.weight", QUERY}, {"attn_k.weight", QUERY}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strncmp(part, known[i].name, strlen(known[i].name)))
             return known[i].whose;
-    return tied && !strcmp(part, "token_embd.weight") ? OUTPUT : OTHER;
+    return strcmp(part, "token_embd.weight") ? OTHER : tied ? OUTPUT : EMBEDDING;
 }
 
 static bool is_there(enum where where, int layer, int layers, int64_t queries_per_value)

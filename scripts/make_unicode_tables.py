@@ -55,6 +55,19 @@ def main():
             decomposed[kind, int(rest[0])] = bytes.fromhex(rest[1]).decode()
     print("/* Made by scripts/make_unicode_tables.py; do not edit. RANGE(table, first, last), NEWER(property, members). */")
 
+    # categories as the package's regexes have them, where utf8proc's differ
+    of_package = {}
+    for name in CATEGORIES:
+        for c in removed_by(pre_tokenizers.Split(Regex("\\p{%s}" % name), "removed")):
+            of_package[c] = name
+    different = sorted(c for c in ALL if of_package.get(c, category[c]) != category[c])
+    while different:
+        count = 1
+        while count < len(different) and different[count] == different[0] + count and of_package[different[count]] == of_package[different[0]]:
+            count += 1
+        print(f"CATEGORY(0x{different[0]:X}, 0x{different[count - 1]:X}, {of_package[different[0]].upper()})")
+        different = different[count:]
+
     # properties of regexes: what the system's PCRE2 does not know yet
     for name in CATEGORIES + ["Han", "Alphabetic"]:
         truth = removed_by(pre_tokenizers.Split(Regex("\\p{%s}" % name), "removed"))
@@ -85,6 +98,14 @@ def main():
     plain = {c for c in ALL if nfd.normalize_str(chr(c)) == chr(c) == nfkd.normalize_str(chr(c))}
     newer = {c for c in plain if ("D", c) in decomposed or ("K", c) in decomposed or (combining.get(c, 0) > 1 and not behind(c))}
     table("newer_forms", newer | {0x11930, 0x11935})  # these two would compose to U+11938
+
+    # BERT's normalizer has tables of its own
+    bert = lambda **what: normalizers.BertNormalizer(**{"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False, **what})
+    gone = lambda n: {c for c in ALL if n.normalize_str("a" + chr(c) + "a") == "aa"}
+    table("newer_other", of("Cc", "Cf", "Co") - gone(bert(clean_text=True)) - set(b"\t\n\r"))
+    nonspacing = gone(bert(strip_accents=True))
+    table("newer_nonspacing", of("Mn") - nonspacing)
+    table("former_nonspacing", nonspacing - of("Mn"))
 
     for c in ALL:
         small = normalizers.Lowercase().normalize_str(chr(c))

@@ -69,6 +69,7 @@ static void link_failures(struct automaton *a)
 {
     for (uint32_t c = 0; c < a->nodes[0].children; c++)
         a->root[a->nodes[a->nodes[0].first_child + c].byte] = a->nodes[0].first_child + c;
+    a->first = a->nodes[0].children == 1 ? a->nodes[a->nodes[0].first_child].byte : -1;
     for (size_t n = 0; n < a->count; n++) {
         const struct automaton_node *node = &a->nodes[n];
         for (uint32_t c = node->first_child; c < node->first_child + node->children; c++) {
@@ -136,6 +137,9 @@ bool automaton_find(const struct automaton *a, const char *text, size_t size, si
     size_t at = from;
     while (at < size) {
         if (!node && !found) {
+            const unsigned char *next = a->first >= 0 ? memchr(s + at, a->first, size - at) : NULL;
+            if (a->first >= 0)
+                at = next ? (size_t)(next - s) : size;
             while (at < size && !a->root[s[at]])
                 at++;
             if (at == size)

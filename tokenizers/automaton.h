@@ -22,6 +22,7 @@ struct automaton {
     struct automaton_node *nodes;
     size_t count;
     uint32_t root[256]; /* node behind the root, 0: none */
+    int first;          /* the byte that all patterns begin with, -1: they differ */
     uint32_t *lengths;  /* of the patterns */
 };
 

@@ -1,5 +1,6 @@
 #include "tokenizers/bpe.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,53 +9,43 @@
 
 /* ---- the table of merges ---------------------------------------------------------------------------------------------- */
 
-/* The joined text is mostly the token found last or the one behind it, because files list both in the same order: a
- * comparison instead of a look-up. */
-static int32_t find_joined(const struct bpe *b, const char *text, size_t size)
+/* Is left + right the text? */
+static inline bool is_joined(const char *text, size_t size, const struct wanted_text *left, const struct wanted_text *right)
 {
-    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
-    for (int32_t step = 0; step < 2; step++) {
-        size_t n;
-        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
-        if (t && n == size && same_text(t, text, n))
-            return last + step;
-    }
-    return vocabulary_find(b->vocabulary, text, size);
+    return size == left->size + right->size && same_text(text, left->text, left->size) && same_text(text + left->size, right->text, right->size);
 }
 
-static enum status unknown(const char *text, size_t size, struct error *err)
+static int32_t look_up_joined(const struct bpe *b, const struct wanted_text *left, const struct wanted_text *right)
 {
-    return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(text, size));
-}
-
-/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. */
-static int32_t joined_id(const struct bpe *b, const char *left, size_t left_size, const char *right, size_t right_size)
-{
-    size_t drop = b->prefix.size, size = left_size + right_size - drop;
-    char joined[256];
-    if (right_size < drop || size > b->vocabulary->longest)
-        return -1;
-    if (size <= sizeof joined) {
-        memcpy(joined, left, left_size);
-        memcpy(joined + left_size, right + drop, right_size - drop);
-        return find_joined(b, joined, size);
-    }
     struct str s = {0};
-    str_add(&s, left, left_size);
-    str_add(&s, right + drop, right_size - drop);
-    int32_t id = s.failed ? -1 : find_joined(b, s.data, s.size);
+    str_add(&s, left->text, left->size);
+    str_add(&s, right->text, right->size);
+    int32_t id = s.failed ? -1 : vocabulary_find(b->vocabulary, s.data, s.size);
     str_free(&s);
     return id;
 }
 
-/* A result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file. */
-static enum status add_merge(struct bpe *b, const struct merge_text *m, int32_t left, int32_t right, struct error *err)
+/* The token that left and right make, -1 if there is none. The right half loses its mark as a continuation. Mostly it is the token
+ * found last or the one behind it, because files list both in the same order: a comparison instead of a look-up. */
+static int32_t joined_id(const struct bpe *b, const struct wanted_text *left, const struct wanted_text *right)
 {
-    if (left < 0 || right < 0)
-        return left < 0 ? unknown(m->left, m->left_size, err) : unknown(m->right, m->right_size, err);
-    b->merges[b->merge_count] = (struct merge){left, right, joined_id(b, m->left, m->left_size, m->right, m->right_size)};
-    b->merge_count++;
-    return STATUS_OK;
+    size_t drop = b->prefix.size;
+    if (right->size < drop)
+        return -1;
+    struct wanted_text rest = {right->text + drop, right->size - drop};
+    int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
+    for (int32_t step = 0; step < 2; step++) {
+        size_t n;
+        const char *t = vocabulary_text(b->vocabulary, last + step, &n);
+        if (t && is_joined(t, n, left, &rest))
+            return last + step;
+    }
+    return look_up_joined(b, left, &rest);
+}
+
+static enum status unknown(const struct wanted_text *t, struct error *err)
+{
+    return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(t->text, t->size));
 }
 
 /* Results that were not found, or found before the prefix was known, anew from the parts. */
@@ -62,60 +53,72 @@ static enum status complete_merges(struct bpe *b, struct error *err)
 {
     for (uint32_t i = 0; i < b->merge_count; i++) {
         struct merge *m = &b->merges[i];
-        size_t left_size = 0, right_size = 0;
+        struct wanted_text left, right;
         if (m->result >= 0 && !b->prefix.size)
             continue;
-        const char *left = vocabulary_text(b->vocabulary, m->left, &left_size), *right = vocabulary_text(b->vocabulary, m->right, &right_size);
-        m->result = joined_id(b, left, left_size, right, right_size);
+        left.text = vocabulary_text(b->vocabulary, m->left, &left.size);
+        right.text = vocabulary_text(b->vocabulary, m->right, &right.size);
+        m->result = joined_id(b, &left, &right);
         if (m->result < 0)
-            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left, left_size), QUOTE(right, right_size));
+            return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left.text, left.size),
+                             QUOTE(right.text, right.size));
     }
     return STATUS_OK;
 }
 
-enum status bpe_add_merges(struct bpe *b, const struct merge_text *merges, size_t count, struct error *err)
+static bool reserve_merges(struct bpe *b, size_t more)
 {
-    if (b->merge_capacity - b->merge_count < count) {
-        uint32_t capacity = b->merge_capacity ? b->merge_capacity * 2 : 1024;
-        struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
-        if (!list)
-            return error_memory(err, "the merges");
-        b->merges = list;
-        b->merge_capacity = capacity;
+    size_t capacity = b->merge_capacity ? b->merge_capacity : 1024;
+    while (capacity - b->merge_count < more && capacity < NO_RANK)
+        capacity *= 2;
+    struct merge *list = capacity < NO_RANK ? realloc(b->merges, capacity * sizeof *list) : NULL;
+    if (!list)
+        return false;
+    b->merges = list;
+    b->merge_capacity = (uint32_t)capacity;
+    return true;
+}
+
+enum status bpe_add_merges(struct bpe *b, const struct wanted_text *halves, size_t merges, struct error *err)
+{
+    int32_t ids[2 * MERGE_BATCH];
+    if (b->merge_capacity - b->merge_count < merges && !reserve_merges(b, merges))
+        return error_memory(err, "the merges");
+    for (size_t i = 0; i < 2 * merges; i += 2) {
+        size_t at = i % (2 * MERGE_BATCH), rest = 2 * merges - i;
+        if (!at)
+            vocabulary_find_many(b->vocabulary, halves + i, rest < 2 * MERGE_BATCH ? rest : 2 * MERGE_BATCH, ids);
+        if (ids[at] < 0 || ids[at + 1] < 0)
+            return unknown(&halves[i + (ids[at] >= 0)], err);
+        /* a result that is not there yet may still come: the continuation's prefix can stand behind the merges in the file */
+        b->merges[b->merge_count] = (struct merge){ids[at], ids[at + 1], joined_id(b, &halves[i], &halves[i + 1])};
+        b->merge_count++;
     }
-    const struct vocabulary *v = b->vocabulary;
-    uint64_t hashes[MERGE_BATCH][2];
-    for (size_t i = 0; i < count; i++) {
-        hashes[i][0] = vocabulary_hash(v, merges[i].left, merges[i].left_size);
-        hashes[i][1] = vocabulary_hash(v, merges[i].right, merges[i].right_size);
-    }
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < count && !status; i++)
-        status = add_merge(b, &merges[i], vocabulary_find_hashed(v, merges[i].left, merges[i].left_size, hashes[i][0]),
-                           vocabulary_find_hashed(v, merges[i].right, merges[i].right_size, hashes[i][1]), err);
-    return status;
+    return STATUS_OK;
 }
 
 static enum status index_merges(struct bpe *b, struct error *err)
 {
     size_t n = hash_slots(b->merge_count);
-    b->slots = n ? calloc(n, sizeof *b->slots) : NULL;
-    if (!b->slots)
+    n = n && n / 4 * 3 > b->merge_count * 2 ? n / 2 : n; /* up to three quarters full */
+    int bits = 10;
+    while (bits < 32 && (uint64_t)1 << bits < (uint64_t)b->merge_count * 16)
+        bits++;
+    b->filter_shift = 64 - bits;
+    b->filter = calloc(((size_t)1 << bits) / 64, sizeof *b->filter);
+    b->pairs = n ? hash_room(n, sizeof *b->pairs) : NULL;
+    if (!b->pairs || !b->filter)
         return error_memory(err, "the merges");
     b->mask = n - 1;
     b->seed = hash_seed();
     enum { AHEAD = 16 };
     for (uint32_t rank = 0; rank < b->merge_count; rank++) {
         const struct merge *m = &b->merges[rank], *later = rank + AHEAD < b->merge_count ? m + AHEAD : m;
-        __builtin_prefetch(&b->slots[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
-        uint64_t h = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed);
-        size_t i = (size_t)h & b->mask;
-        for (; b->slots[i].entry; i = (i + 1) & b->mask) {
-            const struct merge *other = &b->merges[b->slots[i].entry - 1];
-            if (other->left == m->left && other->right == m->right)
-                break; /* twice: the last rank counts, as in the package */
-        }
-        b->slots[i] = (struct hash_slot){(uint32_t)(h >> 32), rank + 1};
+        __builtin_prefetch(&b->pairs[(size_t)hash_pair((uint32_t)later->left, (uint32_t)later->right, b->seed) & b->mask], 1);
+        uint64_t hash = hash_pair((uint32_t)m->left, (uint32_t)m->right, b->seed), bit = hash >> b->filter_shift;
+        struct bpe_pair *p = (struct bpe_pair *)bpe_slot(b, m->left, m->right, hash);
+        b->filter[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        *p = (struct bpe_pair){m->left, m->right, (int32_t)rank + 1, m->result}; /* twice: the last rank counts, as in the package */
     }
     return STATUS_OK;
 }
@@ -144,10 +147,73 @@ enum status bpe_finish(struct bpe *b, const struct str *unk, struct error *err)
     return status ? status : index_merges(b, err);
 }
 
+struct scored {
+    float score;
+    uint32_t entry;
+};
+
+static int compare_scores(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+    return x->score != y->score ? (x->score > y->score ? -1 : 1) : 0;
+}
+
+enum status bpe_rank(struct bpe *b, const float *scores, struct error *err)
+{
+    uint32_t all = b->vocabulary->count, count = 0;
+    struct scored *sorted = calloc(all + 1u, sizeof *sorted);
+    b->ranks = calloc(all + 1u, sizeof *b->ranks);
+    if (!sorted || !b->ranks) {
+        free(sorted);
+        return error_memory(err, "the vocabulary");
+    }
+    for (uint32_t e = 0; e < all; e++) {
+        b->ranks[e] = NO_RANK;
+        if (!isnan(scores[e]))
+            sorted[count++] = (struct scored){scores[e], e};
+    }
+    qsort(sorted, count, sizeof *sorted, compare_scores);
+    int32_t rank = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        rank += i && sorted[i].score != sorted[i - 1].score;
+        b->ranks[sorted[i].entry] = rank;
+    }
+    free(sorted);
+    return STATUS_OK;
+}
+
+enum status bpe_set_unused(struct bpe *b, uint32_t entry, struct error *err)
+{
+    if (!b->unused)
+        b->unused = calloc(b->vocabulary->count, sizeof *b->unused);
+    if (!b->unused)
+        return error_memory(err, "the vocabulary");
+    b->unused[entry] = true;
+    return STATUS_OK;
+}
+
+bool bpe_is_local(const struct bpe *b)
+{
+    int32_t low = INT32_MAX, high = -1;
+    for (int i = 0; i < 256; i++) {
+        low = b->bytes[i] < low ? b->bytes[i] : low;
+        high = b->bytes[i] > high ? b->bytes[i] : high;
+    }
+    bool local = b->byte_fallback && low >= 0 && !b->prefix.size && !b->suffix.size;
+    for (uint32_t i = 0; i < b->merge_count && local; i++) {
+        const struct merge *m = &b->merges[i];
+        local = (m->left < low || m->left > high) && (m->right < low || m->right > high);
+    }
+    return local;
+}
+
 void bpe_free(struct bpe *b)
 {
+    free(b->unused);
     free(b->merges);
-    free(b->slots);
+    free(b->pairs);
+    free(b->filter);
+    bpe_free_bytes(b);
     free(b->ranks);
     str_free(&b->prefix);
     str_free(&b->suffix);
@@ -158,6 +224,7 @@ void bpe_work_free(struct bpe_work *w)
 {
     free(w->symbols);
     free(w->heap);
+    free(w->splits);
     *w = (struct bpe_work){0};
 }
 
@@ -246,45 +313,51 @@ static bool add_characters(const struct bpe *b, struct bpe_work *w, const char *
     return !failed;
 }
 
+/* By ranks the text alone decides what joins: every character is one symbol, known or not. */
+static bool add_texts(struct bpe_work *w, const char *piece, size_t size)
+{
+    bool good = true;
+    for (size_t at = 0, next; at < size && good; at = next) {
+        uint32_t c;
+        next = at + text_next(piece + at, size - at, &c);
+        good = add_symbol(w, -1, at, next);
+    }
+    return good;
+}
+
 /* ---- merging ------------------------------------------------------------------------------------------------------------- */
 
 static void join_by_merges(const struct bpe *b, struct bpe_symbol *left, const struct bpe_symbol *right)
 {
-    uint64_t h = hash_pair((uint32_t)left->id, (uint32_t)right->id, b->seed);
-    left->rank = NO_RANK;
-    for (size_t i = (size_t)h & b->mask; b->slots[i].entry; i = (i + 1) & b->mask) {
-        if (b->slots[i].tag != (uint32_t)(h >> 32))
-            continue;
-        const struct merge *m = &b->merges[b->slots[i].entry - 1];
-        if (m->left == left->id && m->right == right->id) {
-            left->rank = (int32_t)(b->slots[i].entry - 1);
-            left->result = m->result;
-            return;
-        }
-    }
+    const struct bpe_pair *p = bpe_find_pair(b, left->id, right->id);
+    left->rank = p ? p->rank - 1 : NO_RANK;
+    left->result = p ? p->result : -1;
 }
 
-static void join_by_score(const struct bpe *b, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
+static void join_by_rank(const struct bpe *b, struct bpe_work *w, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
 {
-    left->rank = NO_RANK;
-    left->result = vocabulary_find(b->vocabulary, piece + left->start, right->end - left->start);
-    if (left->result >= 0)
-        left->rank = b->ranks[b->vocabulary->by_id[left->result] - 1];
+    int64_t entry = vocabulary_find_entry(b->vocabulary, piece + left->start, right->end - left->start);
+    left->result = (int32_t)entry;
+    left->rank = entry >= 0 && b->ranks[entry] >= 0 ? b->ranks[entry] : NO_RANK;
+    if (w->splits && left->rank != NO_RANK)
+        w->splits[entry] = left->end - left->start;
 }
 
-static inline void join(const struct bpe *b, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
+static inline void join(const struct bpe *b, struct bpe_work *w, const char *piece, struct bpe_symbol *left, const struct bpe_symbol *right)
 {
     if (b->ranks)
-        join_by_score(b, piece, left, right);
+        join_by_rank(b, w, piece, left, right);
     else
         join_by_merges(b, left, right);
 }
 
 /* Few symbols: the lowest rank is searched anew each time, the rest moves up. */
-static size_t merge_short(const struct bpe *b, const char *piece, struct bpe_symbol *s, size_t n)
+static size_t merge_short(const struct bpe *b, struct bpe_work *w, const char *piece)
 {
+    struct bpe_symbol *s = w->symbols;
+    size_t n = w->count;
     for (size_t i = 0; i + 1 < n; i++)
-        join(b, piece, &s[i], &s[i + 1]);
+        join(b, w, piece, &s[i], &s[i + 1]);
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
@@ -297,9 +370,9 @@ static size_t merge_short(const struct bpe *b, const char *piece, struct bpe_sym
         n--;
         memmove(&s[best + 1], &s[best + 2], (n - best - 1) * sizeof *s);
         if (best + 1 < n)
-            join(b, piece, &s[best], &s[best + 1]);
+            join(b, w, piece, &s[best], &s[best + 1]);
         if (best)
-            join(b, piece, &s[best - 1], &s[best]);
+            join(b, w, piece, &s[best - 1], &s[best]);
     }
     return n;
 }
@@ -362,7 +435,7 @@ static bool merge_long(const struct bpe *b, struct bpe_work *w, const char *piec
         s[i].next = i + 1 < n ? i + 1 : END;
         s[i].rank = NO_RANK;
         if (i + 1 < n)
-            join(b, piece, &s[i], &s[i + 1]);
+            join(b, w, piece, &s[i], &s[i + 1]);
         if (s[i].rank != NO_RANK)
             w->heap[w->heap_count++] = (uint64_t)(uint32_t)s[i].rank << 32 | i;
     }
@@ -383,11 +456,11 @@ static bool merge_long(const struct bpe *b, struct bpe_work *w, const char *piec
         s[i].rank = s[right].rank = NO_RANK;
         if (after != END) {
             s[after].previous = i;
-            join(b, piece, &s[i], &s[after]);
+            join(b, w, piece, &s[i], &s[after]);
             offer(w, i);
         }
         if (before != END) {
-            join(b, piece, &s[before], &s[i]);
+            join(b, w, piece, &s[before], &s[i]);
             offer(w, before);
         }
     }
@@ -398,23 +471,81 @@ static bool merge_long(const struct bpe *b, struct bpe_work *w, const char *piec
     return true;
 }
 
-enum status bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err)
+/* ---- from symbols to ids --------------------------------------------------------------------------------------------------- */
+
+/* The ids of a text that the ranks have left as one symbol. *unknown: it ends with an unknown character, which takes the next one in. */
+static void add_ids(const struct bpe *b, const struct bpe_work *w, const char *text, size_t size, bool *unknown, struct ids *out)
+{
+    int64_t entry = vocabulary_find_entry(b->vocabulary, text, size);
+    uint32_t left = entry >= 0 && b->unused && b->unused[entry] ? w->splits[entry] : 0, c;
+    if (left && left < size) {
+        add_ids(b, w, text, left, unknown, out);
+        add_ids(b, w, text + left, size - left, unknown, out);
+        return;
+    }
+    bool known = entry >= 0;
+    if (!known && b->byte_fallback) {
+        size_t before = out->count;
+        text_next(text, size, &c);
+        known = true;
+        for (size_t i = 0; i < (text_is_stray(c) ? 1 : size); i++) {
+            int32_t id = b->bytes[text_is_stray(c) ? c & 0xFF : (unsigned char)text[i]];
+            known &= id >= 0;
+            ids_add(out, id);
+        }
+        out->count = known ? out->count : before;
+    } else if (known) {
+        ids_add(out, b->vocabulary->ids[entry]);
+    }
+    if (!known && b->unk >= 0 && !(*unknown && b->fuse_unk))
+        ids_add(out, b->unk);
+    *unknown = !known;
+}
+
+static enum status out_of_memory(struct error *err) { return error_memory(err, "a long piece of text"); }
+
+static bool merge(const struct bpe *b, struct bpe_work *w, const char *piece)
 {
     enum { SHORT = 24 };
-    if (b->ignore_merges) {
-        int32_t id = vocabulary_find(b->vocabulary, piece, size);
-        if (id >= 0) {
-            ids_add(out, id);
-            return STATUS_OK;
-        }
+    if (w->count > SHORT)
+        return merge_long(b, w, piece);
+    w->count = merge_short(b, w, piece);
+    return true;
+}
+
+static enum status encode_by_rank(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err)
+{
+    bool unknown = false;
+    if (b->unused && !w->splits)
+        w->splits = calloc(b->vocabulary->count, sizeof *w->splits);
+    if ((b->unused && !w->splits) || !add_texts(w, piece, size) || !merge(b, w, piece))
+        return out_of_memory(err);
+    for (size_t i = 0; i < w->count; i++)
+        add_ids(b, w, piece + w->symbols[i].start, w->symbols[i].end - w->symbols[i].start, &unknown, out);
+    return STATUS_OK;
+}
+
+/* A piece that is a token as a whole, where that goes before merging; -1: it is not. */
+static int32_t whole(const struct bpe *b, const char *piece, size_t size)
+{
+    if (!b->ignore_merges && !b->ranks)
+        return -1;
+    int64_t entry = vocabulary_find_entry(b->vocabulary, piece, size);
+    return entry >= 0 && (b->ignore_merges || b->ranks[entry] == WHOLE_RANK) ? b->vocabulary->ids[entry] : -1;
+}
+
+enum status bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t size, struct ids *out, struct error *err)
+{
+    int32_t id = whole(b, piece, size);
+    if (id >= 0) {
+        ids_add(out, id);
+        return STATUS_OK;
     }
     w->count = 0;
-    if (!add_characters(b, w, piece, size))
-        return error_memory(err, "a long piece of text");
-    if (w->count <= SHORT)
-        w->count = merge_short(b, piece, w->symbols, w->count);
-    else if (!merge_long(b, w, piece))
-        return error_memory(err, "a long piece of text");
+    if (b->ranks)
+        return encode_by_rank(b, w, piece, size, out, err);
+    if (!add_characters(b, w, piece, size) || !merge(b, w, piece))
+        return out_of_memory(err);
     for (size_t i = 0; i < w->count; i++)
         ids_add(out, w->symbols[i].id);
     return STATUS_OK;

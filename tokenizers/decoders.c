@@ -122,6 +122,58 @@ static void run_bpe(const struct decoder *d, struct detokenizer *state, struct s
     put_back(text, &made);
 }
 
+/* All of `from` in text becomes `to`. */
+static void replace_all(struct str *text, const char *from, size_t from_size, const char *to)
+{
+    struct str made = {0};
+    const char *at = str_text(text), *end = at + text->size, *found;
+    if (!from_size || !memmem(at, text->size, from, from_size))
+        return;
+    for (; (found = memmem(at, (size_t)(end - at), from, from_size)); at = found + from_size) {
+        str_add(&made, at, (size_t)(found - at));
+        str_add_text(&made, to);
+    }
+    str_add(&made, at, (size_t)(end - at));
+    put_back(text, &made);
+}
+
+/* Blanks that English spelling does not have. */
+static void clean_up(struct str *text)
+{
+    static const char *const pairs[][2] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"},
+                                           {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        replace_all(text, pairs[i][0], strlen(pairs[i][0]), pairs[i][1]);
+}
+
+/* Pieces that continue a word lose their prefix, others get a blank in front. */
+static void run_wordpiece(const struct decoder *d, struct detokenizer *state, struct str *text)
+{
+    struct str made = {0};
+    bool continues = text->size >= d->content.size && (!d->content.size || memcmp(text->data, d->content.data, d->content.size) == 0);
+    size_t from = state->started && continues ? d->content.size : 0;
+    if (state->started && !continues)
+        str_add_char(&made, ' ');
+    str_add(&made, str_text(text) + from, text->size - from);
+    put_back(text, &made);
+    if (d->cleanup)
+        clean_up(text);
+}
+
+/* A token right behind itself is one; the pad token is nothing. */
+static void run_ctc(const struct decoder *d, struct detokenizer *state, struct str *text)
+{
+    if (state->started && state->last == state->present) {
+        str_clear(text);
+        return;
+    }
+    replace_all(text, str_text(&d->content), d->content.size, "");
+    if (!d->cleanup)
+        return;
+    clean_up(text);
+    replace_all(text, str_text(&d->word), d->word.size, " ");
+}
+
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
 
 static struct decoder *add_run(struct opening *o, void (*run)(const struct decoder *, struct detokenizer *, struct str *))
@@ -223,6 +275,32 @@ enum status open_bpe_decoder(struct opening *o, const struct json *v)
         return STATUS_BAD_INPUT;
     str_add_text(&d->content, "</w>");
     return take_text(o, v, "BPEDecoder", "suffix", &d->content) ? STATUS_OK : STATUS_BAD_INPUT;
+}
+
+enum status open_wordpiece_decoder(struct opening *o, const struct json *v)
+{
+    struct decoder *d = add_run(o, run_wordpiece);
+    if (!d)
+        return STATUS_BAD_INPUT;
+    d->cleanup = true;
+    str_add_text(&d->content, "##");
+    bool good = take_text(o, v, "decoder WordPiece", "prefix", &d->content) && take_bool(o, v, "decoder WordPiece", "cleanup", &d->cleanup);
+    return good ? STATUS_OK : STATUS_BAD_INPUT;
+}
+
+enum status add_wordpiece_decoder(struct opening *o) { return open_wordpiece_decoder(o, NULL); }
+
+enum status open_ctc_decoder(struct opening *o, const struct json *v)
+{
+    struct decoder *d = add_run(o, run_ctc);
+    if (!d)
+        return STATUS_BAD_INPUT;
+    d->cleanup = true;
+    str_add_text(&d->content, "<pad>");
+    str_add_text(&d->word, "|");
+    bool good = take_text(o, v, "CTC", "pad_token", &d->content) && take_text(o, v, "CTC", "word_delimiter_token", &d->word) &&
+                take_bool(o, v, "CTC", "cleanup", &d->cleanup);
+    return good ? STATUS_OK : STATUS_BAD_INPUT;
 }
 
 enum status add_byte_level_decoder(struct opening *o) { return open_byte_level_decoder(o, NULL); }

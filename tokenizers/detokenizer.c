@@ -78,7 +78,7 @@ void tokenizer_bytes(const struct tokenizer *t, int32_t id, struct str *out)
         str_add_char(out, (char)byte);
     if (!text || byte >= 0)
         return;
-    struct detokenizer running = {.tokenizer = t, .started = true};
+    struct detokenizer running = {.tokenizer = t, .started = true, .begun = true, .present = id, .last = -1};
     struct str token = {0};
     str_add(&token, text, size);
     for (int i = 0; i < t->decoder_count; i++)
@@ -95,11 +95,13 @@ enum status detokenizer_add(struct detokenizer *d, int32_t id, struct str *out, 
         return error_set(err, STATUS_USAGE, "the id %d is outside the vocabulary of %d tokens", id, t->size);
     size_t size;
     const char *text = token_text(t, id, &size);
+    d->present = id;
     if (!text || (!d->keep_special && tokenizer_is_special(t, id)))
         return STATUS_OK;
     int byte = t->fallback_bytes ? byte_token(text, size) : -1;
     if (byte >= 0) {
         str_add_char(&d->pending, (char)byte);
+        d->begun = true;
     } else {
         struct str token = {0};
         if (!t->has_decoder && d->started)
@@ -112,6 +114,7 @@ enum status detokenizer_add(struct detokenizer *d, int32_t id, struct str *out, 
         str_free(&token);
     }
     d->started = true;
+    d->last = id;
     drain(d, false, out);
     return d->pending.failed || out->failed ? error_memory(err, "a detokenizer") : STATUS_OK;
 }

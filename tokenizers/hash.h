@@ -13,6 +13,18 @@ static inline uint64_t hash_mix(uint64_t a, uint64_t b)
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
+/* A text of up to 8 bytes as a number that no other text of its size has. */
+static inline uint64_t hash_word(const char *text, size_t size)
+{
+    uint32_t low, high;
+    if (size >= 4) {
+        memcpy(&low, text, 4);
+        memcpy(&high, text + size - 4, 4);
+        return (uint64_t)high << 32 | low;
+    }
+    return size ? (uint64_t)(unsigned char)text[0] << 16 | (uint64_t)(unsigned char)text[size / 2] << 8 | (unsigned char)text[size - 1] : 0;
+}
+
 static inline uint64_t hash_text(const char *text, size_t size, uint64_t seed)
 {
     uint64_t h = seed ^ size * 0x9E3779B97F4A7C15u, word;
@@ -20,16 +32,7 @@ static inline uint64_t hash_text(const char *text, size_t size, uint64_t seed)
         memcpy(&word, text, 8);
         h = hash_mix(h ^ word, 0xA0761D6478BD642Fu);
     }
-    word = 0;
-    if (size >= 4) {
-        uint32_t low, high;
-        memcpy(&low, text, 4);
-        memcpy(&high, text + size - 4, 4);
-        word = (uint64_t)high << 32 | low;
-    } else if (size) {
-        word = (uint64_t)(unsigned char)text[0] << 16 | (uint64_t)(unsigned char)text[size / 2] << 8 | (unsigned char)text[size - 1];
-    }
-    return hash_mix(h ^ word, 0xE7037ED1A0B428DBu ^ seed);
+    return hash_mix(h ^ hash_word(text, size), 0xE7037ED1A0B428DBu ^ seed);
 }
 
 /* memcmp() == 0 without the call: nearly all texts have at most 16 bytes. */
@@ -42,22 +45,13 @@ static inline int same_text(const char *a, const char *b, size_t size)
         memcpy(&x, a, 8), memcpy(&y, b, 8), memcpy(&z, a + size - 8, 8), memcpy(&w, b + size - 8, 8);
         return ((x ^ y) | (z ^ w)) == 0;
     }
-    for (size_t i = 0; i < size; i++)
-        if (a[i] != b[i])
-            return 0;
-    return 1;
+    return hash_word(a, size) == hash_word(b, size);
 }
 
 static inline uint64_t hash_pair(uint32_t a, uint32_t b, uint64_t seed)
 {
     return hash_mix(((uint64_t)a << 32 | b) ^ seed, 0xA0761D6478BD642Fu);
 }
-
-/* A slot of an open-addressed table: the hash's upper half beside the entry's number + 1 (0: empty), so that a miss
- * costs one cache line. */
-struct hash_slot {
-    uint32_t tag, entry;
-};
 
 /* Slots for count entries: a power of two, at most half full. 0 if that is too many. */
 static inline size_t hash_slots(size_t count)
@@ -67,6 +61,9 @@ static inline size_t hash_slots(size_t count)
         n *= 2;
     return count > UINT32_MAX / 4 ? 0 : n;
 }
+
+/* Zeroed room for a large table that is read here and there: on huge pages where the system has them. free() it; NULL: out of memory. */
+void *hash_room(size_t count, size_t size);
 
 uint64_t hash_seed(void); /* one for the process */
 

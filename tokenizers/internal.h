@@ -7,12 +7,20 @@
 #ifndef TOKENIZERS_INTERNAL_H
 #define TOKENIZERS_INTERNAL_H
 
+#include <pthread.h>
+
 #include "tokenizers/tokenizers.h"
 #include "tokenizers/added.h"
+#include "tokenizers/borders.h"
 #include "tokenizers/bpe.h"
+#include "tokenizers/cache.h"
+#include "tokenizers/charsmap.h"
+#include "tokenizers/merge_queue.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/unicode.h"
+#include "tokenizers/unigram.h"
 #include "tokenizers/vocabulary.h"
+#include "tokenizers/words.h"
 
 enum { MOST_STEPS = 64 }; /* of one part */
 
@@ -36,23 +44,42 @@ struct cut {
     bool first; /* text begins where the whole input begins */
 };
 
-/* What one call of encode works with. */
+/* What one call of encode works with. A tokenizer keeps those of earlier calls, with what they remember. */
 struct scratch {
+    struct scratch *next;
+    struct cache cache;
+    struct str spelled; /* a piece in stand-ins */
     struct pattern_run run;
     struct cut cut;
     struct pieces pieces; /* the next list of pieces */
     struct str text;      /* the next text */
     size_t room;          /* bytes that normalizers may make of the present text */
     struct bpe_work bpe;
+    struct unigram_work unigram;
+    struct str word;
 };
 void scratch_free(struct scratch *s);
+
+/* Scratches that wait for the next call, at most a few; locked. */
+struct scratch_pool {
+    pthread_mutex_t lock;
+    struct scratch *first;
+    int count;
+};
+struct scratch *scratch_take(struct scratch_pool *pool); /* NULL: out of memory */
+void scratch_give(struct scratch_pool *pool, struct scratch *s);
+void scratch_pool_free(struct scratch_pool *pool);
 
 struct normalizer {
     enum status (*run)(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err);
     struct pattern pattern;
     struct str content;
+    struct charsmap map;
     int form; /* utf8proc's options of a normal form */
-    bool left, right;
+    bool left, right;                       /* Strip: the sides; SentencePiece: where its blank goes */
+    struct trie user;                       /* SentencePiece: texts that stay as they are */
+    bool extra, escape;                     /* SentencePiece: blanks are made one, blanks become marks */
+    bool clean, ideographs, accents, lower; /* BertNormalizer */
 };
 
 enum behavior { REMOVED, ISOLATED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
@@ -65,6 +92,8 @@ struct pretokenizer {
     enum behavior behavior;
     enum scheme scheme;
     struct str replacement;
+    int64_t length; /* characters */
+    struct trie user; /* SentencePiece: pieces that stand alone */
     bool invert, prefix;
 };
 
@@ -72,10 +101,11 @@ struct pretokenizer {
 struct decoder {
     void (*run)(const struct decoder *d, struct detokenizer *state, struct str *text);
     struct pattern pattern;
-    struct str content;
+    struct str content, word; /* word: CTC's mark of a word's end */
     uint32_t character;
     int64_t start, stop;
-    bool never;
+    int32_t unk; /* SentencePiece: prints as content */
+    bool never, cleanup, extra;
 };
 
 struct tokenizer {
@@ -85,10 +115,16 @@ struct tokenizer {
     struct pretokenizer pretokenizers[MOST_STEPS];
     struct decoder decoders[MOST_STEPS];
     int normalizer_count, pretokenizer_count, decoder_count;
+    bool stand_ins;                /* the last pre-tokenizer spells bytes: it is left to those pieces that the cache does not know */
+    const struct pattern *scanned; /* the only other one isolates the matches of this pattern; NULL: there are others */
+    struct borders *borders;       /* NULL: pieces go to the model as they are */
+    struct scratch_pool *pool;
 
     /* the model: ids of one piece */
     enum status (*model)(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
     struct bpe bpe;
+    struct unigram unigram;
+    struct words words;
     bool keeps_bytes; /* some part gives every stray byte a token */
 
     struct ids prefix, suffix; /* what the post-processor puts around a text */
@@ -109,11 +145,18 @@ struct tokenizer {
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
+/* Scores of a vocabulary that a file writes as a list, entry by entry. */
+struct scores {
+    double *list;
+    size_t count, capacity;
+};
+
 enum role { ROLE_NORMALIZER, ROLE_PRETOKENIZER, ROLE_MODEL, ROLE_POSTPROCESSOR, ROLE_DECODER };
 
 struct opening {
     struct tokenizer *t;
-    struct merge_texts *merges; /* not yet looked up; NULL for GGUF */
+    struct merge_queue *merges;  /* NULL for GGUF */
+    const struct scores *scores; /* of a vocabulary that is a list; NULL for GGUF */
     struct error *err;
 };
 
@@ -140,16 +183,47 @@ bool take_text(struct opening *o, const struct json *v, const char *component, c
 
 /* Steps that GGUF names without a JSON text. */
 bool take_scheme(struct opening *o, const struct json *v, enum scheme *out);
+struct pretokenizer *add_split(struct opening *o); /* isolated matches of a pattern that the caller sets; NULL: as add_pretokenizer() */
 enum status add_split_regex(struct opening *o, const char *regex);
 enum status add_class_split(struct opening *o, bool (*class)(uint32_t), enum behavior behavior);
 enum status add_byte_level(struct opening *o, bool gpt2_regex);
+enum status add_bert_normalizer(struct opening *o, bool lower, bool accents);
+enum status add_bert_pretokenizers(struct opening *o);
+enum status add_wordpiece_decoder(struct opening *o);
 enum status add_prepend(struct opening *o, const char *text);
 enum status add_replace(struct opening *o, const char *from, const char *to);
 enum status add_byte_level_decoder(struct opening *o);
+
+/* SentencePiece's normalizer_spec. */
+struct piece_rules {
+    bool prefix, suffix, extra, escape; /* add_dummy_prefix, treat_whitespace_as_suffix, remove_extra_whitespaces, escape_whitespaces */
+    const char *map;                    /* precompiled_charsmap */
+    size_t map_size;
+};
+void add_stand_ins(struct str *out, const char *text, size_t size);
+bool is_stand_ins(const struct pretokenizer *p);
+bool isolates_matches(const struct pretokenizer *p); /* of a pattern that has a scanner */
+enum status add_pieces_normalizer(struct opening *o, const struct piece_rules *rules, const struct trie_text *user, size_t count);
+enum status add_user_split(struct opening *o, const struct trie_text *user, size_t count);
+enum status add_pieces_decoder(struct opening *o, const struct piece_rules *rules, int32_t unk, const char *surface, size_t surface_size);
+enum status take_pieces_over(struct scratch *s, struct cut *cut, struct error *err); /* the pieces in scratch become the cut's */
 enum status add_piece_decoders(struct opening *o, bool strip_first_blank);
+
+/* The models, ready to run; vocabulary and tables are set. */
+enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
+enum status model_unigram(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
+enum status model_wordpiece(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 
 /* tokenizer.json held in memory; name is what errors call it. The text may be freed afterwards. */
 enum status tokenizer_open_memory(struct tokenizer **out, const char *name, const char *text, size_t size, struct error *err);
+
+/* The other files that hold a tokenizer, in memory: into an empty tokenizer, which the caller finishes or closes. */
+enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t size, struct error *err);
+enum status open_sentencepiece(struct tokenizer *t, const char *data, size_t size, struct error *err); /* tokenizer.model */
+enum status open_tiktoken(struct tokenizer *t, const char *data, size_t size, struct error *err);      /* lines of base64 and rank */
+enum status open_tekken(struct tokenizer *t, const char *data, size_t size, struct error *err);        /* tekken.json */
+/* Any of the four by what the file holds, finished. */
+enum status tokenizer_open_bytes(struct tokenizer **out, const char *name, const char *data, size_t size, struct error *err);
 
 /* Called when all parts are there: automata, sizes, ids that end a turn. */
 enum status tokenizer_finish(struct tokenizer *t, struct error *err);
@@ -159,7 +233,8 @@ void tokenizer_collect_ends(struct tokenizer *t); /* anew, when eos became known
 
 /* Runs all normalizers over in; the result is in out (in and out differ). */
 enum status normalize(const struct tokenizer *t, struct scratch *s, const char *text, size_t size, struct str *out, struct error *err);
-enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err);
+/* The first `steps` pre-tokenizers over the text of the cut. */
+enum status pretokenize(const struct tokenizer *t, int steps, struct scratch *s, struct cut *cut, struct error *err);
 
 /* A token's text: added tokens first. NULL for a hole. */
 const char *token_text(const struct tokenizer *t, int32_t id, size_t *size);

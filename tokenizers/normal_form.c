@@ -98,13 +98,43 @@ static void form_stretch(int form, const char *text, size_t size, struct charact
         text_add(out, (uint32_t)c->list[i]);
 }
 
-static size_t plain_end(const char *text, size_t size, size_t at)
+/* Does a character stay as it is in this form, and join nothing in front of it? (NFC_Quick_Check=Yes of UAX 15, and less where that
+ * is dear to know.) Two of them side by side are a place where text can be cut. */
+static inline bool is_stable(int form, uint32_t c)
+{
+    if (c < 0x80)
+        return true;
+    if (form != FORM_COMPOSED)
+        return false;
+    if (c < 0x300 || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3041 && c <= 0x3096) || (c >= 0x309B && c <= 0x30FF) || (c >= 0xAC00 && c <= 0xD7A3))
+        return true;
+    if ((c >= 0x1100 && c <= 0x11FF) || (c >= 0xD7B0 && c <= 0xD7FF) || is_border(c)) /* the parts of Hangul join by rule, not by table */
+        return false;
+    const utf8proc_property_t *p = utf8proc_get_property((utf8proc_int32_t)c);
+    bool decomposes = p->decomp_seqindex != UINT16_MAX && p->decomp_type == 0;
+    return !p->combining_class && !decomposes && (p->comb_index == UINT16_MAX || p->comb_index < 0x8000);
+}
+
+/* The end of the stable characters from `at`; *last: where the last of them begins. */
+static size_t stable_end(int form, const char *text, size_t size, size_t at, size_t *last)
 {
     uint64_t word;
-    while (at + 8 <= size && (memcpy(&word, text + at, 8), !(word & 0x8080808080808080u)))
-        at += 8;
-    while (at < size && (unsigned char)text[at] < 0x80)
-        at++;
+    *last = at;
+    while (at < size) {
+        size_t start = at;
+        while (at + 8 <= size && (memcpy(&word, text + at, 8), !(word & 0x8080808080808080u)))
+            at += 8;
+        if (at > start)
+            *last = at - 1;
+        if (at == size)
+            break;
+        uint32_t c;
+        size_t n = text_next(text + at, size - at, &c);
+        if (!is_stable(form, c))
+            break;
+        *last = at;
+        at += n;
+    }
     return at;
 }
 
@@ -112,15 +142,16 @@ bool normal_form(int form, const char *text, size_t size, struct str *out)
 {
     struct characters c = {0};
     for (size_t at = 0; at < size;) {
-        size_t plain = plain_end(text, size, at);
-        /* the last ASCII character may take the marks that follow */
-        size_t start = plain < size && plain > at ? plain - 1 : plain;
+        size_t last, end = stable_end(form, text, size, at, &last);
+        /* the last of them may take the marks that follow */
+        size_t start = end < size ? last : end;
         str_add(out, text + at, start - at);
         at = start;
-        while (at < size) { /* up to two ASCII characters in a row, or a border */
+        for (bool stable = false, before; at < size; stable = before) { /* up to two stable characters in a row, or a border */
             uint32_t codepoint;
             size_t n = text_next(text + at, size - at, &codepoint);
-            if (is_border(codepoint) || (at > start && codepoint < 0x80 && (at + 1 == size || (unsigned char)text[at + 1] < 0x80)))
+            before = at > start && is_stable(form, codepoint);
+            if (is_border(codepoint) || (before && stable))
                 break;
             at += n;
         }

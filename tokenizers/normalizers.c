@@ -1,6 +1,7 @@
 /* Normalizers: text to text. */
 #include <string.h>
 
+#include "base/base64.h"
 #include "tokenizers/internal.h"
 #include "tokenizers/normal_form.h"
 
@@ -79,6 +80,24 @@ static enum status run_bytes(const struct normalizer *n, struct scratch *s, cons
     return STATUS_OK;
 }
 
+/* SentencePiece's rules for machine translation: controls go, other blanks become a space. */
+static enum status run_nmt(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err)
+{
+    (void)n, (void)s, (void)err;
+    for (size_t at = 0, size; at < in->size; at += size) {
+        uint32_t c;
+        size = text_next(in->data + at, in->size - at, &c);
+        if ((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F)
+            continue;
+        if (c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
+            c == 0x2581 || c == 0xFEFF || c == 0xFFFD)
+            str_add_char(out, ' ');
+        else
+            str_add(out, in->data + at, size);
+    }
+    return STATUS_OK;
+}
+
 static enum status add_simple(struct opening *o, enum status (*run)(const struct normalizer *, struct scratch *, const struct str *, struct str *, struct error *))
 {
     struct normalizer *n = add_normalizer(o);
@@ -95,6 +114,32 @@ enum status open_byte_level_normalizer(struct opening *o, const struct json *v)
     (void)v;
     o->t->keeps_bytes = true;
     return add_simple(o, run_bytes);
+}
+
+enum status open_nmt(struct opening *o, const struct json *v) { return (void)v, add_simple(o, run_nmt); }
+
+static enum status run_precompiled(const struct normalizer *n, struct scratch *s, const struct str *in, struct str *out, struct error *err)
+{
+    (void)s, (void)err;
+    charsmap_normalize(&n->map, str_text(in), in->size, out);
+    return STATUS_OK;
+}
+
+enum status open_precompiled(struct opening *o, const struct json *v)
+{
+    const struct json *text = json_get(v, "precompiled_charsmap");
+    struct normalizer *n = add_normalizer(o);
+    struct str bytes = {0};
+    if (!n)
+        return STATUS_BAD_INPUT;
+    n->run = run_precompiled;
+    enum status status = STATUS_OK;
+    if (!json_is(text, JSON_STRING) || !base64_decode(text->text, text->size, &bytes))
+        status = error_set(o->err, STATUS_BAD_INPUT, "Precompiled: \"precompiled_charsmap\" must be base64");
+    else
+        status = bytes.failed ? error_memory(o->err, "precompiled_charsmap") : charsmap_open(&n->map, bytes.data, bytes.size, o->err);
+    str_free(&bytes);
+    return status;
 }
 
 /* ---- both ends ---------------------------------------------------------------------------------------------------------- */

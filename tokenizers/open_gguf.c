@@ -4,27 +4,17 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "tokenizers/internal.h"
+#include "tokenizers/gguf_file.h"
 #include "tokenizers/pre.h"
-
-enum token_type { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
-
-struct file {
-    struct tokenizer *t;
-    const struct tensor_set *set;
-    const struct meta *tokens, *types, *scores;
-    int64_t count;
-    struct error *err;
-};
 
 static int32_t read_i32(const unsigned char *at)
 {
     return (int32_t)((uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24);
 }
 
-static enum token_type type_of(const struct file *f, int64_t id) { return f->types ? (enum token_type)read_i32(f->types->data + 4 * id) : NORMAL; }
+enum token_type gguf_type(const struct gguf_file *f, int64_t id) { return f->types ? (enum token_type)read_i32(f->types->data + 4 * id) : NORMAL; }
 
-static float score_of(const struct file *f, int64_t id)
+float gguf_score(const struct gguf_file *f, int64_t id)
 {
     int32_t bits = read_i32(f->scores->data + 4 * id);
     float score;
@@ -34,7 +24,7 @@ static float score_of(const struct file *f, int64_t id)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
 
-static enum status same_length(const struct file *f, const struct meta *array)
+static enum status same_length(const struct gguf_file *f, const struct meta *array)
 {
     if (array && (int64_t)array->count != f->count)
         return error_set(f->err, STATUS_BAD_INPUT, "%s has %llu entries for %lld tokens", array->key, (unsigned long long)array->count,
@@ -42,7 +32,7 @@ static enum status same_length(const struct file *f, const struct meta *array)
     return STATUS_OK;
 }
 
-static enum status read_arrays(struct file *f)
+static enum status read_arrays(struct gguf_file *f)
 {
     enum status status = meta_array(f->set, "tokenizer.ggml.tokens", META_STRING, &f->tokens, f->err);
     if (status)
@@ -63,24 +53,23 @@ static enum status read_arrays(struct file *f)
 }
 
 /* Control tokens are not part of the model's vocabulary: no text may become one by merging. */
-static enum status read_tokens(struct file *f)
+enum status gguf_read_tokens(struct gguf_file *f, bool user)
 {
     struct tokenizer *t = f->t;
     uint64_t at = 0, size;
     enum status status = STATUS_OK;
     for (int64_t id = 0; id < f->count && !status; id++) {
         const char *text = meta_next_string(f->tokens, &at, &size);
-        enum token_type type = type_of(f, id);
+        enum token_type type = gguf_type(f, id);
         if (type != CONTROL)
             status = vocabulary_add(&t->vocabulary, text, size, (int32_t)id, f->err);
-        if (!status && (type == CONTROL || type == USER_DEFINED || type == UNKNOWN))
+        if (!status && (type == CONTROL || (type == USER_DEFINED && user) || type == UNKNOWN))
             status = added_add(&t->added, text, size, (struct added_token){.id = (int32_t)id, .special = type != USER_DEFINED}, f->err);
     }
     return status ? status : vocabulary_index(&t->vocabulary, TWICE_FIRST, f->err);
 }
 
-/* An id that a key names; beyond the vocabulary it is ignored, as other readers do. */
-static enum status read_id(const struct file *f, const char *key, int64_t missing, int32_t *out)
+enum status gguf_read_id(const struct gguf_file *f, const char *key, int64_t missing, int32_t *out)
 {
     int64_t id = missing;
     bool found = false;
@@ -95,10 +84,8 @@ static enum status read_id(const struct file *f, const char *key, int64_t missin
     return STATUS_OK;
 }
 
-/* What stands around a text. */
-static enum status read_around(struct file *f, bool bos_default)
+enum status gguf_read_around(struct gguf_file *f, bool bos, bool eos)
 {
-    bool bos = bos_default, eos = false;
     struct tokenizer *t = f->t;
     enum status status = meta_bool(f->set, "tokenizer.ggml.add_bos_token", &bos, NULL, f->err);
     if (!status)
@@ -110,13 +97,13 @@ static enum status read_around(struct file *f, bool bos_default)
     return status;
 }
 
-static enum status read_ends(struct file *f)
+static enum status read_ends(struct gguf_file *f)
 {
     static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !status; i++) {
         int32_t id = -1;
-        status = read_id(f, keys[i], -1, &id);
+        status = gguf_read_id(f, keys[i], -1, &id);
         if (id >= 0)
             ids_add(&f->t->named_ends, id);
     }
@@ -125,12 +112,7 @@ static enum status read_ends(struct file *f)
 
 /* ---- byte-level BPE ("gpt2") --------------------------------------------------------------------------------------------- */
 
-static enum status run_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err)
-{
-    return bpe_encode(&t->bpe, &s->bpe, piece, size, out, err);
-}
-
-static enum status read_merges(struct file *f)
+static enum status read_merges(struct gguf_file *f)
 {
     const struct meta *merges;
     enum status status = meta_array(f->set, "tokenizer.ggml.merges", META_STRING, &merges, f->err);
@@ -138,7 +120,7 @@ static enum status read_merges(struct file *f)
         status = error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges is missing");
     uint64_t at = 0, size;
     for (uint64_t i = 0; !status && i < merges->count;) {
-        struct merge_text batch[MERGE_BATCH];
+        struct wanted_text halves[2 * MERGE_BATCH];
         size_t n = 0;
         for (; n < MERGE_BATCH && i < merges->count; n++, i++) {
             const char *text = meta_next_string(merges, &at, &size);
@@ -147,15 +129,16 @@ static enum status read_merges(struct file *f)
                 return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges: entry %llu, \"%s\", must have two parts",
                                  (unsigned long long)i, QUOTE(text, size));
             size_t left = (size_t)(blank - text);
-            batch[n] = (struct merge_text){text, blank + 1, left, size - left - 1};
+            halves[2 * n] = (struct wanted_text){text, left};
+            halves[2 * n + 1] = (struct wanted_text){blank + 1, size - left - 1};
         }
-        if ((status = bpe_add_merges(&f->t->bpe, batch, n, f->err)))
+        if ((status = bpe_add_merges(&f->t->bpe, halves, n, f->err)))
             error_prefix(f->err, "tokenizer.ggml");
     }
     return status;
 }
 
-static enum status open_gpt2(struct file *f)
+static enum status open_gpt2(struct gguf_file *f)
 {
     struct tokenizer *t = f->t;
     const char *name = "default";
@@ -169,7 +152,9 @@ static enum status open_gpt2(struct file *f)
     struct opening o = {.t = t, .err = f->err};
     unsigned flags;
     t->bpe.vocabulary = &t->vocabulary;
-    status = pre_open(&o, name, size, &flags);
+    status = gguf_read_tokens(f, true);
+    if (!status)
+        status = pre_open(&o, name, size, &flags);
     if (!status)
         status = read_merges(f);
     if (!status)
@@ -177,98 +162,57 @@ static enum status open_gpt2(struct file *f)
     if (!status)
         status = add_byte_level_decoder(&o);
     if (!status)
-        status = read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
+        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
     if (!status)
-        status = read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
+        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
     t->bpe.ignore_merges = !status && flags & PRE_WHOLE;
-    t->model = run_bpe;
-    return status ? status : read_around(f, flags & PRE_BOS);
+    t->model = model_bpe;
+    return status ? status : gguf_read_around(f, flags & PRE_BOS, false);
 }
 
-/* ---- SentencePiece BPE ("llama") -------------------------------------------------------------------------------------------- */
+/* ---- pieces by merges ("gemma4") ------------------------------------------------------------------------------------------------- */
 
-struct scored {
-    float score;
-    uint32_t entry;
-};
-
-static int compare_scores(const void *a, const void *b)
-{
-    const struct scored *x = a, *y = b;
-    return x->score != y->score ? (x->score > y->score ? -1 : 1) : 0;
-}
-
-/* Scores as ranks: 0 for the highest, equal scores share one. Only ordinary pieces are ever joined. */
-static enum status rank_scores(struct file *f)
-{
-    struct vocabulary *v = &f->t->vocabulary;
-    struct scored *sorted = calloc(v->count + 1u, sizeof *sorted);
-    f->t->bpe.ranks = calloc(v->count + 1u, sizeof *f->t->bpe.ranks);
-    if (!sorted || !f->t->bpe.ranks) {
-        free(sorted);
-        return error_memory(f->err, "the vocabulary");
-    }
-    uint32_t count = 0;
-    for (uint32_t e = 0; e < v->count; e++) {
-        float score = score_of(f, v->ids[e]);
-        f->t->bpe.ranks[e] = NO_RANK;
-        if (type_of(f, v->ids[e]) == NORMAL && score == score)
-            sorted[count++] = (struct scored){score, e};
-    }
-    qsort(sorted, count, sizeof *sorted, compare_scores);
-    int32_t rank = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        rank += i && sorted[i].score != sorted[i - 1].score;
-        f->t->bpe.ranks[sorted[i].entry] = rank;
-    }
-    free(sorted);
-    return STATUS_OK;
-}
-
-static enum status open_llama(struct file *f)
+/* Characters, not bytes: blanks are marks, and what is no token becomes byte tokens. */
+static enum status open_gemma4(struct gguf_file *f)
 {
     struct tokenizer *t = f->t;
     struct opening o = {.t = t, .err = f->err};
-    bool prefix = true;
-    if (!f->scores)
-        return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.scores is missing");
-    enum status status = meta_bool(f->set, "tokenizer.ggml.add_space_prefix", &prefix, NULL, f->err);
-    if (!status && prefix)
-        status = add_prepend(&o, "\xE2\x96\x81");
+    t->bpe.vocabulary = &t->vocabulary;
+    t->bpe.byte_fallback = t->bpe.fuse_unk = t->keeps_bytes = true;
+    enum status status = gguf_read_tokens(f, true);
     if (!status)
         status = add_replace(&o, " ", "\xE2\x96\x81");
     if (!status)
-        status = add_piece_decoders(&o, prefix);
-    if (!status)
-        status = rank_scores(f);
-    t->bpe.vocabulary = &t->vocabulary;
-    t->bpe.byte_fallback = t->bpe.fuse_unk = t->keeps_bytes = true;
+        status = read_merges(f);
     if (!status)
         status = bpe_finish(&t->bpe, NULL, f->err);
     if (!status)
-        status = read_id(f, "tokenizer.ggml.unknown_token_id", 0, &t->bpe.unk);
+        status = gguf_read_id(f, "tokenizer.ggml.unknown_token_id", -1, &t->bpe.unk);
     if (!status)
-        status = read_id(f, "tokenizer.ggml.bos_token_id", 1, &t->bos);
+        status = add_piece_decoders(&o, false);
     if (!status)
-        status = read_id(f, "tokenizer.ggml.eos_token_id", 2, &t->eos);
-    t->model = run_bpe;
-    return status ? status : read_around(f, true);
+        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
+    if (!status)
+        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
+    t->model = model_bpe;
+    return status ? status : gguf_read_around(f, true, false);
 }
 
 /* ---- all kinds ------------------------------------------------------------------------------------------------------------------ */
 
-static enum status open_kind(struct file *f, const char *model, uint64_t size)
+static enum status open_kind(struct gguf_file *f, const char *model, uint64_t size)
 {
-    static const char *const pending[] = {"t5", "bert", "rwkv", "plamo2", "none", "no_vocab"};
+    static const struct {
+        const char *name;
+        enum status (*open)(struct gguf_file *f);
+    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4}};
+    static const char *const pending[] = {"rwkv", "plamo2", "none", "no_vocab"};
     enum status status = read_arrays(f);
-    if (!status)
-        status = read_tokens(f);
     if (status)
         return status;
-    if (size == 4 && memcmp(model, "gpt2", 4) == 0)
-        return open_gpt2(f);
-    if (size == 5 && memcmp(model, "llama", 5) == 0)
-        return open_llama(f);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strlen(kinds[i].name) == size && memcmp(kinds[i].name, model, size) == 0)
+            return kinds[i].open(f);
     for (size_t i = 0; i < sizeof pending / sizeof *pending; i++)
         if (strlen(pending[i]) == size && memcmp(pending[i], model, size) == 0)
             return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.model is \"%s\": this version of ingot cannot run it yet", pending[i]);
@@ -291,7 +235,7 @@ enum status tokenizer_open_gguf(struct tokenizer **out, const struct tensor_set 
     if (!t)
         return error_memory(err, "a tokenizer");
     t->bos = t->eos = -1;
-    struct file f = {.t = t, .set = set, .err = err};
+    struct gguf_file f = {.t = t, .set = set, .err = err};
     status = open_kind(&f, model, size);
     if (!status)
         status = read_ends(&f);

@@ -1,21 +1,21 @@
 /* tokenizer.json. The vocabulary and the merges, nearly all of the file, are read without a tree. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "base/mapping.h"
 #include "tokenizers/internal.h"
 
 enum { LARGE_VOCAB = 1, LARGE_MERGES };
 
 struct reading {
     struct tokenizer *t;
-    bool in_model, vocab, merges; /* seen */
-    bool indexed;                 /* the vocabulary is complete: merges are looked up as they come */
+    bool in_model, vocab, in_merges; /* seen */
+    bool indexed;                 /* the vocabulary is complete */
     bool vocab_list;              /* an array: Unigram's form */
-    struct merge_texts texts;
+    struct merge_queue merges;
+    struct scores scores;
 };
 
 /* ---- the large parts --------------------------------------------------------------------------------------------------- */
@@ -32,68 +32,87 @@ static int large(void *context, int depth, const char *key, size_t size)
     return is_key(key, size, "vocab") ? LARGE_VOCAB : is_key(key, size, "merges") ? LARGE_MERGES : 0;
 }
 
+/* A score as the package's JSON reader (serde_json without float_roundtrip) has it: up to one unit in the last place beside the
+ * nearest double, which decides between ways of equal sums. v is a number of valid JSON. */
+static double read_score(const struct json *v)
+{
+    uint64_t digits = 0;
+    int exponent = 0, power = 0;
+    bool fraction = false, full = false, down = false;
+    const char *at = v->text + (v->text[0] == '-'), *end = v->text + v->size;
+    for (; at < end && *at != 'e' && *at != 'E'; at++) {
+        unsigned digit = (unsigned)(*at - '0');
+        fraction |= *at == '.';
+        if (*at == '.' || (full && fraction))
+            continue;
+        full |= digits > (UINT64_MAX - digit) / 10;
+        digits = full ? digits : digits * 10 + digit;
+        exponent += full ? !fraction : -fraction;
+    }
+    for (at += at < end; at < end && power < 10000; at++) {
+        down |= *at == '-';
+        power = *at >= '0' && *at <= '9' ? power * 10 + (*at - '0') : power;
+    }
+    exponent += down ? -power : power;
+    double value = (double)digits;
+    for (; exponent < -308 && value != 0; exponent += 308)
+        value /= 1e308;
+    char text[16];
+    snprintf(text, sizeof text, "1e%d", exponent < 0 ? (exponent < -308 ? 308 : -exponent) : exponent > 308 ? 308 : exponent);
+    value = exponent < 0 ? value / strtod(text, NULL) : value * strtod(text, NULL);
+    return v->text[0] == '-' ? -value : value;
+}
+
+/* ["piece", score], the next id */
+static enum status scored_child(struct reading *r, const struct json *v, struct error *err)
+{
+    struct scores *s = &r->scores;
+    double score;
+    if (r->t->vocabulary.count != s->count || s->count >= INT32_MAX || v->kind != JSON_ARRAY || v->size != 2 ||
+        v->items[0].kind != JSON_STRING || !json_double(&v->items[1], &score))
+        return error_set(err, STATUS_BAD_INPUT, "model: vocab: entry %zu must be [\"piece\", score]", s->count);
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity ? s->capacity * 2 : 1024;
+        double *list = realloc(s->list, capacity * sizeof *list);
+        if (!list)
+            return error_memory(err, "the vocabulary");
+        s->list = list;
+        s->capacity = capacity;
+    }
+    s->list[s->count] = read_score(&v->items[1]);
+    return vocabulary_add(&r->t->vocabulary, v->items[0].text, v->items[0].size, (int32_t)s->count++, err);
+}
+
 static enum status vocab_child(struct reading *r, const struct json_member *m, struct error *err)
 {
     int64_t id;
-    if (!m->key) {
-        r->vocab_list = true;
-        return STATUS_OK;
-    }
+    r->vocab_list |= !m->key;
+    if (r->vocab_list)
+        return scored_child(r, &m->value, err);
     if (!json_int(&m->value, &id) || id < 0 || id >= INT32_MAX)
         return error_set(err, STATUS_BAD_INPUT, "model: vocab: the id of \"%s\" is not a whole number of 0 to %d", QUOTE(m->key, m->key_size),
                          INT32_MAX - 1);
     return vocabulary_add(&r->t->vocabulary, m->key, m->key_size, (int32_t)id, err);
 }
 
-static enum status keep_merge(struct merge_texts *m, const char *left, size_t left_size, const char *right, size_t right_size, struct error *err)
+static enum status merges_child(struct reading *r, const struct json *v, struct error *err)
 {
-    if (m->count + 2 > m->capacity) {
-        size_t capacity = m->capacity ? m->capacity * 2 : 4096;
-        uint32_t *sizes = realloc(m->sizes, capacity * sizeof *sizes);
-        if (!sizes)
-            return error_memory(err, "the merges");
-        m->sizes = sizes;
-        m->capacity = capacity;
+    struct wanted_text left, right;
+    if (v->kind == JSON_STRING) {
+        if (v->size >= 8 && memcmp(v->text, "#version", 8) == 0)
+            return STATUS_OK;
+        const char *blank = memchr(v->text, ' ', v->size);
+        if (!blank || memchr(blank + 1, ' ', v->size - (size_t)(blank + 1 - v->text)))
+            return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->merges.count, QUOTE(v->text, v->size));
+        left = (struct wanted_text){v->text, (size_t)(blank - v->text)};
+        right = (struct wanted_text){blank + 1, v->size - left.size - 1};
+    } else if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING) {
+        left = (struct wanted_text){v->items[0].text, v->items[0].size};
+        right = (struct wanted_text){v->items[1].text, v->items[1].size};
+    } else {
+        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->merges.count);
     }
-    str_add(&m->texts, left, left_size);
-    str_add(&m->texts, right, right_size);
-    m->sizes[m->count++] = (uint32_t)left_size;
-    m->sizes[m->count++] = (uint32_t)right_size;
-    return m->texts.failed ? error_memory(err, "the merges") : STATUS_OK;
-}
-
-static enum status look_up_merges(struct tokenizer *t, struct merge_texts *m, struct error *err)
-{
-    const char *at = str_text(&m->texts);
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < m->count && !status;) {
-        struct merge_text batch[MERGE_BATCH];
-        size_t n = 0;
-        for (; n < MERGE_BATCH && i < m->count; n++, i += 2) {
-            batch[n] = (struct merge_text){at, at + m->sizes[i], m->sizes[i], m->sizes[i + 1]};
-            at += m->sizes[i] + m->sizes[i + 1];
-        }
-        status = bpe_add_merges(&t->bpe, batch, n, err);
-    }
-    m->count = 0;
-    str_clear(&m->texts);
-    return status;
-}
-
-static enum status merges_child(struct reading *r, const struct json_member *m, struct error *err)
-{
-    const struct json *v = &m->value;
-    if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING)
-        return keep_merge(&r->texts, v->items[0].text, v->items[0].size, v->items[1].text, v->items[1].size, err);
-    if (v->kind != JSON_STRING)
-        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->texts.count / 2);
-    if (v->size >= 8 && memcmp(v->text, "#version", 8) == 0)
-        return STATUS_OK;
-    const char *blank = memchr(v->text, ' ', v->size);
-    size_t left = blank ? (size_t)(blank - v->text) : 0, right = blank ? v->size - left - 1 : 0;
-    if (!blank || memchr(blank + 1, ' ', right))
-        return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->texts.count / 2, QUOTE(v->text, v->size));
-    return keep_merge(&r->texts, v->text, left, blank + 1, right, err);
+    return queue_add(&r->merges, left, right, err);
 }
 
 static enum status child(void *context, int which, const struct json_member *m, struct error *err)
@@ -106,54 +125,14 @@ static enum status child(void *context, int which, const struct json_member *m, 
         return vocab_child(r, m, err);
     }
     enum status status = STATUS_OK;
-    if (!r->merges && r->vocab && !r->vocab_list) {
-        r->t->bpe.vocabulary = &r->t->vocabulary;
+    if (!r->in_merges && r->vocab && !r->vocab_list) {
         status = vocabulary_index(&r->t->vocabulary, TWICE_REFUSED, err);
         r->indexed = !status;
+        if (!status)
+            queue_open(&r->merges);
     }
-    r->merges = true;
-    if (!status)
-        status = merges_child(r, m, err);
-    if (!status && r->indexed && r->texts.count >= 2 * MERGE_BATCH)
-        status = look_up_merges(r->t, &r->texts, err);
-    return status;
-}
-
-/* ---- BPE ------------------------------------------------------------------------------------------------------------------ */
-
-static enum status run_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err)
-{
-    return bpe_encode(&t->bpe, &s->bpe, piece, size, out, err);
-}
-
-enum status open_bpe(struct opening *o, const struct json *v)
-{
-    struct tokenizer *t = o->t;
-    struct bpe *b = &t->bpe;
-    double dropout;
-    if (json_double(json_get(v, "dropout"), &dropout) && dropout != 0)
-        return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"dropout\" is for training; a tokenizer that gives random ids cannot be run");
-    const struct json *vocab = json_get(v, "vocab"), *merges = json_get(v, "merges");
-    if (!json_is(vocab, JSON_OBJECT))
-        return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"vocab\" must be an object, not %s", json_kind_name(vocab));
-    if (!json_is(merges, JSON_ARRAY))
-        return error_set(o->err, STATUS_BAD_INPUT, "BPE: \"merges\" must be an array, not %s", json_kind_name(merges));
-    struct str unk = {0};
-    bool good = take_text(o, v, "BPE", "unk_token", &unk) && take_text(o, v, "BPE", "continuing_subword_prefix", &b->prefix) &&
-                take_text(o, v, "BPE", "end_of_word_suffix", &b->suffix) && take_bool(o, v, "BPE", "fuse_unk", &b->fuse_unk) &&
-                take_bool(o, v, "BPE", "byte_fallback", &b->byte_fallback) && take_bool(o, v, "BPE", "ignore_merges", &b->ignore_merges);
-    b->vocabulary = &t->vocabulary;
-    enum status status = good ? STATUS_OK : STATUS_BAD_INPUT;
-    if (!status && !t->vocabulary.slots)
-        status = vocabulary_index(&t->vocabulary, TWICE_REFUSED, o->err);
-    if (!status)
-        status = look_up_merges(t, o->merges, o->err);
-    if (!status)
-        status = bpe_finish(b, &unk, o->err);
-    str_free(&unk);
-    t->keeps_bytes |= b->byte_fallback;
-    t->model = run_bpe;
-    return status;
+    r->in_merges = true;
+    return status ? status : merges_child(r, &m->value, err);
 }
 
 /* ---- added tokens ----------------------------------------------------------------------------------------------------------- */
@@ -247,7 +226,7 @@ static enum status open_added(struct opening *o, const struct json *list)
 
 static enum status open_parts(struct tokenizer *t, struct reading *r, const struct json *root, struct error *err)
 {
-    struct opening o = {.t = t, .merges = &r->texts, .err = err};
+    struct opening o = {.t = t, .merges = &r->merges, .scores = &r->scores, .err = err};
     if (!json_is(root, JSON_OBJECT))
         return error_set(err, STATUS_BAD_INPUT, "a tokenizer must be a JSON object, not %s", json_kind_name(root));
     if (!json_get(root, "model"))
@@ -266,89 +245,21 @@ static enum status open_parts(struct tokenizer *t, struct reading *r, const stru
     return status;
 }
 
-enum status tokenizer_open_memory(struct tokenizer **out, const char *name, const char *text, size_t size, struct error *err)
+enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t size, struct error *err)
 {
-    *out = NULL;
-    struct tokenizer *t = calloc(1, sizeof *t);
-    if (!t)
-        return error_memory(err, "a tokenizer");
-    t->bos = t->eos = -1;
     struct reading r = {.t = t};
-    struct json_options options = {.unique = true, .large = large, .child = child, .context = &r};
+    struct json_options options = {.unique = true, .unchecked = true, .large = large, .child = child, .context = &r};
     struct arena arena = {0};
     struct json root;
+    t->bpe.vocabulary = &t->vocabulary;
+    queue_start(&r.merges, &t->bpe, text, size);
     enum status status = json_parse(&arena, text, size, &options, &root, err);
+    if (!queue_text_is_valid(&r.merges))
+        status = json_check(text, size, err);
     if (!status)
         status = open_parts(t, &r, &root, err);
-    if (!status)
-        status = tokenizer_finish(t, err);
+    queue_end(&r.merges);
     arena_free(&arena);
-    str_free(&r.texts.texts);
-    free(r.texts.sizes);
-    if (status) {
-        tokenizer_close(t);
-        return error_prefix(err, "%s", name);
-    }
-    *out = t;
-    return STATUS_OK;
-}
-
-/* bos_token, eos_token: a string, or an object with "content". */
-static int32_t named_token(const struct tokenizer *t, const struct json *config, const char *key)
-{
-    const struct json *v = json_get(config, key);
-    if (json_is(v, JSON_OBJECT))
-        v = json_get(v, "content");
-    return json_is(v, JSON_STRING) ? tokenizer_find(t, v->text, v->size) : -1;
-}
-
-/* What tokenizer_config.json names. It is optional, and its own readers report what is wrong in it. */
-static enum status read_config(struct tokenizer *t, const char *path, struct error *err)
-{
-    struct arena arena = {0};
-    const char *slash = strrchr(path, '/');
-    char *folder = arena_copy(&arena, path, slash ? (size_t)(slash - path) : 0);
-    char *config = folder ? file_join(&arena, slash ? folder : ".", "tokenizer_config.json") : NULL;
-    char *text;
-    size_t size;
-    struct json root;
-    enum status status = config ? STATUS_OK : error_memory(err, "a path");
-    if (!status && file_exists(config)) {
-        status = file_read(&arena, config, 64 << 20, &text, &size, err);
-        if (!status && (status = json_parse(&arena, text, size, NULL, &root, err)))
-            status = error_prefix(err, "%s", config);
-        if (!status) {
-            t->bos = named_token(t, &root, "bos_token");
-            t->eos = named_token(t, &root, "eos_token");
-        }
-    }
-    arena_free(&arena);
-    return status;
-}
-
-enum status tokenizer_open(struct tokenizer **out, const char *path, struct error *err)
-{
-    *out = NULL;
-    struct arena arena = {0};
-    const char *file = file_is_folder(path) ? file_join(&arena, path, "tokenizer.json") : path;
-    struct mapping *mapping = NULL;
-    enum status status = file ? mapping_open(&mapping, file, MAPPING_FILE, err) : error_memory(err, "a path");
-    if (!status)
-        status = tokenizer_open_memory(out, file, (const char *)mapping->data, mapping->size, err);
-    if (mapping && mapping_lost(mapping)) {
-        tokenizer_close(*out);
-        *out = NULL;
-        status = error_set(err, STATUS_FAILED, "%s: the file became shorter while it was read", file);
-    }
-    mapping_close(mapping);
-    if (!status)
-        status = read_config(*out, file, err);
-    if (!status)
-        tokenizer_collect_ends(*out);
-    if (status) {
-        tokenizer_close(*out);
-        *out = NULL;
-    }
-    arena_free(&arena);
+    free(r.scores.list);
     return status;
 }

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
+#include "tokenizers/scanner.h"
 #include "tokenizers/unicode.h"
 
 /* The classes as Oniguruma has them, to stand inside brackets. PCRE2's own \s takes U+180E in, its \w leaves marks out,
@@ -215,37 +217,105 @@ enum status pattern_translate(const char *regex, size_t size, struct str *out, s
     return status;
 }
 
-enum status pattern_regex(struct pattern *p, const char *regex, size_t size, struct error *err)
+enum { PCRE_COMMON = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT };
+
+/* text: p->source as PCRE2 writes it. */
+/* jit: what for; 0: not yet */
+static enum status compile(struct pattern *p, const struct str *text, uint32_t options, uint32_t jit, struct error *err)
+{
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    int number;
+    PCRE2_SIZE offset;
+    if (!context)
+        return error_memory(err, "a pattern");
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
+    p->code = pcre2_compile((PCRE2_SPTR)str_text(text), text->size, PCRE_COMMON | options, &number, &offset, context);
+    pcre2_compile_context_free(context);
+    if (!p->code) {
+        char words[120];
+        pcre2_get_error_message(number, (PCRE2_UCHAR *)words, sizeof words);
+        return error_set(err, STATUS_BAD_INPUT, "the pattern \"%s\" is no regular expression: %s", QUOTE(p->source.data, p->source.size), words);
+    }
+    if (jit)
+        pcre2_jit_compile(p->code, jit); /* where there is none, the interpreter runs it */
+    return STATUS_OK;
+}
+
+static enum status open_regex(struct pattern *p, const char *regex, size_t size, struct error *err)
 {
     enum { LONGEST = 1 << 16 };
     if (size > LONGEST)
         return error_set(err, STATUS_BAD_INPUT, "a pattern of %zu bytes is over the limit of %d", size, LONGEST);
-    enum status status = pattern_literal(p, regex, size, err);
+    return pattern_literal(p, regex, size, err);
+}
+
+enum status pattern_regex(struct pattern *p, const char *regex, size_t size, struct error *err)
+{
     struct str translated = {0};
+    enum status status = open_regex(p, regex, size, err);
     if (!status)
         status = pattern_translate(regex, size, &translated, err);
-    pcre2_compile_context *context = status ? NULL : pcre2_compile_context_create(NULL);
-    if (!status && !context)
-        status = error_memory(err, "a pattern");
-    if (!status) {
-        int number;
-        PCRE2_SIZE offset;
-        pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-        pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
-        /* Ruby's ^ and $ hold at every line */
-        p->code = pcre2_compile((PCRE2_SPTR)str_text(&translated), translated.size,
-                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &number, &offset, context);
-        if (!p->code) {
-            char words[120];
-            pcre2_get_error_message(number, (PCRE2_UCHAR *)words, sizeof words);
-            status = error_set(err, STATUS_BAD_INPUT, "the pattern \"%s\" is no regular expression: %s", QUOTE(regex, size), words);
-        } else {
-            pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* where there is none, the interpreter runs it */
-        }
-    }
-    pcre2_compile_context_free(context);
+    if (!status) /* Ruby's ^ and $ hold at every line */
+        status = compile(p, &translated, PCRE2_MULTILINE, 0, err);
+    if (!status)
+        status = scanner_compile(&p->scanner, regex, size, err);
+    if (!status && !p->scanner)
+        pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
     str_free(&translated);
     return status;
+}
+
+enum status pattern_python(struct pattern *p, const char *regex, size_t size, struct error *err)
+{
+    struct str translated = {0};
+    enum status status = open_regex(p, regex, size, err);
+    for (size_t i = 0; i < size; i++) {
+        bool pair = regex[i] == '\\' && i + 1 < size;
+        if (pair && regex[i + 1] == 'Z') /* the very end, which is PCRE2's \z */
+            str_add_text(&translated, "\\z");
+        else
+            str_add(&translated, regex + i, 1 + pair);
+        i += pair;
+    }
+    if (!status)
+        status = translated.failed ? error_memory(err, "a pattern")
+                                   : compile(p, &translated, PCRE2_DOTALL | PCRE2_MATCH_INVALID_UTF, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD, err);
+    if (!status && pattern_group_count(p) >= PATTERN_GROUPS)
+        status = error_set(err, STATUS_BAD_INPUT, "the pattern \"%s\" has more than %d groups", QUOTE(regex, size), PATTERN_GROUPS - 1);
+    str_free(&translated);
+    return status;
+}
+
+uint32_t pattern_group_count(const struct pattern *p)
+{
+    uint32_t count = 0;
+    pcre2_pattern_info(p->code, PCRE2_INFO_CAPTURECOUNT, &count);
+    return count;
+}
+
+const char *pattern_name(const struct pattern *p, uint32_t i, int *number)
+{
+    uint32_t count = 0, size = 0;
+    PCRE2_SPTR table = NULL;
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMECOUNT, &count);
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMEENTRYSIZE, &size);
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMETABLE, &table);
+    if (i >= count)
+        return NULL;
+    const unsigned char *entry = table + (size_t)i * size; /* the number in two bytes, then the name */
+    *number = entry[0] << 8 | entry[1];
+    return (const char *)entry + 2;
+}
+
+int pattern_group(const struct pattern *p, const char *name)
+{
+    int number;
+    const char *there;
+    for (uint32_t i = 0; (there = pattern_name(p, i, &number)); i++)
+        if (!strcmp(there, name))
+            return number;
+    return -1;
 }
 
 enum status pattern_literal(struct pattern *p, const char *text, size_t size, struct error *err)
@@ -275,7 +345,9 @@ void pattern_free(struct pattern *p)
 {
     str_free(&p->source);
     pcre2_code_free(p->code);
+    scanner_free(p->scanner);
     p->code = NULL;
+    p->scanner = NULL;
 }
 
 void pattern_run_free(struct pattern_run *run)
@@ -288,7 +360,7 @@ void pattern_run_free(struct pattern_run *run)
 
 static enum status prepare(struct pattern_run *run, struct error *err)
 {
-    run->data = pcre2_match_data_create(1, NULL);
+    run->data = pcre2_match_data_create(PATTERN_GROUPS, NULL);
     run->context = pcre2_match_context_create(NULL);
     run->stack = pcre2_jit_stack_create(32 << 10, 1 << 20, NULL);
     if (!run->data || !run->context) {
@@ -313,8 +385,13 @@ static enum status find_literal(const struct pattern *p, const char *text, size_
     return STATUS_OK;
 }
 
-static enum status too_slow(const struct pattern *p, const char *words, struct error *err)
+enum { OUT_OF_TIME = INT_MIN };
+
+static enum status too_slow(const struct pattern *p, int result, struct error *err)
 {
+    char words[120] = "out of time";
+    if (result != OUT_OF_TIME)
+        pcre2_get_error_message(result, (PCRE2_UCHAR *)words, sizeof words);
     return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer takes too many steps on this text (%s)",
                      QUOTE(p->source.data, p->source.size), words);
 }
@@ -326,13 +403,12 @@ static bool in_time(struct pattern_run *run, size_t size)
 {
     if (!run->started)
         run->started = clock_ns();
-    return ++run->calls % 16 || clock_ns() - run->started < 5000000000 + (int64_t)size * 5000;
+    int64_t budget = run->budget ? run->budget : 5000000000;
+    return (++run->calls % 16 && !run->budget) || clock_ns() - run->started < budget + (int64_t)size * (budget / 1000000);
 }
 
 /* One search over starts from `from` to the end, window by window. Returns PCRE2's result, or OUT_OF_TIME. */
-enum { OUT_OF_TIME = INT_MIN };
-
-static int search(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from)
+static int search(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, uint32_t options)
 {
     enum { STEPS = 1 << 26 }; /* starts x bytes to the end: at most about 0.1 s a window */
     for (;;) {
@@ -343,11 +419,27 @@ static int search(const struct pattern *p, struct pattern_run *run, const char *
         if (!in_time(run, size))
             return OUT_OF_TIME;
         pcre2_set_offset_limit(run->context, last);
-        int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->data, run->context);
+        int n = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, options, run->data, run->context);
         if (n != PCRE2_ERROR_NOMATCH || last == size)
             return n;
         from = last;
     }
+}
+
+/* A pattern that reads far and matches little is left to PCRE2, which has limits and tricks of its own. */
+static bool scan(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found, size_t *start, size_t *end)
+{
+    uint64_t allowed = ((uint64_t)1 << 24) + size * 64;
+    for (*start = from; *start < size && run->wasted <= allowed;) {
+        size_t read;
+        uint32_t c;
+        *end = scanner_match(p->scanner, text, size, *start, &read);
+        run->wasted += read - *end;
+        if ((*found = *end > *start))
+            return true;
+        *start += text_next(text + *start, size - *start, &c);
+    }
+    return *start >= size;
 }
 
 enum status pattern_find(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool *found,
@@ -358,21 +450,18 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
         return STATUS_OK;
     if (!p->code)
         return find_literal(p, text, size, from, found, start, end);
+    if (p->scanner && scan(p, run, text, size, from, found, start, end))
+        return STATUS_OK;
     if (!run->data) {
         enum status status = prepare(run, err);
         if (status)
             return status;
     }
-    int n = search(p, run, text, size, from);
+    int n = search(p, run, text, size, from, PCRE2_NO_UTF_CHECK);
     if (n == PCRE2_ERROR_NOMATCH)
         return STATUS_OK;
-    if (n == OUT_OF_TIME)
-        return too_slow(p, "out of time", err);
-    if (n < 0) {
-        char words[120];
-        pcre2_get_error_message(n, (PCRE2_UCHAR *)words, sizeof words);
-        return too_slow(p, words, err);
-    }
+    if (n < 0)
+        return too_slow(p, n, err);
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(run->data);
     *found = true;
     *start = bounds[0];
@@ -380,6 +469,32 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
     if (*start > *end || *end > size) /* \K in a lookahead can swap them */
         return error_set(err, STATUS_FAILED, "the pattern \"%s\" of the tokenizer matched backwards", QUOTE(p->source.data, p->source.size));
     return STATUS_OK;
+}
+
+enum status pattern_match(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, size_t from, bool more,
+                          struct pattern_match *out, struct error *err)
+{
+    *out = (struct pattern_match){.found = MATCH_NONE};
+    enum status status = run->data ? STATUS_OK : prepare(run, err);
+    if (status || from > size)
+        return status;
+    size -= more ? utf8_unfinished(text, size) : 0;
+    if (from > size)
+        return STATUS_OK;
+    run->started = clock_ns() - run->spent;
+    int n = search(p, run, text, size, from, more ? PCRE2_PARTIAL_HARD : 0);
+    run->spent = clock_ns() - run->started;
+    if (n == PCRE2_ERROR_NOMATCH)
+        return STATUS_OK;
+    if (n < 0 && n != PCRE2_ERROR_PARTIAL)
+        return too_slow(p, n, err);
+    const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(run->data);
+    out->found = n == PCRE2_ERROR_PARTIAL ? MATCH_PART : MATCH_WHOLE;
+    for (int i = 0; i < PATTERN_GROUPS; i++) {
+        bool took = (i < n || !i) && bounds[2 * i] != PCRE2_UNSET && bounds[2 * i] <= bounds[2 * i + 1];
+        out->groups[i] = took ? (struct pattern_group){bounds[2 * i], bounds[2 * i + 1]} : (struct pattern_group){1, 0};
+    }
+    return out->groups[0].start > out->groups[0].end || out->groups[0].start < from ? too_slow(p, PCRE2_ERROR_INTERNAL, err) : STATUS_OK;
 }
 
 enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,

@@ -4,6 +4,19 @@
 
 #include "tokenizers/internal.h"
 
+/* Regexes that several files name in their own way. */
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define LETTERS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+#define LLAMA3 CONTRACTIONS LETTERS "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
+#define QWEN2 CONTRACTIONS LETTERS "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL
+/* words of o200k: an optional sign, capitals, small letters */
+#define CAPITALS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SIGN "[^\\r\\n\\p{L}\\p{N}]?"
+#define GPT4O                                                                                                                         \
+    SIGN CAPITALS "*" SMALL "+" CONTRACTIONS "?|" SIGN CAPITALS "+" SMALL "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
+
 enum { PRE_WHOLE = 1 /* ignore_merges */, PRE_BOS = 2 /* add_bos_token, where the file does not say */ };
 
 /* A name and its steps, in the order in which they run. */

@@ -116,8 +116,7 @@ static void split_by_class(const struct pretokenizer *p, const char *text, struc
     flush(splitter);
 }
 
-/* The pieces in scratch become the cut's. */
-static enum status take_pieces_over(struct scratch *s, struct cut *cut, struct error *err)
+enum status take_pieces_over(struct scratch *s, struct cut *cut, struct error *err)
 {
     if (s->pieces.failed)
         return error_memory(err, "the pieces of a text");
@@ -157,7 +156,7 @@ static enum status take_text_over(struct scratch *s, struct cut *cut, struct err
 }
 
 /* Stand-ins take at most two bytes: room for all is made first, the loop only writes. */
-static void add_stand_ins(struct str *out, const char *text, size_t size)
+void add_stand_ins(struct str *out, const char *text, size_t size)
 {
     enum { ROOM = 256 };
     for (size_t at = 0; at < size;) {
@@ -240,12 +239,18 @@ static enum status run_metaspace(const struct pretokenizer *p, struct scratch *s
     return take_text_over(s, cut, err);
 }
 
-enum status pretokenize(const struct tokenizer *t, struct scratch *s, struct cut *cut, struct error *err)
+bool is_stand_ins(const struct pretokenizer *p) { return p->run == run_stand_ins; }
+bool isolates_matches(const struct pretokenizer *p)
+{
+    return p->run == run_split && p->pattern.scanner && !p->class && p->behavior == ISOLATED && !p->invert;
+}
+
+enum status pretokenize(const struct tokenizer *t, int steps, struct scratch *s, struct cut *cut, struct error *err)
 {
     cut->pieces.count = 0;
     pieces_add(&cut->pieces, 0, cut->text.size);
     enum status status = cut->pieces.failed ? error_memory(err, "the pieces of a text") : STATUS_OK;
-    for (int i = 0; i < t->pretokenizer_count && !status; i++)
+    for (int i = 0; i < steps && !status; i++)
         status = t->pretokenizers[i].run(&t->pretokenizers[i], s, cut, err);
     return status;
 }
@@ -287,13 +292,21 @@ static bool take_behavior(struct opening *o, const struct json *v, const char *c
     return false;
 }
 
-enum status open_split(struct opening *o, const struct json *v)
+struct pretokenizer *add_split(struct opening *o)
 {
     struct pretokenizer *p = add_pretokenizer(o);
+    if (p) {
+        p->run = run_split;
+        p->behavior = ISOLATED;
+    }
+    return p;
+}
+
+enum status open_split(struct opening *o, const struct json *v)
+{
+    struct pretokenizer *p = add_split(o);
     if (!p)
         return STATUS_BAD_INPUT;
-    p->run = run_split;
-    p->behavior = ISOLATED;
     enum status status = pattern_open(&p->pattern, json_get(v, "pattern"), "Split", o->err);
     if (!status && !(take_behavior(o, v, "Split", &p->behavior) && take_bool(o, v, "Split", "invert", &p->invert)))
         status = STATUS_BAD_INPUT;
@@ -302,12 +315,8 @@ enum status open_split(struct opening *o, const struct json *v)
 
 enum status add_split_regex(struct opening *o, const char *regex)
 {
-    struct pretokenizer *p = add_pretokenizer(o);
-    if (!p)
-        return STATUS_BAD_INPUT;
-    p->run = run_split;
-    p->behavior = ISOLATED;
-    return pattern_regex(&p->pattern, regex, strlen(regex), o->err);
+    struct pretokenizer *p = add_split(o);
+    return p ? pattern_regex(&p->pattern, regex, strlen(regex), o->err) : STATUS_BAD_INPUT;
 }
 
 enum status add_class_split(struct opening *o, bool (*class)(uint32_t), enum behavior behavior)
@@ -373,6 +382,31 @@ enum status open_whitespace(struct opening *o, const struct json *v)
         return STATUS_BAD_INPUT;
     p->run = run_words;
     return STATUS_OK;
+}
+
+static enum status run_fixed_length(const struct pretokenizer *p, struct scratch *s, struct cut *cut, struct error *err)
+{
+    s->pieces.count = 0;
+    for (size_t i = 0; i < cut->pieces.count; i++) {
+        size_t start = cut->pieces.list[i].start, end = cut->pieces.list[i].end;
+        for (size_t at = start; at < end; start = at) {
+            uint32_t c;
+            for (int64_t n = 0; n < p->length && at < end; n++)
+                at += text_next(cut->text.data + at, end - at, &c);
+            pieces_add(&s->pieces, start, at);
+        }
+    }
+    return take_pieces_over(s, cut, err);
+}
+
+enum status open_fixed_length(struct opening *o, const struct json *v)
+{
+    struct pretokenizer *p = add_pretokenizer(o);
+    if (!p)
+        return STATUS_BAD_INPUT;
+    p->run = run_fixed_length;
+    p->length = 5;
+    return take_int(o, v, "FixedLength", "length", 1, INT32_MAX, &p->length) ? STATUS_OK : STATUS_BAD_INPUT;
 }
 
 enum status open_char_delimiter(struct opening *o, const struct json *v)

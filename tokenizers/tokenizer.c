@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 #include "tokenizers/internal.h"
+#include "tokenizers/scanner.h"
 
 /* ---- small things ------------------------------------------------------------------------------------------------------- */
 
@@ -38,6 +39,62 @@ void scratch_free(struct scratch *s)
     free(s->cut.pieces.list);
     free(s->pieces.list);
     bpe_work_free(&s->bpe);
+    unigram_work_free(&s->unigram);
+    str_free(&s->word);
+    str_free(&s->spelled);
+    cache_free(&s->cache);
+}
+
+struct scratch *scratch_take(struct scratch_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct scratch *s = pool->first;
+    if (s) {
+        pool->first = s->next;
+        pool->count--;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!s)
+        s = calloc(1, sizeof *s);
+    if (s && !cache_start(&s->cache)) {
+        scratch_free(s);
+        free(s);
+        s = NULL;
+    }
+    return s;
+}
+
+void scratch_give(struct scratch_pool *pool, struct scratch *s)
+{
+    enum { MOST = 16, LARGEST = 1 << 20 /* bytes of text; what a long text has made large does not stay */ };
+    s->run.started = 0;
+    s->run.calls = 0;
+    s->run.wasted = 0;
+    bool large = s->cut.text.capacity > LARGEST || s->text.capacity > LARGEST || s->bpe.capacity > LARGEST / 16 || s->unigram.capacity > LARGEST / 16;
+    pthread_mutex_lock(&pool->lock);
+    bool keep = !large && pool->count < MOST;
+    if (keep) {
+        s->next = pool->first;
+        pool->first = s;
+        pool->count++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (keep)
+        return;
+    scratch_free(s);
+    free(s);
+}
+
+void scratch_pool_free(struct scratch_pool *pool)
+{
+    for (struct scratch *s = pool ? pool->first : NULL, *next; s; s = next) {
+        next = s->next;
+        scratch_free(s);
+        free(s);
+    }
+    if (pool)
+        pthread_mutex_destroy(&pool->lock);
+    free(pool);
 }
 
 void tokenizer_close(struct tokenizer *t)
@@ -47,22 +104,30 @@ void tokenizer_close(struct tokenizer *t)
     vocabulary_free(&t->vocabulary);
     added_free(&t->added);
     bpe_free(&t->bpe);
+    unigram_free(&t->unigram);
+    words_free(&t->words);
     for (int i = 0; i < t->normalizer_count; i++) {
         pattern_free(&t->normalizers[i].pattern);
         str_free(&t->normalizers[i].content);
+        charsmap_free(&t->normalizers[i].map);
+        trie_free(&t->normalizers[i].user);
     }
     for (int i = 0; i < t->pretokenizer_count; i++) {
         pattern_free(&t->pretokenizers[i].pattern);
         str_free(&t->pretokenizers[i].replacement);
+        trie_free(&t->pretokenizers[i].user);
     }
     for (int i = 0; i < t->decoder_count; i++) {
         pattern_free(&t->decoders[i].pattern);
         str_free(&t->decoders[i].content);
+        str_free(&t->decoders[i].word);
     }
     ids_free(&t->prefix);
     ids_free(&t->suffix);
     ids_free(&t->named_ends);
     ids_free(&t->ends);
+    scratch_pool_free(t->pool);
+    free(t->borders);
     free(t);
 }
 
@@ -128,27 +193,97 @@ size_t tokenizer_end_ids(const struct tokenizer *t, int32_t *ids, size_t capacit
 
 struct encoding {
     const struct tokenizer *t;
-    struct scratch scratch;
+    struct scratch *scratch;
     bool parse_special;
     const char *marks; /* NULL: none */
     struct ids *out;
     struct error *err;
 };
 
-/* Text without added tokens, normalised. first: it begins where the input begins. */
-static enum status encode_text(struct encoding *e, const char *text, size_t size, bool first)
+/* A piece that is left of all splitting, which the cache does not know. */
+static enum status encode_new(struct encoding *e, const struct cache_slot *slot, const char *piece, size_t size)
 {
     const struct tokenizer *t = e->t;
-    struct cut *cut = &e->scratch.cut;
+    struct scratch *s = e->scratch;
+    size_t before = e->out->count, spelled_size = size;
+    const char *spelled = piece;
+    enum status status = STATUS_OK;
+    bool known = t->bpe.byte_pairs && !t->bpe.ignore_merges && t->stand_ins && bpe_encode_bytes(&t->bpe, piece, size, e->out);
+    if (!known && t->stand_ins) {
+        str_clear(&s->spelled);
+        add_stand_ins(&s->spelled, piece, size);
+        spelled = s->spelled.data;
+        spelled_size = s->spelled.size;
+        if (s->spelled.failed)
+            return error_memory(e->err, "a piece of text");
+    }
+    if (!known && t->stand_ins && t->bpe.byte_pairs) { /* a piece that is a token goes before its merges */
+        int32_t id = vocabulary_find(&t->vocabulary, spelled, spelled_size);
+        known = id >= 0;
+        if (known)
+            ids_add(e->out, id);
+        else
+            known = bpe_encode_bytes(&t->bpe, piece, size, e->out);
+    }
+    if (!known)
+        status = t->model(t, s, spelled, spelled_size, e->out, e->err);
+    if (!status && !e->out->failed)
+        cache_put(&s->cache, slot, piece, size, e->out->data ? e->out->data + before : NULL, e->out->count - before);
+    return status;
+}
+
+/* room: bytes of the text from the piece on. */
+static inline enum status encode_piece(struct encoding *e, const char *piece, size_t size, size_t room)
+{
+    struct cache_slot slot;
+    return cache_get(&e->scratch->cache, piece, size, room, &slot, e->out) ? STATUS_OK : encode_new(e, &slot, piece, size);
+}
+
+/* Text without added tokens, normalised. first: it begins where the input begins. */
+static enum status encode_cut(struct encoding *e, const char *text, size_t size, bool first)
+{
+    struct cut *cut = &e->scratch->cut;
     str_clear(&cut->text);
     str_add(&cut->text, text, size);
     cut->first = first;
     if (cut->text.failed)
         return error_memory(e->err, "the text");
-    enum status status = pretokenize(t, &e->scratch, cut, e->err);
+    enum status status = pretokenize(e->t, e->t->pretokenizer_count - e->t->stand_ins, e->scratch, cut, e->err);
     for (size_t i = 0; i < cut->pieces.count && !status; i++) {
         const struct piece *p = &cut->pieces.list[i];
-        status = t->model(t, &e->scratch, cut->text.data + p->start, p->end - p->start, e->out, e->err);
+        for (size_t at = p->start, end; at < p->end && !status; at = end) {
+            end = e->t->borders ? borders_next(e->t->borders, cut->text.data, p->end, at) : p->end;
+            status = encode_piece(e, cut->text.data + at, end - at, cut->text.size - at);
+        }
+    }
+    return status;
+}
+
+/* The same where one scanner is all: pieces go to the model as they are found. */
+static enum status encode_text(struct encoding *e, const char *text, size_t size, bool first)
+{
+    const struct pattern *p = e->t->scanned;
+    uint64_t allowed = ((uint64_t)1 << 24) + size * 64;
+    enum status status = STATUS_OK;
+    if (!p)
+        return encode_cut(e, text, size, first);
+    for (size_t at = 0, end; at < size && !status; at = end) {
+        size_t read;
+        end = scanner_match(p->scanner, text, size, at, &read);
+        e->scratch->run.wasted += read - end;
+        if (e->scratch->run.wasted > allowed)
+            return encode_cut(e, text + at, size - at, false); /* slowly, with the limits that pattern.c has */
+        if (end == at) { /* characters that nothing matches are a piece as far as they reach */
+            uint32_t c;
+            for (size_t next = at; next == end && end < size;) {
+                end += text_next(text + end, size - end, &c);
+                next = end < size ? scanner_match(p->scanner, text, size, end, &read) : end;
+                e->scratch->run.wasted += read - end;
+                if (e->scratch->run.wasted > allowed)
+                    return encode_cut(e, text + at, size - at, false);
+            }
+        }
+        status = encode_piece(e, text + at, end - at, size - at);
     }
     return status;
 }
@@ -165,7 +300,7 @@ static enum status encode_stretch(struct encoding *e, const char *text, size_t s
     struct str normalized = {0};
     enum status status = STATUS_OK;
     if (t->normalizer_count) {
-        status = normalize(t, &e->scratch, text, size, &normalized, e->err);
+        status = normalize(t, e->scratch, text, size, &normalized, e->err);
         text = str_text(&normalized);
         size = normalized.size;
     }
@@ -211,7 +346,9 @@ static enum status encode(const struct tokenizer *t, const char *text, size_t si
     enum { LONGEST = 1 << 28 }; /* offsets inside have 32 bits, and normalizers may make 48 times as much */
     if (size > LONGEST)
         return error_set(err, STATUS_NO_ROOM, "a text of %zu bytes is over the tokenizer's limit of %d; encode it in parts", size, LONGEST);
-    struct encoding e = {.t = t, .parse_special = options.parse_special, .out = out, .err = err};
+    struct encoding e = {.t = t, .parse_special = options.parse_special, .out = out, .err = err, .scratch = scratch_take(t->pool)};
+    if (!e.scratch)
+        return error_memory(err, "a tokenizer's cache");
     struct str inside = {0}, marks = {0};
     size_t before = out->count;
     if (!utf8_is_valid(text, size)) {
@@ -235,7 +372,7 @@ static enum status encode(const struct tokenizer *t, const char *text, size_t si
         out->count = before;
     str_free(&inside);
     str_free(&marks);
-    scratch_free(&e.scratch);
+    scratch_give(t->pool, e.scratch);
     return status;
 }
 
@@ -298,9 +435,44 @@ void tokenizer_collect_ends(struct tokenizer *t)
     t->ends.count = kept;
 }
 
+/* Special tokens stand in a Unigram vocabulary as well, but plain text never becomes one. */
+static enum status finish_unigram(struct tokenizer *t, struct error *err)
+{
+    for (size_t i = 0; i < t->added.count && t->unigram.scores; i++) {
+        int64_t entry = t->added.tokens[i].special ? vocabulary_entry_of(&t->vocabulary, t->added.tokens[i].id) : -1;
+        if (entry >= 0 && (t->unigram.single || t->added.tokens[i].id != t->unigram.unk))
+            t->unigram.kinds[entry] = UNIGRAM_NEVER;
+    }
+    return t->unigram.scores ? unigram_finish(&t->unigram, err) : STATUS_OK;
+}
+
+/* What makes encoding fast, where it changes nothing. */
+static enum status finish_paths(struct tokenizer *t, struct error *err)
+{
+    int steps = t->pretokenizer_count;
+    t->pool = calloc(1, sizeof *t->pool);
+    if (!t->pool)
+        return error_memory(err, "a tokenizer");
+    pthread_mutex_init(&t->pool->lock, NULL);
+    t->stand_ins = steps && is_stand_ins(&t->pretokenizers[steps - 1]);
+    if (steps - t->stand_ins == 1 && isolates_matches(&t->pretokenizers[0]))
+        t->scanned = &t->pretokenizers[0].pattern;
+    if (t->model == model_bpe && t->stand_ins)
+        return bpe_start_bytes(&t->bpe, err);
+    if (t->model != model_bpe || t->stand_ins || !bpe_is_local(&t->bpe))
+        return STATUS_OK;
+    t->borders = borders_make(&t->vocabulary);
+    return t->borders ? STATUS_OK : error_memory(err, "a tokenizer");
+}
+
 enum status tokenizer_finish(struct tokenizer *t, struct error *err)
 {
     enum status status = added_finish(t, err);
+    if (!status)
+        status = finish_unigram(t, err);
+    if (status)
+        return status;
+    status = finish_paths(t, err);
     if (status)
         return status;
     t->size = t->vocabulary.size > t->added.texts.size ? t->vocabulary.size : t->added.texts.size;

@@ -17,8 +17,9 @@
 
 struct tokenizer;
 
-/* Opens tokenizer.json (path of the file or of a folder that holds it). STATUS_NOT_FOUND if there is none;
- * STATUS_BAD_INPUT names the key that is wrong or the component that is not supported. */
+/* Opens tokenizer.json, Mistral's tekken.json, or tokenizer.model (SentencePiece's file, or tiktoken's ranks under that name): path of
+ * the file, or of a folder that holds one of them, the first in this order. STATUS_NOT_FOUND if there is none; STATUS_BAD_INPUT names
+ * the key that is wrong or the component that is not supported. */
 enum status tokenizer_open(struct tokenizer **out, const char *path, struct error *err);
 
 /* From a GGUF's metadata (tokenizer.ggml.*). STATUS_NOT_FOUND if the file holds no vocabulary. The set may be closed
@@ -59,6 +60,8 @@ struct detokenizer {
     const struct tokenizer *tokenizer;
     bool keep_special; /* print special tokens too */
     bool started;      /* a token was taken (the first one is decoded differently) */
+    int32_t present, last; /* the token being taken, and the one before it */
+    bool begun;        /* something was printed (SentencePiece: its first blank is none) */
     bool held_blank;   /* a word's end that is a blank only if more follows (BPEDecoder) */
     int64_t stripped;  /* leading characters taken off the whole text so far */
     struct str pending; /* bytes of an unfinished character, or pieces that a later one may change */
@@ -220,6 +223,10 @@ struct chat_source {
     int count;
     struct json_member *tokens; /* bos_token, eos_token, ... -> string; missing ones are absent */
     uint32_t token_count;
+    struct chat_declaration {   /* how answers are read, as tokenizer_config.json declares it: JSON text; NULL: it does not */
+        const char *text;
+        size_t size;
+    } response_template, response_schema;
 };
 
 /* From a folder (tokenizer_config.json, chat_template.jinja, additional_chat_templates/) or a GGUF's metadata.
@@ -290,13 +297,18 @@ const struct dialect *dialect_at(size_t index);
 const char *dialect_name(const struct dialect *d);
 
 struct dialect_choice {
-    const struct dialect *dialect; /* never NULL: bare_json where nothing was found */
-    char why[200];                 /* for a person, in one line */
+    const struct dialect *dialect; /* never NULL: bare_json where nothing was found; lives until dialect_choice_free() */
+    struct dialect *own;           /* one made for this model; NULL: it is a line of the table */
+    char why[300];                 /* for a person, in one line */
+    char warning[300];             /* a declaration of the model that cannot be followed: which key, and why; "": none */
 };
+void dialect_choice_free(struct dialect_choice *c); /* a zeroed one is fine */
 
 /* The dialect that a chat template speaks: from what it renders, else from its text, else from the vocabulary; never from a
  * model's name. named is one of source's templates or NULL (a model without one); t may be NULL. A template that cannot be compiled
- * or rendered still has its text; fails only with STATUS_NO_ROOM. The calling thread needs 2 MiB of stack. */
+ * or rendered still has its text. Pairs of reasoning tags that the text or the vocabulary has and the dialect does not know are read
+ * too: models are fine-tuned to think. Where the model declares itself how its answers are read (response_template), they are read
+ * by that; the rest (how calls are written) is as detected. Fails only with STATUS_NO_ROOM. The calling thread needs 2 MiB of stack. */
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err);
 

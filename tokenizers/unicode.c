@@ -97,7 +97,8 @@ int stand_in_byte(uint32_t c)
 
 /* ---- classes ------------------------------------------------------------------------------------------------------------ */
 
-enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms };
+enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms,
+             newer_other, newer_nonspacing, former_nonspacing };
 
 static const struct range {
     enum table table;
@@ -106,10 +107,12 @@ static const struct range {
 #define RANGE(table, low, high) {table, low, high},
 #define NEWER(property, members)
 #define LOWER(upper, lower)
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
 };
 
 /* The ranges of one table lie side by side, in order. */
@@ -171,6 +174,20 @@ bool is_accent(uint32_t c)
     return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME && !in_table(newer_marks, c);
 }
 
+bool is_nonspacing(uint32_t c)
+{
+    if (c < 0x300)
+        return false;
+    bool is = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN;
+    return is ? !in_table(newer_nonspacing, c) : in_table(former_nonspacing, c);
+}
+
+bool is_other(uint32_t c)
+{
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return (k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO) && !in_table(newer_other, c);
+}
+
 bool is_plain_form(uint32_t c) { return c >= 0x300 && in_table(newer_forms, c); }
 
 uint32_t to_lower(uint32_t c)
@@ -181,10 +198,12 @@ uint32_t to_lower(uint32_t c)
 #define RANGE(table, low, high)
 #define NEWER(property, members)
 #define LOWER(upper, lower) {upper, lower},
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
     };
     if (c < 0x80)
         return c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -192,6 +211,35 @@ uint32_t to_lower(uint32_t c)
         if (newer[i].upper == c)
             return newer[i].lower;
     return text_is_stray(c) ? c : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
+uint8_t regex_category(uint32_t c)
+{
+    static const struct {
+        uint32_t low, high;
+        uint8_t category;
+    } newer[] = {
+#define RANGE(table, low, high)
+#define NEWER(property, members)
+#define LOWER(upper, lower)
+#define CATEGORY(low, high, category) {low, high, UTF8PROC_CATEGORY_##category},
+#include "tokenizers/unicode_tables.def"
+#undef RANGE
+#undef LOWER
+#undef NEWER
+#undef CATEGORY
+    };
+    size_t low = 0, high = sizeof newer / sizeof *newer;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (c >= newer[middle].low && c <= newer[middle].high)
+            return newer[middle].category;
+        if (newer[middle].high < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (uint8_t)utf8proc_category((utf8proc_int32_t)c);
 }
 
 void add_newer_members(const char *property, size_t size, struct str *out)
@@ -202,10 +250,12 @@ void add_newer_members(const char *property, size_t size, struct str *out)
 #define RANGE(table, low, high)
 #define LOWER(upper, lower)
 #define NEWER(property, members) {property, members},
+#define CATEGORY(low, high, category)
 #include "tokenizers/unicode_tables.def"
 #undef RANGE
 #undef LOWER
 #undef NEWER
+#undef CATEGORY
     };
     for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) { /* "L" takes in all categories that begin with it */
         size_t n = strlen(newer[i].property);

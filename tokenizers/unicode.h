@@ -38,8 +38,13 @@ bool is_numeric(uint32_t c);     /* Nd, Nl, No */
 bool is_punctuation(uint32_t c); /* ASCII punctuation, or category P */
 bool is_word(uint32_t c);        /* \w: alphabetic, marks, decimal digits, connectors, joiners */
 bool is_accent(uint32_t c);      /* what StripAccents takes away: marks of every kind */
+bool is_nonspacing(uint32_t c);  /* what BertNormalizer's strip_accents takes away: Mn */
+bool is_other(uint32_t c);       /* what BertNormalizer's clean_text takes away: controls, formats, private use */
 bool is_plain_form(uint32_t c);  /* normal forms leave it as it is: the package does not know it yet */
 uint32_t to_lower(uint32_t c);   /* to one character; U+0130 has two and is the caller's */
+
+/* utf8proc's number of the general category, as the package's regexes know it. */
+uint8_t regex_category(uint32_t c);
 
 /* What PCRE2 does not know yet of a property ("Lu", "L", "Han" ...), as members of a class; appended to out. */
 void add_newer_members(const char *property, size_t size, struct str *out);

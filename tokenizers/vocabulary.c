@@ -1,6 +1,7 @@
 #include "tokenizers/vocabulary.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <stdatomic.h>
 
@@ -17,6 +18,21 @@ uint64_t hash_seed(void)
             s = none;
     }
     return s;
+}
+
+void *hash_room(size_t count, size_t size)
+{
+    enum { HUGE = 2 << 20 };
+    if (size && count > SIZE_MAX / 2 / size)
+        return NULL;
+    size_t bytes = count * size;
+    if (bytes < HUGE)
+        return calloc(count, size);
+    void *room = aligned_alloc(HUGE, (bytes + HUGE - 1) / HUGE * HUGE);
+    if (!room)
+        return NULL;
+    madvise(room, bytes, MADV_HUGEPAGE);
+    return memset(room, 0, bytes);
 }
 
 static bool grow(struct vocabulary *v)
@@ -53,37 +69,65 @@ enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, 
     return STATUS_OK;
 }
 
-/* The slot that holds the text, or the empty one where it belongs. */
-static struct hash_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, uint64_t h)
+void vocabulary_cut(struct vocabulary *v, uint32_t count, int32_t raise)
 {
-    uint32_t tag = (uint32_t)(h >> 32);
-    for (size_t i = (size_t)h & v->mask;; i = (i + 1) & v->mask) {
-        struct hash_slot *s = &v->slots[i];
-        if (!s->entry)
-            return s;
-        uint32_t e = s->entry - 1;
-        if (s->tag == tag && v->start[e + 1] - v->start[e] == size && same_text(v->texts.data + v->start[e], text, size))
+    v->size = 0;
+    v->longest = 0;
+    v->count = count;
+    v->texts.size = count ? v->start[count] : 0;
+    for (uint32_t e = 0; e < count; e++) {
+        v->ids[e] += raise;
+        v->size = v->ids[e] >= v->size ? v->ids[e] + 1 : v->size;
+        v->longest = v->start[e + 1] - v->start[e] > v->longest ? v->start[e + 1] - v->start[e] : v->longest;
+    }
+}
+
+struct key {
+    uint64_t hash, key; /* as in the slot */
+};
+
+static inline struct key key_of(const struct vocabulary *v, const char *text, size_t size)
+{
+    uint64_t hash = hash_text(text, size, v->seed);
+    return (struct key){hash, size <= 8 ? hash_word(text, size) : hash};
+}
+
+/* The slot that holds the text, or the empty one where it belongs. */
+static inline struct vocabulary_slot *slot_of(const struct vocabulary *v, const char *text, size_t size, struct key k)
+{
+    for (size_t i = (size_t)k.hash & v->mask;; i = (i + 1) & v->mask) {
+        struct vocabulary_slot *s = &v->slots[i];
+        if (!s->entry || (s->key == k.key && s->size == size && (size <= 8 || same_text(v->texts.data + v->start[s->entry - 1], text, size))))
             return s;
     }
 }
 
 static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice, struct error *err)
 {
+    enum { AHEAD = 16 };
     size_t n = hash_slots(v->count);
+    struct key keys[AHEAD]; /* of the entries whose slots are on their way */
     v->seed = hash_seed();
-    v->slots = n ? calloc(n, sizeof *v->slots) : NULL;
+    v->slots = n ? hash_room(n, sizeof *v->slots) : NULL;
     if (!v->slots)
         return error_memory(err, "the vocabulary");
     v->mask = n - 1;
-    for (uint32_t e = 0; e < v->count; e++) {
+    for (uint32_t next = 0; next < v->count + AHEAD; next++) {
         size_t size;
-        const char *text = vocabulary_entry(v, e, &size);
-        uint64_t h = hash_text(text, size, v->seed);
-        struct hash_slot *s = slot_of(v, text, size, h);
-        if (!s->entry)
-            *s = (struct hash_slot){(uint32_t)(h >> 32), e + 1};
-        else if (twice == TWICE_REFUSED)
-            return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" occurs twice", QUOTE(text, size));
+        if (next >= AHEAD) {
+            uint32_t e = next - AHEAD;
+            const char *text = vocabulary_entry(v, e, &size);
+            struct vocabulary_slot *s = slot_of(v, text, size, keys[e % AHEAD]);
+            if (!s->entry || twice == TWICE_LAST)
+                *s = (struct vocabulary_slot){keys[e % AHEAD].key, (uint32_t)size, e + 1};
+            else if (twice == TWICE_REFUSED)
+                return error_set(err, STATUS_BAD_INPUT, "vocab: \"%s\" occurs twice", QUOTE(text, size));
+        }
+        if (next < v->count) {
+            const char *text = vocabulary_entry(v, next, &size);
+            keys[next % AHEAD] = key_of(v, text, size);
+            __builtin_prefetch(&v->slots[(size_t)keys[next % AHEAD].hash & v->mask], 1);
+        }
     }
     return STATUS_OK;
 }
@@ -145,25 +189,46 @@ void vocabulary_free(struct vocabulary *v)
     *v = (struct vocabulary){0};
 }
 
-int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size)
-{
-    return vocabulary_find_hashed(v, text, size, hash_text(text, size, v->seed));
-}
-
-int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash)
+int64_t vocabulary_find_entry(const struct vocabulary *v, const char *text, size_t size)
 {
     if (size > v->longest)
         return -1;
-    const struct hash_slot *s = slot_of(v, text, size, hash);
-    return s->entry ? v->ids[s->entry - 1] : -1;
+    return (int64_t)slot_of(v, text, size, key_of(v, text, size))->entry - 1;
 }
 
-const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size)
+int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size)
+{
+    int64_t entry = vocabulary_find_entry(v, text, size);
+    return entry < 0 ? -1 : v->ids[entry];
+}
+
+void vocabulary_find_many(const struct vocabulary *v, const struct wanted_text *texts, size_t count, int32_t *ids)
+{
+    struct key keys[VOCABULARY_MANY];
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = count - begin > VOCABULARY_MANY ? begin + VOCABULARY_MANY : count;
+        for (size_t i = begin; i < end; i++) {
+            keys[i - begin] = key_of(v, texts[i].text, texts[i].size);
+            __builtin_prefetch(&v->slots[(size_t)keys[i - begin].hash & v->mask]);
+        }
+        for (size_t i = begin; i < end; i++) { /* mostly the slot is the one */
+            uint32_t entry = v->slots[(size_t)keys[i - begin].hash & v->mask].entry;
+            __builtin_prefetch(&v->ids[entry ? entry - 1 : 0]);
+            __builtin_prefetch(&v->start[entry ? entry - 1 : 0]);
+        }
+        for (size_t i = begin; i < end; i++) {
+            uint32_t entry = slot_of(v, texts[i].text, texts[i].size, keys[i - begin])->entry;
+            ids[i] = entry ? v->ids[entry - 1] : -1;
+        }
+    }
+}
+
+int64_t vocabulary_entry_of(const struct vocabulary *v, int32_t id)
 {
     if (id < 0 || id >= v->size)
-        return NULL;
+        return -1;
     if (v->dense)
-        return v->by_id[id] ? vocabulary_entry(v, v->by_id[id] - 1, size) : NULL;
+        return (int64_t)v->by_id[id] - 1;
     uint32_t low = 0, high = v->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -172,5 +237,11 @@ const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size
         else
             high = middle;
     }
-    return low < v->count && v->ids[v->by_id[low]] == id ? vocabulary_entry(v, v->by_id[low], size) : NULL;
+    return low < v->count && v->ids[v->by_id[low]] == id ? (int64_t)v->by_id[low] : -1;
+}
+
+const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size)
+{
+    int64_t entry = vocabulary_entry_of(v, id);
+    return entry < 0 ? NULL : vocabulary_entry(v, (uint32_t)entry, size);
 }

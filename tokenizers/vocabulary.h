@@ -13,12 +13,19 @@
 #include "base/str.h"
 #include "tokenizers/hash.h"
 
+/* A slot of the table from texts to entries, which is open-addressed. Most texts have up to 8 bytes and stand in their slot: to find
+ * them costs one cache line. */
+struct vocabulary_slot {
+    uint64_t key;         /* hash_word() of the text; over 8 bytes: its hash */
+    uint32_t size, entry; /* bytes; the entry's number + 1, 0: empty */
+};
+
 struct vocabulary {
     struct str texts;
     uint32_t *start; /* count + 1 */
     int32_t *ids;
     uint32_t count, capacity;
-    struct hash_slot *slots;
+    struct vocabulary_slot *slots;
     size_t mask;
     uint64_t seed;
     uint32_t *by_id; /* dense: entry + 1 at [id]; sparse: entries in the order of their ids */
@@ -29,22 +36,28 @@ struct vocabulary {
 
 enum status vocabulary_add(struct vocabulary *v, const char *text, size_t size, int32_t id, struct error *err);
 
-/* Builds both directions. twice: what a repeated text or id means: an error that names it, or (GGUF) the first one
- * counts for the text. */
-enum vocabulary_twice { TWICE_REFUSED, TWICE_FIRST };
+/* Before indexing: keeps the first `count` entries, and raises their ids. Ids must not overflow. */
+void vocabulary_cut(struct vocabulary *v, uint32_t count, int32_t raise);
+
+/* Builds both directions. twice: what a repeated text or id means: an error that names it, or the first one
+ * (GGUF) or the last one (Unigram) counts for the text. */
+enum vocabulary_twice { TWICE_REFUSED, TWICE_FIRST, TWICE_LAST };
 enum status vocabulary_index(struct vocabulary *v, enum vocabulary_twice twice, struct error *err);
 void vocabulary_free(struct vocabulary *v);
 
-/* -1 if there is none. */
+/* The entry of a text, -1 if there is none. */
+int64_t vocabulary_find_entry(const struct vocabulary *v, const char *text, size_t size);
+/* Its id, -1 if there is none. */
 int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size);
-/* The same in steps, for who looks up many: the hash, which also fetches the slot's cache line, then the comparison. */
-int32_t vocabulary_find_hashed(const struct vocabulary *v, const char *text, size_t size, uint64_t hash);
-static inline uint64_t vocabulary_hash(const struct vocabulary *v, const char *text, size_t size)
-{
-    uint64_t h = hash_text(text, size, v->seed);
-    __builtin_prefetch(&v->slots[(size_t)h & v->mask]);
-    return h;
-}
+/* The same for many texts: ids[i] is that of texts[i]. They wait for memory together, up to VOCABULARY_MANY at once. */
+enum { VOCABULARY_MANY = 64 };
+struct wanted_text {
+    const char *text;
+    size_t size;
+};
+void vocabulary_find_many(const struct vocabulary *v, const struct wanted_text *texts, size_t count, int32_t *ids);
+/* The entry of an id, -1 for a hole. */
+int64_t vocabulary_entry_of(const struct vocabulary *v, int32_t id);
 /* NULL for a hole. */
 const char *vocabulary_text(const struct vocabulary *v, int32_t id, size_t *size);
 

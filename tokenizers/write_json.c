@@ -102,11 +102,13 @@ static int compare_splits(const void *a, const void *b)
     return x->left != y->left ? (x->left < y->left ? -1 : 1) : (x->right > y->right) - (x->right < y->right);
 }
 
-/* The rank of a piece, NO_RANK for what never joins. entry_of: [id] -> entry + 1. */
+static bool joins(const struct tokenizer *t, uint32_t entry) { return t->bpe.ranks[entry] != NO_RANK && !(t->bpe.unused && t->bpe.unused[entry]); }
+
+/* The id of a piece, -1 for what never joins. entry_of: [id] -> entry + 1. */
 static int32_t find_part(const struct tokenizer *t, const uint32_t *entry_of, const char *text, size_t size)
 {
     int32_t id = vocabulary_find(&t->vocabulary, text, size);
-    return id < 0 || !entry_of[id] || t->bpe.ranks[entry_of[id] - 1] == NO_RANK ? -1 : id;
+    return id < 0 || !entry_of[id] || !joins(t, entry_of[id] - 1) ? -1 : id;
 }
 
 static bool add_splits(const struct tokenizer *t, const uint32_t *entry_of, uint32_t entry, struct splits *s)
@@ -141,7 +143,7 @@ static enum status write_scored_merges(const struct tokenizer *t, struct str *ou
     for (uint32_t e = 0; good && e < v->count; e++)
         entry_of[v->ids[e]] = e + 1;
     for (uint32_t e = 0; good && e < v->count; e++)
-        good = t->bpe.ranks[e] == NO_RANK || add_splits(t, entry_of, e, &s);
+        good = !joins(t, e) || add_splits(t, entry_of, e, &s);
     if (good && s.count)
         qsort(s.list, s.count, sizeof *s.list, compare_splits);
     str_add_char(out, '[');
@@ -268,6 +270,11 @@ static enum status write_pieces_kind(const struct tokenizer *t, const struct ten
 
 enum status tokenizer_write_json(const struct tokenizer *t, const struct tensor_set *set, struct str *out, struct error *err)
 {
+    if (!t->bpe.ranks && t->bpe.byte_fallback)
+        return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of tokenizer.ggml.model \"gemma4\"");
+    if (t->unigram.scores || t->words.vocabulary)
+        return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of %s",
+                         t->unigram.scores ? "SentencePiece's Unigram" : "BERT's words");
     str_add_text(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":");
     write_added(t, out);
     enum status status = t->bpe.ranks ? write_pieces_kind(t, set, out, err) : write_bytes_kind(t, set, out, err);

@@ -27,10 +27,10 @@ enum status shell_grammar_source(const struct settings *s, struct arena *arena, 
         return STATUS_OK;
     char *text;
     out->kind = s->schema.set ? GRAMMAR_SCHEMA : ends_with(path, ".lark") ? GRAMMAR_LARK : GRAMMAR_GBNF;
-    if (out->kind == GRAMMAR_GBNF && !ends_with(path, ".gbnf"))
-        return error_set(err, STATUS_USAGE, "%s: a grammar's file name ends in .gbnf or .lark", QUOTE(path, strlen(path)));
     enum status status = file_read(arena, path, GRAMMAR_LIMIT, &text, &out->size, err);
     out->text = text;
+    if (!status && out->kind == GRAMMAR_GBNF && !ends_with(path, ".gbnf") && !memmem(text, out->size, "::=", 3))
+        out->kind = GRAMMAR_LARK; /* any other name: rules are told by their sign */
     return status;
 }
 

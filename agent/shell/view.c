@@ -6,6 +6,7 @@
 #include "agent/shell/view.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "runtime/ingot.h"
 
 /* Reasoning is for a person who watches: it goes to a terminal on stderr or nowhere. */
@@ -69,6 +70,23 @@ void view_calls(struct view *v, const struct ingot_answer *a)
         v->column = false;
     }
     str_free(&line);
+}
+
+void view_warning(const struct ingot_event *e)
+{
+    static const struct {
+        const char *kind, *words;
+    } known[] = {
+        {"truncated", "the token limit cut a call, which is left out"},
+        {"malformed", "a call that does not read is left as text"},
+        {"unknown-tool", "a tool was called that is not declared"},
+        {"type", "an argument is not of its declared type"},
+        {"unclosed-reasoning", "the answer ended while still reasoning"},
+    };
+    const char *words = e->name;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        words = strcmp(known[i].kind, e->name) ? words : known[i].words;
+    log_line(LOG_SAY, "(%s: %s)", words, QUOTE(e->text, e->size));
 }
 
 void call_json(struct str *out, const struct ingot_call *c)

@@ -22,6 +22,8 @@ struct view {
 enum status view_event(struct view *v, const struct ingot_event *e, struct error *err);
 /* Tool calls, each as a line of JSON. */
 void view_calls(struct view *v, const struct ingot_answer *a);
+/* What was made of output that does not read, in words for a person. */
+void view_warning(const struct ingot_event *e);
 void view_free(struct view *v);
 
 /* {"name": ..., "arguments": {...}, "id": ...} */

@@ -1,4 +1,6 @@
 /* Chat requests: messages in, a prompt and a way to read the answer out. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,18 @@ static enum status render(struct ingot_chat *c, struct ingot_model *m, const str
     return status ? status : chat_render((*speech)->template, &context, NULL, NULL, &c->prompt, err);
 }
 
+void chat_note(struct ingot_chat *c, const char *format, ...)
+{
+    struct chat_notes *n = &c->notes;
+    va_list args;
+    if (n->count == (int)(sizeof n->list / sizeof *n->list))
+        return;
+    va_start(args, format);
+    vsnprintf(n->list[n->count].text, sizeof n->list->text, format, args);
+    va_end(args);
+    n->list[n->count++].reported = true;
+}
+
 static enum status choose_dialect(struct ingot_chat *c, const struct speech *speech, const char *asked, struct error *err)
 {
     const char *name = asked ? asked : c->notes.calls_as_text ? "hermes" : NULL; /* the form that chat_adapt asks for */
@@ -25,6 +39,8 @@ static enum status choose_dialect(struct ingot_chat *c, const struct speech *spe
         return error_set(err, STATUS_USAGE, "there is no dialect %s; `ingot parse --list-dialects` names them", QUOTE(name, strlen(name)));
     const char *why = asked ? "it was asked for" : name ? "the template prints no tools, so they are described in this form" : speech->dialect.why;
     memcpy(c->why, why, strlen(why) + 1);
+    if (!name && speech->dialect.warning[0])
+        chat_note(c, "%s; answers are read as %s", speech->dialect.warning, dialect_name(c->dialect));
     return STATUS_OK;
 }
 
@@ -64,6 +80,7 @@ enum ingot_status ingot_chat_open(struct ingot_chat **out, const struct ingot_mo
     if (!c)
         return (enum ingot_status)error_memory(inner(err), "a chat");
     atomic_init(&c->references, 1);
+    c->model = ingot_model_share(m);
     enum status status = fill(c, m, request, size, &o, inner(err));
     if (status) {
         ingot_chat_close(c);
@@ -84,6 +101,7 @@ void ingot_chat_close(struct ingot_chat *c)
     if (!c || atomic_fetch_sub(&c->references, 1) > 1)
         return;
     grammar_close(c->grammar);
+    ingot_model_close(c->model);
     ids_free(&c->tokens);
     chat_text_free(&c->prompt);
     arena_free(&c->arena);

@@ -77,15 +77,6 @@ static const struct json *function_of(const struct json *tool)
     return f ? f : tool;
 }
 
-static void note(struct making *k, const char *format, const char *a, const char *b)
-{
-    struct chat_notes *n = &k->chat->notes;
-    if (n->count == (int)(sizeof n->list / sizeof *n->list))
-        return;
-    snprintf(n->list[n->count].text, sizeof n->list->text, format, a, b);
-    n->list[n->count++].reported = true;
-}
-
 /* A tool's arguments by its schema. One that cannot be kept leaves its own tool free, and is told. */
 static grammar_part arguments(struct making *k, const struct json *tool)
 {
@@ -97,7 +88,7 @@ static grammar_part arguments(struct making *k, const struct json *tool)
     if (json_is(schema, JSON_OBJECT) && schema->size && grammar_part_schema(k->b, schema, &part, &why) == STATUS_OK)
         return part;
     if (json_is(schema, JSON_OBJECT) && schema->size)
-        note(k, "%.40s: its arguments are not held to their schema: %.100s", QUOTE(name->text, name->size), why.text);
+        chat_note(k->chat, "%.40s: its arguments are not held to their schema: %.100s", QUOTE(name->text, name->size), why.text);
     if (grammar_part_schema(k->b, &object, &part, &why) == STATUS_OK)
         return part;
     return grammar_part_free(k->b);
@@ -213,7 +204,7 @@ static enum status make_tools(struct making *k, const struct json *choice, bool 
     if (!status && !n.known && !n.partial && (must || beside)) {
         status = error_set(k->err, STATUS_USAGE, "tool_choice: calls as %s writes them cannot be forced; use auto without response_format", name);
     } else if (!status && !n.known && !must) {
-        note(k, "calls of dialect %s are not held to their schemas%s", name, "");
+        chat_note(k->chat, "calls of dialect %s are not held to their schemas%s", name, "");
         status = beside ? error_set(k->err, STATUS_USAGE, "response_format with tools: calls as %s writes them have no fixed form; use tool_choice none or required", name)
                         : STATUS_OK;
     } else if (!status) {

@@ -51,13 +51,14 @@ enum status model_speech(struct ingot_model *m, const char *template_name, bool 
 
 struct ingot_chat {
     atomic_int references;
+    struct ingot_model *model; /* shared: the dialect may be its own */
     struct arena arena;       /* the request */
     struct json tools;        /* as the client gave them; null: none */
     struct ids tokens;
     struct chat_text prompt;
     struct chat_notes notes;
     const struct dialect *dialect;
-    char why[200];            /* this dialect */
+    char why[sizeof((struct dialect_choice *)0)->why]; /* this dialect */
     bool one_call;            /* the answer ends with its first call */
     struct grammar *grammar;  /* what the answer is held to behind its reasoning; NULL: nothing */
     bool released;            /* where the grammar ends, the answer goes on freely */
@@ -65,6 +66,8 @@ struct ingot_chat {
     int64_t thinking_budget;  /* tokens of reasoning, then it is closed; -1: no limit */
 };
 
+/* Something that the client should hear of; a note too many is dropped. */
+void chat_note(struct ingot_chat *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* constraint.c: response_format and tool_choice of a request as chat->grammar. */
 enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err);
 

@@ -169,13 +169,20 @@ struct ingot_model *ingot_model_share(struct ingot_model *m)
     return m;
 }
 
+static void free_speech(struct ingot_model *m)
+{
+    for (int i = 0; m->speech && i < m->chat.count; i++) {
+        chat_free(m->speech[i].template);
+        dialect_choice_free(&m->speech[i].dialect);
+    }
+    free(m->speech);
+}
+
 void ingot_model_close(struct ingot_model *m)
 {
     if (!m || atomic_fetch_sub(&m->references, 1) > 1)
         return;
-    for (int i = 0; m->speech && i < m->chat.count; i++)
-        chat_free(m->speech[i].template);
-    free(m->speech);
+    free_speech(m);
     chat_source_close(&m->chat);
     grammar_vocabulary_close(m->vocabulary);
     tokenizer_close(m->tokenizer);
@@ -256,9 +263,7 @@ enum ingot_status ingot_model_use_template(struct ingot_model *m, const char *pa
         free(speech);
         return (enum ingot_status)status;
     }
-    for (int i = 0; i < c->count; i++)
-        chat_free(m->speech[i].template);
-    free(m->speech);
+    free_speech(m);
     m->speech = speech;
     c->templates = one;
     c->count = 1;

@@ -42,7 +42,7 @@ static void take(void *context, const struct output_event *e)
 
 enum status parts_open(struct parts *r, const struct ingot_chat *chat, uint64_t seed, struct error *err)
 {
-    enum { TAIL = 256 };
+    enum { TAIL = 1024 }; /* the head of the answer's message is in it, with what a template wrote behind it */
     const struct str *text = &chat->prompt.text;
     size_t tail = text->size < TAIL ? text->size : TAIL;
     *r = (struct parts){.end = &r->list};

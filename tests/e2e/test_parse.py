@@ -101,6 +101,42 @@ def test_deltas():
         assert joined == '{\n "s": "x"\n}'      # the model's own bytes
 
 
+TEMPLATE = {"start_anchor": "<|a|>", "fields": {
+    "thinking": {"open": "<mull>", "close": "</mull>"}, "content": {},
+    "tool_calls": {"open_pattern": r"<do (?P<name>\w+)>", "close": "</do>", "repeats": True, "content": "json",
+                   "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}}}}}
+DECLARED = "<mull>r</mull>Hi\n<do f>{\"s\": \"x\"}</do>"
+
+
+def declare(folder, **declaration):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": HERMES, **declaration}))
+    return str(folder)
+
+
+def test_a_model_declares_how_its_answers_are_read(tmp_path):
+    model = declare(tmp_path, response_template=TEMPLATE)
+    out, said = parse("-v", model, text=DECLARED)
+    got = json.loads(out)
+    assert got["reasoning"] == "r" and got["content"] == "Hi" and got["tool_calls"][0]["arguments"] == {"s": "x"}
+    assert "response_template" in said and "declares" in said
+    assert json.loads(parse(model, "--dialect", "hermes", text=DECLARED)[0])["content"] == DECLARED
+    deltas = json.loads(parse(model, "--deltas", text=DECLARED)[0])
+    assert [next(iter(d)) for d in deltas] == ["reasoning_content", "content", "tool_calls", "tool_calls"]
+
+
+def test_a_declaration_that_cannot_be_followed_is_warned_of(tmp_path):
+    model = declare(tmp_path, response_template={**TEMPLATE, "fields": {"content": {"open_pattern": "("}}})
+    out, said = parse(model, text="Hi\n" + CALL)
+    assert "response_template.fields.content.open_pattern" in said and "hermes" in said
+    assert json.loads(out)["tool_calls"][0]["name"] == "f"
+
+
+def test_the_older_schema(tmp_path):
+    schema = {"type": "object", "properties": {"thinking": {"type": "string", "x-regex": "<mull>(.*?)</mull>"}}}
+    got = json.loads(parse(declare(tmp_path, response_schema=schema), text="<mull>r</mull>Hi")[0])
+    assert got["reasoning"] == "r" and got["content"] == "Hi"
+
+
 @pytest.mark.skipif(not (ROOT.parent / "shared" / "checks" / "toolcalls.py").exists(), reason="shared is absent")
 @pytest.mark.parametrize("how", [[], ["--deltas"]])
 def test_shared_cases(how):

@@ -49,6 +49,12 @@ def join(chunks):
     return text, reasoning, calls, finish
 
 
+def read(text):
+    """Arguments as ingot's own reader has them: a lone surrogate is U+FFFD. What is sent are the model's own bytes."""
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    return json.loads(plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 DECLARED = [{"type": "function", "function": f} for f in (
     {"name": "f", "parameters": {"type": "object", "properties": {"s": {"type": "string"}, "i": {"type": "integer"}, "n": {"type": ["string", "null"]},
                                                                   "o": {"type": "object"}, "l": {"type": "array", "items": {"type": "string"}}, "b": {"type": "boolean"}}}},
@@ -65,7 +71,7 @@ def test_streams_say_what_whole_answers_say(serve, tiny, tmp_path, dialect):
         question = dict(model="tiny", messages=[{"role": "user", "content": f"case {i}."}], tools=DECLARED)
         whole = client.chat.completions.create(**question)
         message = whole.choices[0].message
-        calls = [[t.function.name, json.loads(t.function.arguments)] for t in message.tool_calls or []]
+        calls = [[t.function.name, read(t.function.arguments)] for t in message.tool_calls or []]
         assert (getattr(message, "reasoning_content", None) or "", message.content or "", calls) == (c["reasoning"], c["content"], c["calls"])
         assert whole.choices[0].finish_reason == ("tool_calls" if calls else "stop")
         said = [w for w in whole.model_extra.get("warnings", []) if w["kind"] != "adapted"]
@@ -74,7 +80,25 @@ def test_streams_say_what_whole_answers_say(serve, tiny, tmp_path, dialect):
         twice = c["output"].count('"arguments"') > len(c["calls"])
         if not c["warnings"] and not twice:  # what broke, or came again, after it was sent cannot be taken back
             assert (text, reasoning, finish) == (c["content"], c["reasoning"], whole.choices[0].finish_reason)
-            assert [[n, json.loads(a)] for _, n, a in streamed] == calls
+            assert [[n, read(a)] for _, n, a in streamed] == calls
+
+
+def test_declared_answers(serve, tmp_path):
+    """What a checkpoint declares (response_template) is how a server reads its answers."""
+    folder = write_tiny(tmp_path, context=8192)
+    config = folder / "tokenizer_config.json"
+    template = {"start_anchor": "<|im_start|>assistant\n", "fields": {
+        "thinking": {"open": "<mull>", "close": "</mull>"}, "content": {},
+        "tool_calls": {"open": "<do>", "close": "</do>", "repeats": True, "content": "json", "transform": {"type": "function", "function": "{content}"}}}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"response_template": template}))
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"match": "go", "output": '<mull>\nr\n</mull>\n\nHi <do>{"name": "f", "arguments": {"s": "x"}}</do>\n'}]))
+    client = serve(str(folder), "--alias", "tiny", "--scripted", script).client()
+    question = dict(model="tiny", messages=[{"role": "user", "content": "go"}])
+    message = client.chat.completions.create(**question).choices[0].message
+    assert (message.reasoning_content, message.content, message.tool_calls[0].function.name) == ("r", "Hi", "f")
+    text, reasoning, calls, finish = join(client.chat.completions.create(stream=True, **question))
+    assert (text, reasoning, finish) == ("Hi", "r", "tool_calls") and [[n, json.loads(a)] for _, n, a in calls] == [["f", {"s": "x"}]]
 
 
 def test_tools_that_must_be_called_are_called(server):
@@ -162,6 +186,8 @@ def test_thinking_has_a_budget(serve, tmp_path):
     template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+    r = ingot("run", folder, "go", "--thinking-budget", 4, "--max-tokens", 20, "--ignore-eos", "--json", "--temperature", 0)
+    assert 0 < len(json.loads(r.stdout)["reasoning"]) <= 5 and json.loads(r.stdout)["text"]
     client = serve(folder, "--alias", "tiny").client()
     ask = lambda **more: client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], **more).choices[0].message
     m = ask(max_tokens=60, extra_body={"thinking_budget": 10, "ignore_eos": True})

@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     if (!json_parse(&arena, (const char *)data + 1, size - 1, &options, &body, &err) && body.kind == JSON_OBJECT) {
         struct ask ask = {0};
         const char *param = NULL;
-        if (ask_read(&ask, &arena, &body, data[0] & 1, model, &param, &err)) {
+        if (ask_read(&ask, &arena, &body, data[0] & 1, model, &(struct ingot_chat_options){0}, &param, &err)) {
             if (!err.text[0])
                 abort();
         } else if (ask.prompt_count < 1 || ask.n < 1 || ask.n > MAX_CHOICES || ask.options.stop_count > MAX_STOPS) {

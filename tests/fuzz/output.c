@@ -43,6 +43,31 @@ static bool same(const struct str *a, const struct str *b)
     return a->size == b->size && !memcmp(str_text(a), str_text(b), a->size);
 }
 
+/* Declarations of our own, behind the table's dialects: regions by literals and patterns, a schema. */
+static const char *const declarations[] = {
+    "{\"start_anchor\": \"<|im_start|>assistant\", \"fields\": {\"thinking\": {\"open_pattern\": \"<think>\\\\s*\", \"close\": \"</think>\"}, "
+    "\"content\": {\"close\": [\"<|im_end|>\", \"<|im\"]}, \"tool_calls\": {\"open_pattern\": \"<tool_call>\\\\s*(?:<function=(?P<name>\\\\w+)>)\", "
+    "\"close_pattern\": \"\\\\s*</tool_call>\", \"content\": \"xml-inline\", \"content_args\": {\"tag_pattern\": "
+    "\"<parameter=(?P<key>\\\\w+)>(?P<value>.*?)</parameter>\"}, \"transform\": {\"name\": \"{name}\", \"arguments\": \"{content}\"}}}}",
+    "{\"start_anchor\": \"assistant\", \"fields\": {\"thinking\": {\"open\": [\"<think>\", \"[THINK]\"], \"close\": \"</think>\", \"content_args\": "
+    "{\"strip\": false}}, \"tool_calls\": {\"open\": \"<tool_call>\", \"close\": \"</tool_call>\", \"content\": \"json\", \"content_args\": "
+    "{\"unquoted_keys\": true, \"string_delims\": [[\"<|\", \"|>\"]]}}}}",
+    "{\"type\": \"object\", \"properties\": {\"thinking\": {\"type\": \"string\", \"x-regex\": \"<think>(.*?)</think>\"}, \"tool_calls\": "
+    "{\"type\": \"array\", \"x-regex-iterator\": \"<tool_call>(.*?)</tool_call>\", \"items\": {\"x-parser\": \"json\"}}}}",
+};
+enum { DECLARATIONS = sizeof declarations / sizeof *declarations };
+
+static const struct dialect *declared_dialect(size_t i)
+{
+    static struct dialect_choice choices[DECLARATIONS];
+    struct chat_source source = {0};
+    struct chat_declaration text = {declarations[i], strlen(declarations[i])};
+    *(i + 1 < DECLARATIONS ? &source.response_template : &source.response_schema) = text;
+    if (!choices[i].dialect)
+        expect(dialect_detect(&choices[i], &source, NULL, NULL, NULL) == STATUS_OK && !choices[i].warning[0]);
+    return choices[i].dialect;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -52,7 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t dialects = 0;
     while (dialect_at(dialects))
         dialects++;
-    const struct dialect *d = dialect_at(data[0] % dialects);
+    size_t which = data[0] % (dialects + DECLARATIONS);
+    const struct dialect *d = which < dialects ? dialect_at(which) : declared_dialect(which - dialects);
     const char *text = (const char *)data + 3, *tail = tails[data[1] >> 2 & 3];
     size_t n = size - 3;
     bool cut = data[1] & 1;

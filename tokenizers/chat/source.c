@@ -149,6 +149,17 @@ static enum status take_additional(struct chat_source *s, struct arena *arena, c
     return status;
 }
 
+static enum status take_declaration(struct chat_source *s, const struct json *v, struct chat_declaration *out, struct error *err)
+{
+    struct str text = {0};
+    if (!v || v->kind == JSON_NULL)
+        return STATUS_OK;
+    json_write(&text, v);
+    *out = (struct chat_declaration){.text = text.failed ? NULL : arena_copy(&s->arena, str_text(&text), text.size), .size = text.size};
+    str_free(&text);
+    return out->text ? STATUS_OK : error_memory(err, "a response template");
+}
+
 static enum status open_folder(struct chat_source *s, struct arena *arena, const char *folder, struct error *err)
 {
     struct json config = {0}, map = {0}, processor = {0};
@@ -165,6 +176,10 @@ static enum status open_folder(struct chat_source *s, struct arena *arena, const
             status = take_config_templates(s, json_get(&config, "chat_template"), err);
         if (!status)
             status = take_tokens(s, &config, err);
+        if (!status)
+            status = take_declaration(s, json_get(&config, "response_template"), &s->response_template, err);
+        if (!status)
+            status = take_declaration(s, json_get(&config, "response_schema"), &s->response_schema, err);
         if (status)
             error_prefix(err, "%s/tokenizer_config.json", QUOTE(folder, strlen(folder)));
     }

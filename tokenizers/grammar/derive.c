@@ -6,7 +6,8 @@
 #include "tokenizers/hash.h"
 
 enum { UNKNOWN, ALIVE, DEAD, VISITED };
-enum { MOST_STATES = 200000 }; /* looked at before an intersection counts as too hard */
+/* Before an intersection counts as too hard: derivatives taken, and expressions (with their members) made by them. */
+enum { MOST_DERIVED = 1 << 19, MOST_MADE = 1 << 19 };
 enum { INSIDE = 1u << 31 };    /* of a symbol: under AND and NOT, where results are not searched for emptiness */
 
 static expr derive(struct pool *p, expr e, uint32_t symbol);
@@ -182,10 +183,6 @@ static bool visit(struct pool *p, struct search *s, expr e, uint32_t from)
         return true;
     if (e == NONE || n->alive == DEAD || n->alive == VISITED || !pool_grow(p, &s->list, &s->capacity, s->count + 1, sizeof *s->list))
         return false;
-    if (s->count >= MOST_STATES) {
-        pool_fail(p, STATUS_BAD_INPUT, "an intersection or a complement is too large to decide");
-        return false;
-    }
     p->nodes[e].alive = VISITED;
     s->list[s->count++] = (struct visit){e, from};
     return false;
@@ -196,10 +193,14 @@ static bool search_text(struct pool *p, expr e)
 {
     struct search s = {0};
     bool found = visit(p, &s, e, 0);
-    uint32_t at = 0;
+    uint32_t at = 0, derived = 0;
+    uint64_t before = (uint64_t)p->count + p->list_count;
     for (; at < s.count && !found && !p->failed; at += !found)
-        for (int i = 0; i < p->speaker_count && !found; i++)
+        for (int i = 0; i < p->speaker_count && !found; i++) {
+            if (++derived > MOST_DERIVED || (uint64_t)p->count + p->list_count - before > MOST_MADE)
+                pool_fail(p, STATUS_BAD_INPUT, "an intersection or a complement is too large to decide");
             found = visit(p, &s, derive(p, s.list[at].e, p->speakers[i] | INSIDE), at);
+        }
     for (uint32_t i = 0; i < s.count; i++)
         p->nodes[s.list[i].e].alive = found || p->failed ? UNKNOWN : DEAD;
     for (uint32_t i = at; found && s.count; i = s.list[i].from) {

@@ -53,6 +53,9 @@ static void skip_blank(struct reader *r, bool lines)
     }
 }
 
+/* What stands behind a backslash, unless the text ends there. */
+static void skip_escaped(struct reader *r) { r->at += r->at + 1 < r->size; }
+
 /* A rule goes on in the next line if that begins with a bar. */
 static void skip_to_bar(struct reader *r)
 {
@@ -74,6 +77,8 @@ static void read_string(struct reader *r, struct str *out)
         char bytes[4];
         uint32_t c = 0;
         bool escape = reader_take(r, "\\");
+        if (r->at >= r->size)
+            break;
         if (!escape || !escape_read(r->text, r->size, &r->at, &c))
             r->at += utf8_decode(r->text + r->at, r->size - r->at, &c);
         str_add(out, bytes, utf8_encode(c, bytes));
@@ -136,7 +141,7 @@ static expr read_regex(struct reader *r)
     for (; r->at < r->size && (reader_peek(r, 0) != '/' || set) && reader_peek(r, 0) != '\n'; r->at++) {
         char c = reader_peek(r, 0);
         if (c == '\\')
-            r->at++;
+            skip_escaped(r);
         else if (c == '[' || c == ']')
             set = c == '[';
     }
@@ -197,7 +202,7 @@ static expr read_json(struct lark *l)
     do {
         char c = reader_peek(r, 0);
         if (string && c == '\\')
-            r->at++;
+            skip_escaped(r);
         else if (c == '"')
             string = !string;
         else if (!string)
@@ -358,12 +363,12 @@ static void skip_body(struct reader *r)
         if ((c == '/' && reader_peek(r, 1) == '/') || c == '#') {
             while (r->at < r->size && reader_peek(r, 0) != '\n')
                 r->at++;
-            r->at--;
+            r->at--; /* the loop steps on */
         } else if (c == '"' || c == '/') {
             bool set = false;
             for (r->at++; r->at < r->size && (reader_peek(r, 0) != c || set) && reader_peek(r, 0) != '\n'; r->at++) {
                 if (reader_peek(r, 0) == '\\')
-                    r->at++;
+                    skip_escaped(r);
                 else if (c == '/' && (reader_peek(r, 0) == '[' || reader_peek(r, 0) == ']'))
                     set = reader_peek(r, 0) == '[';
             }
@@ -377,6 +382,7 @@ static void skip_body(struct reader *r)
                 return;
         }
     }
+    r->at = r->size;
 }
 
 static void read_import(struct lark *l)

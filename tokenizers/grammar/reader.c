@@ -33,7 +33,7 @@ void reader_free(struct reader *r)
 bool reader_take(struct reader *r, const char *text)
 {
     size_t n = strlen(text);
-    if (r->size - r->at < n || memcmp(r->text + r->at, text, n) != 0)
+    if (r->at > r->size || r->size - r->at < n || memcmp(r->text + r->at, text, n) != 0)
         return false;
     r->at += n;
     return true;

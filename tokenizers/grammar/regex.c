@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "base/utf8.h"
 
-enum { MOST_NESTING = 200, MOST_BRANCHES = 2000, MOST_COUNT = 1000000 };
+enum { MOST_NESTING = 200, MOST_BRANCHES = 2000, MOST_COUNT = 1000000, MOST_COPIES = 1000000000 };
 
 enum node_kind { NODE_CHARS, NODE_SEQUENCE, NODE_CHOICE, NODE_REPEAT, NODE_START, NODE_END, NODE_LOOK };
 
@@ -18,6 +18,7 @@ struct node {
     bool negative;         /* LOOK */
     expr chars;
     uint32_t lo, hi;       /* REPEAT */
+    double copies;         /* of the innermost part, were bounds written out */
     struct node **list;    /* SEQUENCE, CHOICE; REPEAT and LOOK: one */
     uint32_t count, capacity;
 };
@@ -70,6 +71,7 @@ static bool add_node(struct parser *r, struct node *to, struct node *n)
         to->capacity = capacity;
     }
     to->list[to->count++] = n;
+    to->copies = to->copies > n->copies ? to->copies : n->copies;
     to->special |= n->special;
     return true;
 }
@@ -429,6 +431,9 @@ static struct node *read_repeated(struct parser *r)
             return NULL;
         repeat->lo = lo;
         repeat->hi = hi;
+        repeat->copies = (n->copies > 1 ? n->copies : 1) * (hi == UNLIMITED ? lo > 1 ? lo : 1 : hi);
+        if (repeat->copies > MOST_COPIES)
+            return fail(r, "repetitions within repetitions that multiply to over 10^9");
         n = repeat;
     }
     return n;
@@ -535,7 +540,8 @@ static bool may_vanish(struct parser *r, struct node *const *list, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         if (list[i]->special && (list[i]->kind == NODE_START || list[i]->kind == NODE_END))
             continue;
-        if (list[i]->special || !r->pool->nodes[plain(r, list[i])].nullable)
+        expr e = list[i]->special ? NONE : plain(r, list[i]); /* which may move the nodes */
+        if (!r->pool->nodes[e].nullable)
             return false;
     }
     return true;

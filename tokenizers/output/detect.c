@@ -1,8 +1,9 @@
 /* Which dialect a chat template speaks: the table of signs against what it renders for a history with calls, then against its
  * text, then against the vocabulary. */
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "tokenizers/output/output.h"
+#include "tokenizers/output/declaration.h"
 
 enum place { CALLS = 1, TEXT = 2, VOCABULARY = 4 };
 
@@ -145,27 +146,143 @@ static bool find_rendered(struct search *s, const struct chat_template *t, const
     return found;
 }
 
+static void find_dialect(struct search *s, const struct chat_source *source, struct dialect_choice *out)
+{
+    struct chat_template *compiled = NULL;
+    const struct chat_named *named = s->named;
+    if (named && chat_compile(&compiled, named->name, named->text, named->size, NULL) == STATUS_OK) {
+        bool found = find_rendered(s, compiled, source, out);
+        chat_free(compiled);
+        if (found)
+            return;
+    }
+    if (named) {
+        s->place = named->text;
+        s->place_size = named->size;
+        if (find_sign(s, TEXT, out))
+            return;
+    }
+    s->place = NULL;
+    if (!find_sign(s, VOCABULARY, out))
+        snprintf(out->why, sizeof out->why, "nothing in %sthe vocabulary tells a form of calls", named ? "the template or " : "");
+}
+
+/* ---- reasoning tags -------------------------------------------------------------------------------------------------- */
+
+static int think_count(const struct dialect *d)
+{
+    int n = 0;
+    while (n < MAX_THINK && d->think[n].open)
+        n++;
+    return n;
+}
+
+static bool knows(const struct dialect *d, const struct think *pair)
+{
+    for (int i = 0; i < think_count(d); i++)
+        if (!strcmp(d->think[i].open, pair->open))
+            return true;
+    return false;
+}
+
+/* One tag in the template's text is enough (some only cut old reasoning off, at its closing tag); of tokens both. */
+static const char *thinks_in(const struct search *s, const struct think *pair)
+{
+    if (s->named && (has(s->named->text, s->named->size, pair->open) || has(s->named->text, s->named->size, pair->close)))
+        return "the template's text";
+    return in_vocabulary(s, pair->open) && in_vocabulary(s, pair->close) ? "the vocabulary" : NULL;
+}
+
+static enum status make_own(struct dialect_choice *c, struct error *err)
+{
+    if (c->own)
+        return STATUS_OK;
+    if (!(c->own = malloc(sizeof *c->own)))
+        return error_memory(err, "a dialect");
+    memcpy(c->own, c->dialect, sizeof *c->own);
+    c->dialect = c->own;
+    return STATUS_OK;
+}
+
+/* Pairs that the dialect does not know, into a copy of it. */
+static enum status add_reasoning(const struct search *s, struct dialect_choice *out, struct error *err)
+{
+    const struct dialect *all = dialect_find("reasoning_tags", strlen("reasoning_tags"));
+    int count = think_count(out->dialect);
+    for (int i = 0; i < think_count(all) && count < MAX_THINK && !out->dialect->harmony; i++) {
+        const struct think *pair = &all->think[i];
+        const char *where = knows(out->dialect, pair) ? NULL : thinks_in(s, pair);
+        if (!where)
+            continue;
+        enum status status = make_own(out, err);
+        if (status)
+            return status;
+        out->own->think[count++] = *pair;
+        size_t used = strlen(out->why);
+        snprintf(out->why + used, sizeof out->why - used, "; %s has %s", where, pair->open);
+    }
+    return STATUS_OK;
+}
+
+/* ---- the model's own word --------------------------------------------------------------------------------------------- */
+
+/* The end of a turn as the model's files name it, beside the marks that are known. */
+static enum status add_end(const struct chat_source *source, struct dialect *d, struct error *err)
+{
+    for (uint32_t i = 0; i < source->token_count; i++) {
+        const struct json_member *m = &source->tokens[i];
+        int end = 0;
+        if (m->key_size != 9 || memcmp(m->key, "eos_token", 9) || !m->value.size || memchr(m->value.text, 0, m->value.size))
+            continue;
+        while (end < MAX_ENDS && d->ends[end])
+            end++;
+        if (end < MAX_ENDS && !(d->ends[end] = json_copy(&d->declared->arena, &m->value)))
+            return error_memory(err, "a dialect");
+    }
+    return STATUS_OK;
+}
+
+static enum status add_declaration(const struct chat_source *source, struct dialect_choice *out, struct error *err)
+{
+    bool regions = source && source->response_template.text;
+    const struct chat_declaration *text = !source ? NULL : regions ? &source->response_template : &source->response_schema;
+    struct declaration *d;
+    struct error why = {0};
+    if (!text || !text->text)
+        return STATUS_OK;
+    enum status status = (regions ? declaration_open_template : declaration_open_schema)(&d, text->text, text->size, &why);
+    if (status == STATUS_BAD_INPUT) {
+        snprintf(out->warning, sizeof out->warning, "the model's %.260s", why.text);
+        return STATUS_OK;
+    }
+    if (status || (status = make_own(out, err))) {
+        declaration_close(d);
+        return error_memory(err, "a dialect");
+    }
+    out->own->declared = d;
+    out->own->name = regions ? "response_template" : "response_schema";
+    snprintf(out->why, sizeof out->why, "the model declares how its answers are read");
+    return add_end(source, out->own, err);
+}
+
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err)
 {
     struct search search = {.named = named, .tokenizer = t};
-    struct chat_template *compiled = NULL;
-    (void)err;
     *out = (struct dialect_choice){.dialect = dialect_find("bare_json", 9)};
-    if (named && chat_compile(&compiled, named->name, named->text, named->size, NULL) == STATUS_OK) {
-        bool found = find_rendered(&search, compiled, source, out);
-        chat_free(compiled);
-        if (found)
-            return STATUS_OK;
-    }
-    if (named) {
-        search.place = named->text;
-        search.place_size = named->size;
-        if (find_sign(&search, TEXT, out))
-            return STATUS_OK;
-    }
-    search.place = NULL;
-    if (!find_sign(&search, VOCABULARY, out))
-        snprintf(out->why, sizeof out->why, "nothing in %sthe vocabulary tells a form of calls", named ? "the template or " : "");
-    return STATUS_OK;
+    find_dialect(&search, source, out);
+    enum status status = add_reasoning(&search, out, err);
+    if (!status)
+        status = add_declaration(source, out, err);
+    if (status)
+        dialect_choice_free(out);
+    return status;
+}
+
+void dialect_choice_free(struct dialect_choice *c)
+{
+    if (c->own)
+        declaration_close(c->own->declared);
+    free(c->own);
+    *c = (struct dialect_choice){0};
 }

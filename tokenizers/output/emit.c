@@ -20,20 +20,21 @@ static void append(struct output *o, struct str *to, enum output_event_kind kind
     tell(o, &(struct output_event){.kind = kind, .text = text, .size = size});
 }
 
-/* White space goes out only before more text; what touches markup on its left never does. */
+/* White space goes out only before more text; what touches markup on its left never does (but for texts taken as they are). */
 static void add_text(struct output *o, struct str *to, enum output_event_kind kind, const char *text, size_t size)
 {
     if (o->touch) {
-        while (size && out_space(*text))
+        while (size && !o->verbatim && out_space(*text))
             text++, size--;
         if (!size)
             return;
+        const char *joint = o->joint ? o->joint : "\n";
         if (to->size)
-            append(o, to, kind, "\n", 1);
+            append(o, to, kind, joint, strlen(joint));
         o->touch = false;
     }
     size_t end = size;
-    while (end && out_space(text[end - 1]))
+    while (end && !o->verbatim && out_space(text[end - 1]))
         end--;
     if (end) {
         append(o, to, kind, str_text(&o->space), o->space.size);

@@ -80,6 +80,7 @@ struct dialect {
     const char *section[4]; /* opening and closing marker of a section of calls, twice */
     struct block blocks[MAX_BLOCKS];
     bool harmony, recipients; /* channels (gpt-oss); ">>>NAME\n" (functionary 3.2): readers of their own */
+    struct declaration *declared; /* the checkpoint's own word: it is read by that alone (declaration.h) */
 };
 
 block_reader json_read, named_read, tags_read, elements_read, python_read, gemma_read, bare_read, code_read, python_tag_read,
@@ -207,8 +208,12 @@ struct output {
         bool prompted;
     } m;
 
+    struct regions *regions; /* of a declaration */
+
     struct str reasoning_text, content_text, space; /* space: held until more text follows */
     bool touch;        /* markup stands before the next text */
+    bool verbatim;     /* white space beside markup is text too */
+    const char *joint; /* between texts that markup parts; NULL: a line break */
     struct call *calls;
     size_t call_count, call_capacity, accepted, told;
     struct output_warning *warnings;
@@ -253,10 +258,16 @@ enum step line_end(struct output *o, size_t from, size_t *looked);
 enum step json_behind(struct output *o);
 
 bool text_step(struct output *o);
+void reasoning_open(struct output *o, const struct marker *m); /* o->at at the tag m */
 bool harmony_step(struct output *o);
 bool recipients_step(struct output *o);
 void harmony_begin(struct output *o); /* before the prompt's tail is forgotten */
 void recipients_begin(struct output *o);
+
+enum status declared_begin(struct output *o, struct error *err); /* before the prompt's tail is forgotten */
+bool declared_step(struct output *o);
+const char *declared_reasoning(const struct output *o); /* output_reasoning() */
+void declared_end(struct output *o);
 
 /* ---- the answer (emit.c) --------------------------------------------------------------------------------------------- */
 

@@ -386,14 +386,19 @@ static bool section_step(struct output *o)
     return true;
 }
 
+void reasoning_open(struct output *o, const struct marker *m)
+{
+    o->think = &o->dialect->think[m->index];
+    o->mode = MODE_REASONING;
+    o->at += m->size;
+    emit_reasoning_begin(o, m->text);
+}
+
 static void open_marker(struct output *o, const struct marker *m)
 {
     switch (m->role) {
     case MARK_THINK:
-        o->think = &o->dialect->think[m->index];
-        o->mode = MODE_REASONING;
-        o->at += m->size;
-        emit_reasoning_begin(o, m->text);
+        reasoning_open(o, m);
         break;
     case MARK_BLOCK:
         block_open(o, m);
@@ -446,8 +451,8 @@ static void run(struct output *o)
         [MODE_TEXT] = text_step,     [MODE_REASONING] = reasoning_step, [MODE_BLOCK] = block_step,
         [MODE_BROKEN] = broken_step, [MODE_SECTION] = section_step,
     };
-    bool (*own)(struct output *) = o->dialect->harmony ? harmony_step : o->dialect->recipients ? recipients_step : NULL;
-    while (!o->failed && (own && o->mode != MODE_BLOCK && o->mode != MODE_BROKEN ? own(o) : steps[o->mode](o)))
+    bool (*own)(struct output *) = o->dialect->declared ? declared_step : o->dialect->harmony ? harmony_step : o->dialect->recipients ? recipients_step : NULL;
+    while (!o->failed && (own && o->mode == MODE_TEXT ? own(o) : steps[o->mode](o)))
         ;
     if (own || (o->mode != MODE_TEXT && o->mode != MODE_REASONING) || o->at < 4096 || o->at < o->in.size / 2)
         return;
@@ -484,6 +489,9 @@ enum status output_open(struct output **out, const struct dialect *d, const stru
     const struct json *tools = options ? options->tools : NULL;
     if (tools && tools->kind != JSON_NULL && tools->kind != JSON_ARRAY)
         return error_set(err, STATUS_USAGE, "tools must be a list, not %s", json_kind_name(tools));
+    for (uint32_t i = 0; json_is(tools, JSON_ARRAY) && i < tools->size; i++)
+        if (tools->items[i].kind != JSON_OBJECT)
+            return error_set(err, STATUS_USAGE, "tools[%u] is %s; an object with a name is needed", i, json_kind_name(&tools->items[i]));
     struct output *o = calloc(1, sizeof *o);
     if (!o)
         return error_memory(err, "an output reader");
@@ -495,14 +503,21 @@ enum status output_open(struct output **out, const struct dialect *d, const stru
     o->line = o->start = o->reasoning = true;
     add_markers(o, d);
     add_ends(o, d);
-    read_prompt_tail(o);
-    if (d->harmony)
+    enum status status = STATUS_OK;
+    if (d->declared)
+        status = declared_begin(o, err);
+    else
+        read_prompt_tail(o);
+    if (d->harmony && !d->declared)
         harmony_begin(o);
-    if (d->recipients)
+    if (d->recipients && !d->declared)
         recipients_begin(o);
     o->options.prompt_tail = NULL;
-    *out = o;
-    return STATUS_OK;
+    if (status)
+        output_close(o);
+    else
+        *out = o;
+    return status;
 }
 
 static enum status state_of(const struct output *o, struct error *err)
@@ -565,6 +580,7 @@ void output_close(struct output *o)
 {
     if (!o)
         return;
+    declared_end(o);
     for (size_t i = 0; i < o->call_count; i++)
         str_free(&o->calls[i].arguments);
     free(o->calls);
@@ -578,4 +594,7 @@ void output_close(struct output *o)
     free(o);
 }
 
-const char *output_reasoning(const struct output *o) { return o->mode == MODE_REASONING ? o->think->close : NULL; }
+const char *output_reasoning(const struct output *o)
+{
+    return o->regions ? declared_reasoning(o) : o->mode == MODE_REASONING ? o->think->close : NULL;
+}

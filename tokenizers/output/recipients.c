@@ -75,9 +75,25 @@ static bool end_in_header(struct output *o)
     return false;
 }
 
+/* Reasoning before the first message, in tags that a model fine-tuned from this one writes. */
+static enum found first_reasoning(struct output *o)
+{
+    const struct marker *m = NULL;
+    size_t p = past_space(o, o->at);
+    enum found found = p == o->limit ? FOUND_NOT : marker_at(o, p, &m);
+    if (found != FOUND || m->role != MARK_THINK)
+        return found == FOUND_PART ? FOUND_PART : FOUND_NOT;
+    o->at = p;
+    reasoning_open(o, m);
+    return FOUND;
+}
+
 static bool first(struct output *o)
 {
     struct span name;
+    enum found thought = first_reasoning(o);
+    if (thought != FOUND_NOT)
+        return thought == FOUND;
     enum found mark = o->m.prompted ? FOUND_NOT : text_at(o, o->at, joint);
     size_t from = o->at;
     if (o->at == o->limit || mark == FOUND_PART)

@@ -124,7 +124,7 @@ static enum status print_answer(struct chat *c, struct ingot_request *request)
         if (status || e.kind == INGOT_EVENT_DONE)
             break;
         if (e.kind == INGOT_EVENT_WARNING)
-            log_line(LOG_SAY, "(%s: %s)", e.name, QUOTE(e.text, e.size));
+            view_warning(&e);
     }
     if (!status) {
         view_calls(&view, e.answer);
@@ -166,6 +166,8 @@ static enum status answer(struct chat *c)
     struct ingot_request *request = NULL;
     str_add_text(&text, "{\"add_generation_prompt\": true, \"messages\": ");
     write_messages(c, &text);
+    if (c->s->thinking_budget.set)
+        str_format(&text, ", \"thinking_budget\": %lld", (long long)c->s->thinking_budget.value);
     str_add_char(&text, '}');
     enum status status = shell_chat(c->s, c->model, &text, &chat, c->err);
     if (!status)

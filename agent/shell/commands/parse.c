@@ -8,36 +8,35 @@
 
 struct parser {
     struct arena arena;
-    const struct dialect *dialect; /* NULL: every line names its own */
+    struct dialect_choice choice; /* .dialect NULL: every line names its own */
     struct json tools;
     bool has_tools, deltas;
 };
 
 /* ---- which dialect --------------------------------------------------------------------------------------------------- */
 
-static enum status find_dialect(const char *name, size_t size, const struct dialect **out, struct error *err)
+static enum status find_dialect(const char *name, size_t size, struct dialect_choice *out, struct error *err)
 {
-    *out = dialect_find(name, size);
-    return *out ? STATUS_OK
-                : error_set(err, STATUS_USAGE, "there is no dialect %s; `ingot parse --list-dialects` names them all",
-                            QUOTE(name, size));
+    *out = (struct dialect_choice){.dialect = dialect_find(name, size)};
+    return out->dialect ? STATUS_OK
+                        : error_set(err, STATUS_USAGE, "there is no dialect %s; `ingot parse --list-dialects` names them all",
+                                    QUOTE(name, size));
 }
 
-static enum status detect(const struct chat_source *source, const struct tokenizer *t, const struct dialect **out,
+static enum status detect(const struct chat_source *source, const struct tokenizer *t, struct dialect_choice *out,
                           struct error *err)
 {
-    struct dialect_choice choice;
     struct error none = {0};
     const struct chat_named *named = source->count ? chat_choose(source, NULL, true, &none) : NULL;
-    enum status status = dialect_detect(&choice, source, named, t, err);
-    if (!status) {
-        log_line(LOG_VERBOSE, "dialect %s: %s", dialect_name(choice.dialect), choice.why);
-        *out = choice.dialect;
-    }
+    enum status status = dialect_detect(out, source, named, t, err);
+    if (!status && out->warning[0])
+        log_line(LOG_WARN, "%s; answers are read as %s", out->warning, dialect_name(out->dialect));
+    if (!status)
+        log_line(LOG_VERBOSE, "dialect %s: %s", dialect_name(out->dialect), out->why);
     return status;
 }
 
-static enum status detect_file(const char *path, const struct dialect **out, struct error *err)
+static enum status detect_file(const char *path, struct dialect_choice *out, struct error *err)
 {
     struct chat_source source = {0};
     enum status status = text_open_template_file(&source, path, err);
@@ -48,7 +47,7 @@ static enum status detect_file(const char *path, const struct dialect **out, str
 }
 
 /* The vocabulary only helps: a model without one that can be read still has its template. */
-static enum status detect_model(const char *name, bool offline, const struct dialect **out, struct error *err)
+static enum status detect_model(const char *name, bool offline, struct dialect_choice *out, struct error *err)
 {
     struct chat_source source = {0};
     struct tokenizer *t = NULL;
@@ -84,11 +83,11 @@ static enum status open_parser(struct parser *p, const struct settings *s, struc
         return error_set(err, STATUS_USAGE, "parse needs a MODEL, --dialect NAME or --template FILE");
     p->deltas = s->deltas.value;
     if (s->dialect.set)
-        status = find_dialect(s->dialect.value, strlen(s->dialect.value), &p->dialect, err);
+        status = find_dialect(s->dialect.value, strlen(s->dialect.value), &p->choice, err);
     else if (s->template_file.set)
-        status = detect_file(s->template_file.value, &p->dialect, err);
+        status = detect_file(s->template_file.value, &p->choice, err);
     else if (s->argument_count)
-        status = detect_model(s->arguments[0], s->offline.value, &p->dialect, err);
+        status = detect_model(s->arguments[0], s->offline.value, &p->choice, err);
     return status || !s->tools_file.set ? status : read_tools(p, s->tools_file.value, err);
 }
 
@@ -186,6 +185,7 @@ static enum status feed(struct output *o, const struct json *text, const struct 
 
 struct parse_case {
     const struct dialect *dialect;
+    struct dialect_choice own; /* of this case alone */
     struct json output;
     const struct json *pieces, *tools, *prompt_tail;
     bool cut;
@@ -230,25 +230,23 @@ static enum status take(const struct json *line, const char *key, enum json_kind
     return STATUS_OK;
 }
 
-static enum status take_dialect(const struct parser *p, const struct json *line, struct arena *arena, const struct dialect **out,
+static enum status take_dialect(const struct parser *p, const struct json *line, struct arena *arena, struct parse_case *c,
                                 struct error *err)
 {
     const struct json *name, *path = NULL;
     enum status status = take(line, "dialect", JSON_STRING, &name, err);
     if (!status)
         status = take(line, "template", JSON_STRING, &path, err);
-    if (status)
-        return status;
-    *out = p->dialect;
-    if (name)
-        return find_dialect(name->text, name->size, out, err);
-    if (path) {
-        char *copy = json_copy(arena, path);
-        return copy ? detect_file(copy, out, err) : error_memory(err, "a case");
-    }
-    return *out ? STATUS_OK
-                : error_set(err, STATUS_USAGE,
-                            "a line needs \"dialect\" or \"template\" where no MODEL, --dialect or --template is given");
+    char *copy = status || name || !path ? NULL : json_copy(arena, path);
+    if (!status && name)
+        status = find_dialect(name->text, name->size, &c->own, err);
+    else if (!status && path)
+        status = copy ? detect_file(copy, &c->own, err) : error_memory(err, "a case");
+    else if (!status && !p->choice.dialect)
+        status = error_set(err, STATUS_USAGE,
+                           "a line needs \"dialect\" or \"template\" where no MODEL, --dialect or --template is given");
+    c->dialect = c->own.dialect ? c->own.dialect : p->choice.dialect;
+    return status;
 }
 
 static enum status read_case(const struct parser *p, const struct json *line, struct arena *arena, struct parse_case *c,
@@ -279,7 +277,7 @@ static enum status read_case(const struct parser *p, const struct json *line, st
     c->output = output ? *output : (struct json){.kind = JSON_STRING, .text = ""};
     c->cut = json_is_text(finish, "length");
     c->tools = c->tools ? c->tools : p->has_tools ? &p->tools : NULL;
-    return take_dialect(p, line, arena, &c->dialect, err);
+    return take_dialect(p, line, arena, c, err);
 }
 
 static enum status answer(const void *context, const struct json *line, struct str *out, struct error *err)
@@ -289,6 +287,7 @@ static enum status answer(const void *context, const struct json *line, struct s
     enum status status = read_case(context, line, &arena, &c, err);
     if (!status)
         status = parse_one(context, &c, out, err);
+    dialect_choice_free(&c.own);
     arena_free(&arena);
     return status;
 }
@@ -298,7 +297,7 @@ static enum status one_output(const struct parser *p, struct error *err)
 {
     struct str input = {0}, out = {0};
     enum status status = file_read_all(STDIN_FILENO, TEXT_LIMIT, &input, err);
-    struct parse_case c = {.dialect = p->dialect, .tools = p->has_tools ? &p->tools : NULL};
+    struct parse_case c = {.dialect = p->choice.dialect, .tools = p->has_tools ? &p->tools : NULL};
     if (!status && input.size > UINT32_MAX)
         status = error_set(err, STATUS_NO_ROOM, "an output over 4 GiB cannot be parsed");
     c.output = (struct json){.kind = JSON_STRING, .size = (uint32_t)input.size, .text = str_text(&input)};
@@ -327,6 +326,7 @@ enum status command_parse(const struct settings *s, struct error *err)
     enum status status = open_parser(&p, s, err);
     if (!status)
         status = s->jsonl.value ? text_answer_lines(answer, &p, err) : one_output(&p, err);
+    dialect_choice_free(&p.choice);
     arena_free(&p.arena);
     return status;
 }

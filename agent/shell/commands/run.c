@@ -74,7 +74,7 @@ static enum status collect(const struct settings *s, struct ingot_request *reque
         if (e.kind == INGOT_EVENT_TOKEN || e.kind == INGOT_EVENT_DONE)
             str_add(&a->text, e.text, e.size);
         if (e.kind == INGOT_EVENT_WARNING && !s->json.value)
-            log_line(LOG_SAY, "(%s: %s)", e.name, QUOTE(e.text, e.size));
+            view_warning(&e);
         if (e.kind == INGOT_EVENT_TOKEN)
             str_format(&a->tokens, "%s%d", a->tokens.size ? ", " : "", e.token);
         if (e.kind == INGOT_EVENT_DONE) {
@@ -230,6 +230,8 @@ static enum status write_request(struct str *out, const struct settings *s, cons
     str_add_text(out, "{\"role\": \"user\", \"content\": ");
     json_write_string(out, str_text(prompt), prompt->size);
     str_add_text(out, "}], \"add_generation_prompt\": true");
+    if (s->thinking_budget.set)
+        str_format(out, ", \"thinking_budget\": %lld", (long long)s->thinking_budget.value);
     enum status status = s->tools_file.set ? add_tools(out, s->tools_file.value, err) : STATUS_OK;
     str_add_char(out, '}');
     return status;

@@ -35,13 +35,10 @@ enum status text_open_tokenizer(struct tokenizer **out, const char *name, bool o
         return found;
     if (file_is_folder(model)) {
         enum status status = tokenizer_open(out, model, err);
-        return status == STATUS_NOT_FOUND ? error_set(err, status, "%s: the folder holds no tokenizer.json", QUOTE(model, strlen(model))) : status;
+        return status == STATUS_NOT_FOUND ? error_set(err, status, "%s: the folder holds no tokenizer.json, tekken.json or tokenizer.model", QUOTE(model, strlen(model))) : status;
     }
     if (gguf_is(model) || ends_with(model, ".gguf"))
         return open_gguf(out, model, err);
-    if (ends_with(model, ".model") || ends_with(model, "tekken.json"))
-        return error_set(err, STATUS_BAD_INPUT, "%s: this form of vocabulary cannot be read yet; use the model's tokenizer.json or GGUF",
-                         QUOTE(model, strlen(model)));
     return tokenizer_open(out, model, err);
 }
 

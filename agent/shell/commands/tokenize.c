@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "agent/shell/commands/text.h"
+#include "base/base64.h"
 #include "base/file.h"
 
 struct request {
@@ -22,33 +23,6 @@ static enum status write_ids(const struct request *r, const char *text, size_t s
     return status;
 }
 
-static int base64_digit(char c)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-/* RFC 4648, strict: padded, no white space. */
-static bool base64(const char *text, size_t size, struct str *out)
-{
-    if (size % 4)
-        return false;
-    for (size_t i = 0; i < size; i += 4) {
-        int padding = i + 4 < size ? 0 : (text[i + 3] == '=') + (text[i + 3] == '=' && text[i + 2] == '=');
-        uint32_t bits = 0;
-        for (int k = 0; k < 4; k++) {
-            int digit = k >= 4 - padding ? 0 : base64_digit(text[i + (size_t)k]);
-            if (digit < 0)
-                return false;
-            bits = bits << 6 | (uint32_t)digit;
-        }
-        char bytes[3] = {(char)(bits >> 16), (char)(bits >> 8), (char)bits};
-        str_add(out, bytes, (size_t)(3 - padding));
-    }
-    return true;
-}
-
 static enum status answer(const void *context, const struct json *line, struct str *out, struct error *err)
 {
     const struct request *r = context;
@@ -61,7 +35,7 @@ static enum status answer(const void *context, const struct json *line, struct s
     if (text || !json_is(coded, JSON_STRING))
         return error_set(err, STATUS_USAGE, "a line must be \"text\", {\"text\": \"...\"} or {\"base64\": \"...\"}");
     struct str bytes = {0};
-    enum status status = base64(coded->text, coded->size, &bytes) ? STATUS_OK : error_set(err, STATUS_USAGE, "\"base64\" is no base64");
+    enum status status = base64_decode(coded->text, coded->size, &bytes) ? STATUS_OK : error_set(err, STATUS_USAGE, "\"base64\" is no base64");
     if (!status)
         status = bytes.failed ? error_memory(err, "a line") : write_ids(r, str_text(&bytes), bytes.size, how, out, err);
     str_free(&bytes);

@@ -48,6 +48,7 @@ static int plain_failed;
 #define cr_assert_not_null(a, ...) plain_check((a) != NULL, #a " is not NULL", __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) plain_check(strcmp((a), (b)) == 0, #a " is " #b, __VA_ARGS__)
 #define cr_assert_float_eq(a, b, e, ...) plain_check(fabs((double)(a) - (double)(b)) <= (double)(e), #a " == " #b, __VA_ARGS__)
+#define cr_expect_str_eq cr_assert_str_eq
 #define cr_expect_lt cr_assert_lt
 #define cr_expect_leq cr_assert_leq
 #define cr_expect_geq(a, b, ...) plain_check((a) >= (b), #a " >= " #b, __VA_ARGS__)

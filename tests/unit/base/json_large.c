@@ -1,5 +1,6 @@
 /* Containers that are handed over child by child instead of as a tree. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -98,6 +99,44 @@ Test(json_large, strings_of_every_length)
             cr_expect_eq(status == STATUS_OK, bad == n);
             if (!status)
                 cr_expect_eq(root.size, n);
+            arena_free(&arena);
+        }
+}
+
+/* Children that are short arrays of plain strings take a way of their own, and all others must not notice. */
+Test(json_large, short_arrays_and_their_neighbours)
+{
+    static const struct {
+        const char *children, *seen; /* NULL: an error */
+    } cases[] = {
+        {"[]", "v =[];"},
+        {"[\"a\"]", "v =[\"a\"];"},
+        {"[ \"a\" ,\r\n\t\"b\"\n]", "v =[\"a\",\"b\"];"},
+        {"[\"\", \"\"]", "v =[\"\",\"\"];"},
+        {"[\"a\", \"b\", \"c\"]", "v =[\"a\",\"b\",\"c\"];"},
+        {"[\"a\", \"\\n\"]", "v =[\"a\",\"\\n\"];"},
+        {"[\"a\", 1], [\"x\", \"y\"]", "v =[\"a\",1];v =[\"x\",\"y\"];"},
+        {"[[\"a\"], \"b\"]", "v =[[\"a\"],\"b\"];"},
+        {"[\"a\",]", NULL},
+        {"[\"a\" \"b\"]", NULL},
+        {"[\"a\", \"b\"", NULL},
+        {"[\"a\", \"b", NULL},
+        {"[\"a\", \"\n\"]", NULL},
+        {"[\"a\"}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int pad = 0; pad < 40; pad++) { /* blanks are skipped in steps */
+            struct seen s = {0};
+            struct json root;
+            struct arena arena = {0};
+            struct error err = {0};
+            char text[256];
+            snprintf(text, sizeof text, "{\"m\": {\"v\": [%*s%s%*s]%*s}}%*s", pad, "", cases[i].children, pad, "", pad % 9, "", pad, "");
+            enum status status = parse(text, &s, &root, &arena, &err);
+            cr_assert_eq(status, cases[i].seen ? STATUS_OK : STATUS_BAD_INPUT, "%s: %s", text, err.text);
+            if (cases[i].seen)
+                cr_assert_str_eq(str_text(&s.text), cases[i].seen);
+            str_free(&s.text);
             arena_free(&arena);
         }
 }

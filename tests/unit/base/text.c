@@ -121,3 +121,39 @@ Test(text, messages_are_safe_to_print)
     error_prefix(&err, "%s", "file");
     cr_assert(strncmp(err.text, "file: tensor", 12) == 0);
 }
+
+/* The plain twin of utf8_valid_prefix(): character by character. */
+static size_t plain_valid_prefix(const char *text, size_t size)
+{
+    size_t at = 0;
+    for (size_t n; at < size; at += n) {
+        uint32_t c;
+        n = utf8_decode(text + at, size - at, &c);
+        if (c == 0xFFFD && !(n == 3 && memcmp(text + at, "\xEF\xBF\xBD", 3) == 0))
+            return at;
+    }
+    return size;
+}
+
+/* Blocks are judged as a whole: every kind of character, whole, cut or damaged, at every place of one. */
+Test(utf8, blocks_are_judged_as_characters_are)
+{
+    static const char *const parts[] = {"a", "\xC3\xA9", "\xE3\x81\x82", "\xF0\x9F\x99\x82", "\xEF\xBF\xBD", "\xED\x9F\xBF", "\xF4\x8F\xBF\xBF",
+                                        "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
+                                        "\xFF", "\x80", "\xE3\x81", "\xF0\x9F\x99", "\xC3"};
+    enum { SIZE = 200, PARTS = sizeof parts / sizeof *parts };
+    static const char *const fillers[] = {"a", "\xC3\xA9", "\xE3\x81\x82", "\xF0\x9F\x99\x82"};
+    for (size_t f = 0; f < 4; f++)
+        for (size_t p = 0; p < PARTS; p++)
+            for (size_t place = 0; place < SIZE; place++) {
+                char text[SIZE + 16];
+                size_t size = 0, step = strlen(fillers[f]), n = strlen(parts[p]);
+                for (; size + step <= place; size += step)
+                    memcpy(text + size, fillers[f], step);
+                memcpy(text + size, parts[p], n);
+                for (size += n; size + step <= SIZE; size += step)
+                    memcpy(text + size, fillers[f], step);
+                cr_assert_eq(utf8_valid_prefix(text, size), plain_valid_prefix(text, size), "part %zu at %zu of %zu in filler %zu", p, place, size, f);
+                cr_assert_eq(utf8_valid_prefix(text, place + n < size ? place + n : size), plain_valid_prefix(text, place + n < size ? place + n : size));
+            }
+}

@@ -34,6 +34,15 @@ static const struct {
 };
 enum { FORMATS = sizeof formats / sizeof *formats };
 
+/* Codebooks: zero is none of their values, and what they have said is not always found again. */
+static const struct {
+    enum storage storage;
+    double llama, aimed; /* llama.cpp's errors on the same values: all alike (its importance 1), and where importance_moves... says */
+} books[] = {
+    {STORAGE_IQ3_S, 0.136107, 0.076810},   {STORAGE_IQ3_XXS, 0.179871, 0.078956}, {STORAGE_IQ2_S, 0.244452, 0.142850}, {STORAGE_IQ2_XS, 0.298645, 0.146747},
+    {STORAGE_IQ2_XXS, 0.342212, 0.230711}, {STORAGE_IQ1_M, 0.445746, 0.197247},   {STORAGE_IQ1_S, 0.475363, 0.320145},
+};
+
 static const char *name(int i) { return storage_types[formats[i].storage].name; }
 
 static void there_and_back(enum storage storage, const float *values, const float *importance, float *back, int count)
@@ -69,6 +78,27 @@ Test(encode, no_worse_than_recorded)
         double error = error_of(values, back, NULL);
         cr_expect_leq(error, formats[i].llama, "%s: error %.6f, llama.cpp's %.6f", name(i), error, formats[i].llama);
         cr_expect_geq(error, 0.6 * formats[i].llama, "%s: error %.6f is too good to be true", name(i), error);
+    }
+}
+
+Test(encode, codebooks_no_worse_than_recorded)
+{
+    static float values[COUNT], importance[COUNT], back[COUNT];
+    draw(values);
+    for (int i = 0; i < COUNT; i++)
+        importance[i] = i % 8 ? 0.01f : 10;
+    for (size_t i = 0; i < sizeof books / sizeof *books; i++) {
+        const char *title = storage_types[books[i].storage].name;
+        there_and_back(books[i].storage, values, NULL, back, COUNT);
+        double error = error_of(values, back, NULL);
+        cr_expect(error <= books[i].llama && error >= 0.6 * books[i].llama, "%s: error %.6f, llama.cpp's %.6f", title, error, books[i].llama);
+        there_and_back(books[i].storage, values, importance, back, COUNT);
+        error = error_of(values, back, importance);
+        cr_expect(error <= books[i].aimed && error >= 0.5 * books[i].aimed, "%s: error %.6f where it counts, llama.cpp's %.6f", title, error, books[i].aimed);
+        memset(back, 0, sizeof back);
+        there_and_back(books[i].storage, back, NULL, back, COUNT);
+        for (int k = 0; k < COUNT; k++)
+            cr_assert_eq(back[k], 0, "%s: zero became %g", title, (double)back[k]);
     }
 }
 

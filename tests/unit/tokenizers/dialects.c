@@ -16,6 +16,7 @@ static void expect_dialect(const char *label, const char *text, size_t size, con
     cr_assert_eq(dialect_detect(&choice, &source, text ? &named : NULL, NULL, &err), STATUS_OK);
     cr_expect_str_eq(dialect_name(choice.dialect), dialect, "%s: %s, %s", label, dialect_name(choice.dialect), choice.why);
     cr_expect(choice.why[0]);
+    dialect_choice_free(&choice);
 }
 
 #define CALLS "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
@@ -46,6 +47,39 @@ Test(dialects, from_text_or_nothing)
     expect_dialect("broken", broken, sizeof broken - 1, "apertus");
     expect_dialect("plain", plain, sizeof plain - 1, "bare_json");
     expect_dialect("no template", NULL, 0, "bare_json");
+}
+
+/* What a dialect reads as reasoning: pairs of the template's text beside its own. */
+Test(dialects, reasoning_of_derived_models)
+{
+    static const char llama[] = "{%- if '</think>' in text %}{% endif %}<|python_tag|>", plain[] = "<|python_tag|>";
+    static const char both[] = "<|tools_prefix|> <think>";
+    static const struct {
+        const char *dialect, *text, *output, *reasoning, *content;
+    } cases[] = {
+        {"llama31", llama, "<think>\nr</think>\n\nHi", "r", "Hi"},
+        {"llama31", plain, "<think>\nr</think>\n\nHi", "", "<think>\nr</think>\n\nHi"},
+        {"apertus", both, "<|inner_prefix|>a<|inner_suffix|><think>b</think>c", "a\nb", "c"},
+        {"functionary_v32", CALLS ">>>{{ c.function.name }}\n{{ c.function.arguments | tojson }}" ENDS "{# <think> #}",
+         "<think>r</think>\n>>>all\nHi", "r", "Hi"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_named named = {.name = "default", .text = cases[i].text, .size = strlen(cases[i].text)};
+        struct chat_source source = {.templates = &named, .count = 1};
+        struct dialect_choice choice;
+        struct output *o;
+        struct error err;
+        cr_assert_eq(dialect_detect(&choice, &source, &named, NULL, &err), STATUS_OK);
+        cr_expect_str_eq(dialect_name(choice.dialect), cases[i].dialect);
+        cr_assert_eq(output_open(&o, choice.dialect, NULL, &err), STATUS_OK);
+        for (const char *c = cases[i].output; *c; c++)
+            cr_assert_eq(output_add(o, c, 1, &err), STATUS_OK);
+        cr_assert_eq(output_end(o, false, &err), STATUS_OK);
+        cr_expect_str_eq(output_answer(o)->reasoning, cases[i].reasoning, "%s", choice.why);
+        cr_expect_str_eq(output_answer(o)->content, cases[i].content, "%s", choice.why);
+        output_close(o);
+        dialect_choice_free(&choice);
+    }
 }
 
 Test(dialects, shared)

@@ -175,9 +175,9 @@ Test(gguf, refused)
     add_texts(&f, "tokenizer.ggml.tokens", "a");
     refused(&f, "frob");
     f = (struct file){0};
-    add_text(&f, "tokenizer.ggml.model", "t5");
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
-    refused(&f, "t5");
+    refused(&f, "rwkv");
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "llama");
     refused(&f, "tokenizer.ggml.tokens");
@@ -196,4 +196,51 @@ Test(gguf, none)
     struct tokenizer *t;
     struct error err = {0};
     cr_expect_eq(open(&f, &t, &err), STATUS_NOT_FOUND);
+}
+
+#define M "\xE2\x96\x81"
+Test(gguf, bert)
+{
+    struct file f = {0};
+    add_text(&f, "tokenizer.ggml.model", "bert");
+    add_texts(&f, "tokenizer.ggml.tokens", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" M "un\nable\n" M "a\n[unused0]");
+    add_number(&f, "tokenizer.ggml.padding_token_id", 0);
+    add_number(&f, "tokenizer.ggml.unknown_token_id", 1);
+    add_number(&f, "tokenizer.ggml.cls_token_id", 2);
+    add_number(&f, "tokenizer.ggml.seperator_token_id", 3);
+    add_number(&f, "tokenizer.ggml.mask_token_id", 4);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "UNable \xC3\xA0 x", "un|##able|a|[UNK]");
+    tiny_expect_sized(t, "a [MASK]", 8, (struct encode_options){.add_special = true, .parse_special = true}, "[CLS]|a|[MASK]|[SEP]");
+    tokenizer_close(t);
+}
+
+Test(gguf, unigram)
+{
+    struct file f = {0};
+    add_text(&f, "tokenizer.ggml.model", "t5");
+    add_texts(&f, "tokenizer.ggml.tokens", "<pad>\n</s>\n<unk>\n" M "\na\nb\nab\n@a@");
+    NUMBERS(&f, "tokenizer.ggml.scores", float, META_F32, 0, 0, 0, -3, -2, -2.5f, -3.5f, -4);
+    NUMBERS(&f, "tokenizer.ggml.token_type", int32_t, META_I32, 3, 3, 2, 1, 1, 1, 1, 4);
+    add_flag(&f, "tokenizer.ggml.add_space_prefix", true);
+    add_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", true);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "  abab  x ", M "|ab|ab|" M "|<unk>");
+    tiny_expect(t, "@a@a", M "|@a@|a");
+    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, M "|a|</s>");
+    tokenizer_close(t);
+}
+
+Test(gguf, gemma4)
+{
+    struct file f = {0};
+    add_text(&f, "tokenizer.ggml.model", "gemma4");
+    add_texts(&f, "tokenizer.ggml.tokens", "<unk>\n<bos>\na\nb\n" M "\nab\n" M "ab\n<0xC3>\n<0xA9>");
+    NUMBERS(&f, "tokenizer.ggml.token_type", int32_t, META_I32, 2, 3, 1, 1, 1, 1, 1, 6, 6);
+    add_texts(&f, "tokenizer.ggml.merges", "a b\n" M " ab");
+    add_number(&f, "tokenizer.ggml.bos_token_id", 1);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "ab ab\xC3\xA9", "ab|" M "ab|<0xC3>|<0xA9>");
+    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, "<bos>|a");
+    tokenizer_close(t);
 }

@@ -75,7 +75,7 @@ static const struct dialect *dialect_of(const struct json *c)
 }
 
 /* {"reasoning", "content", "calls": [[name, arguments]], "warnings": [[kind, text]]}, as answer_text() writes it. */
-static void expect_answer(const struct json *c, const struct str *answer)
+static void expect_answer(const struct json *c, const char *name, const struct str *answer)
 {
     static const char *const keys[] = {"reasoning", "content", "calls", "warnings"};
     struct arena arena = {0};
@@ -85,7 +85,7 @@ static void expect_answer(const struct json *c, const struct str *answer)
         struct str want_text = {0}, got_text = {0};
         json_write(&want_text, json_get(c, keys[i]));
         json_write(&got_text, json_get(&got, keys[i]));
-        cr_expect_str_eq(text_of(&got_text), text_of(&want_text), "%s of %s", keys[i], dialect_name(dialect_of(c)));
+        cr_expect_str_eq(text_of(&got_text), text_of(&want_text), "%s of %s", keys[i], name);
         str_free(&want_text);
         str_free(&got_text);
     }
@@ -111,16 +111,18 @@ static void lines_of(const char *path, each_line *each, void *context)
     arena_free(&file);
 }
 
-static void own_case(const struct json *c, void *context)
+static void read_case(const struct dialect *d, const struct json *c, const struct json *tools)
 {
     const struct json *output = json_get(c, "output"), *tail = json_get(c, "prompt_tail");
     struct str answer = {0};
     struct output_options options = {
-        .tools = context, .prompt_tail = tail ? tail->text : NULL, .prompt_tail_size = tail ? tail->size : 0};
-    read_everyway(dialect_of(c), options, output->text, output->size, json_get(c, "cut") != NULL, &answer);
-    expect_answer(c, &answer);
+        .tools = tools, .prompt_tail = tail ? tail->text : NULL, .prompt_tail_size = tail ? tail->size : 0};
+    read_everyway(d, options, output->text, output->size, json_get(c, "cut") != NULL, &answer);
+    expect_answer(c, dialect_name(d), &answer);
     str_free(&answer);
 }
+
+static void own_case(const struct json *c, void *context) { read_case(dialect_of(c), c, context); }
 
 Test(output, own_cases)
 {
@@ -128,6 +130,43 @@ Test(output, own_cases)
     struct json tools;
     parse(&arena, tools_text, sizeof tools_text - 1, &tools);
     lines_of(TEST_DATA "/output.jsonl", own_case, &tools);
+    arena_free(&arena);
+}
+
+/* {"response_template" or "response_schema", "cases": [...]}, or "refused": what the warning speaks of
+ * (tests/reference/declared.py). */
+static void declared_line(const struct json *line, void *context)
+{
+    const struct json *template = json_get(line, "response_template"), *cases = json_get(line, "cases"), *refused = json_get(line, "refused");
+    struct str text = {0};
+    struct dialect_choice choice;
+    struct error err;
+    json_write(&text, template ? template : json_get(line, "response_schema"));
+    struct chat_declaration declaration = {str_text(&text), text.size};
+    struct chat_source source = {0};
+    *(template ? &source.response_template : &source.response_schema) = declaration;
+    cr_assert_eq(dialect_detect(&choice, &source, NULL, NULL, &err), STATUS_OK);
+    if (refused) {
+        char *word = strndup(refused->text, refused->size);
+        cr_expect(strstr(choice.warning, word), "%s: %s", choice.warning, text_of(&text));
+        cr_expect_str_eq(dialect_name(choice.dialect), "bare_json");
+        free(word);
+    } else {
+        cr_expect_str_eq(choice.warning, "");
+        cr_expect_str_eq(dialect_name(choice.dialect), template ? "response_template" : "response_schema");
+    }
+    for (uint32_t i = 0; cases && i < cases->size; i++)
+        read_case(choice.dialect, &cases->items[i], json_get(&cases->items[i], "tools") ? context : NULL);
+    dialect_choice_free(&choice);
+    str_free(&text);
+}
+
+Test(output, declared)
+{
+    struct arena arena = {0};
+    struct json tools;
+    parse(&arena, tools_text, sizeof tools_text - 1, &tools);
+    lines_of(TEST_DATA "/declared.jsonl", declared_line, &tools);
     arena_free(&arena);
 }
 

@@ -12,7 +12,7 @@ static void expect(const char *parts, const char *text, const char *want)
     cr_assert_eq(normalize(t, &s, text, strlen(text), &normal, &err), STATUS_OK, "%s", err.text);
     str_add(&s.cut.text, str_text(&normal), normal.size);
     s.cut.first = true;
-    cr_assert_eq(pretokenize(t, &s, &s.cut, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(pretokenize(t, t->pretokenizer_count, &s, &s.cut, &err), STATUS_OK, "%s", err.text);
     for (size_t i = 0; i < s.cut.pieces.count; i++) {
         const struct piece *p = &s.cut.pieces.list[i];
         if (i)

@@ -7,10 +7,14 @@ Test(refused, what_is_unknown_or_not_built_yet)
 {
     tiny_refused("{\"normalizer\": {\"type\": \"Frob\"}, " OK_MODEL "}", "Frob");
     tiny_refused("{\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Frob\"}]}, " OK_MODEL "}", "Frob");
-    tiny_refused("{\"decoder\": {\"type\": \"WordPiece\"}, " OK_MODEL "}", "WordPiece");
-    tiny_refused("{\"normalizer\": {\"type\": \"Precompiled\"}, " OK_MODEL "}", "Precompiled");
-    tiny_refused("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", 0]]}}", "Unigram");
-    tiny_refused("{\"model\": {\"unk_id\": 0, \"vocab\": [[\"a\", 0]]}}", "Unigram");
+    tiny_refused("{\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}, " OK_MODEL "}", "UnicodeScripts");
+    tiny_refused("{\"normalizer\": {\"type\": \"Precompiled\"}, " OK_MODEL "}", "precompiled_charsmap");
+    tiny_refused("{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAEAAA==\"}, " OK_MODEL "}", "trie");
+    tiny_refused("{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAEAAAA!\"}, " OK_MODEL "}", "base64");
+    tiny_refused("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 1, \"vocab\": [[\"a\", 0]]}}", "unk_id");
+    tiny_refused("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}", "entry 0");
+    tiny_refused("{\"model\": {\"type\": \"Unigram\", \"vocab\": {\"a\": 0}}}", "an object");
+    tiny_refused("{\"model\": {\"type\": \"WordPiece\", \"vocab\": []}}", "an array");
     tiny_refused("{\"model\": {\"type\": \"Frob\"}}", "Frob");
 }
 

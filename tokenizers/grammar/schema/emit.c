@@ -419,17 +419,48 @@ static expr string_expr(struct schema *s, const struct shape *shape)
     return expr_call(p, s->string_rule);
 }
 
+/* A string that has one spelling, which is its own. */
+static bool is_plain(const struct json *v)
+{
+    for (uint32_t i = 0; v->kind == JSON_STRING && i < v->size; i++)
+        if ((unsigned char)v->text[i] < 0x20 || v->text[i] == '"' || v->text[i] == '\\' || v->text[i] == 0x7F)
+            return false;
+    return v->kind == JSON_STRING;
+}
+
+/* One of the values, which may be thousands: plain strings share their beginnings. */
+static expr values_expr(struct schema *s, const struct shape *shape)
+{
+    struct pool *p = s->pool;
+    size_t count = 0, plain = 0;
+    expr e = NONE, quote = expr_byte(p, '"');
+    for (const struct value_link *v = shape->values; v; v = v->next)
+        count++;
+    struct text_range *texts = calloc(count + 1, sizeof *texts);
+    if (!texts) {
+        pool_fail(p, STATUS_NO_ROOM, "the schema is too large");
+        return NONE;
+    }
+    for (const struct value_link *v = shape->values; v && !s->status; v = v->next)
+        if (!value_fits(s, shape, v->value))
+            continue;
+        else if (is_plain(v->value))
+            texts[plain++] = (struct text_range){v->value->text, v->value->size};
+        else
+            e = expr_or2(p, e, value_expr(s, v->value));
+    if (plain)
+        e = expr_or2(p, e, expr_concat(p, quote, expr_concat(p, expr_texts(p, texts, plain), quote)));
+    free(texts);
+    return e;
+}
+
 expr shape_expr(struct schema *s, const struct shape *shape)
 {
     struct pool *p = s->pool;
     expr e = NONE;
     spaces(s);
-    if (shape->has_values) {
-        for (const struct value_link *v = shape->values; v && !s->status; v = v->next)
-            if (value_fits(s, shape, v->value))
-                e = expr_or2(p, e, value_expr(s, v->value));
-        return e;
-    }
+    if (shape->has_values)
+        return values_expr(s, shape);
     for (const struct value_link *x = shape->excluded; x; x = x->next)
         if ((x->value->kind == JSON_ARRAY && (shape->types & TYPE_ARRAY)) || (x->value->kind == JSON_OBJECT && (shape->types & TYPE_OBJECT))) {
             schema_refuse(s, s->top ? s->top : s->root, "not", "single arrays and objects cannot be left out");

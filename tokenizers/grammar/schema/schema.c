@@ -254,12 +254,33 @@ static const struct json_member *only_keyword(const struct json *schema)
     return only;
 }
 
+static const struct json *only_ref(struct schema *s, const struct json *schema)
+{
+    const struct json_member *m = only_keyword(schema);
+    bool ref = m && m->key_size == 4 && memcmp(m->key, "$ref", 4) == 0;
+    return ref ? schema_resolve(s, schema, &m->value) : NULL;
+}
+
+/* References that lead to each other and nowhere else (two feet, one twice as fast, meet in a circle). */
+static bool circles(struct schema *s, const struct json *schema)
+{
+    const struct json *slow = only_ref(s, schema), *fast = slow ? only_ref(s, slow) : NULL;
+    while (fast && slow != fast) {
+        slow = only_ref(s, slow);
+        fast = only_ref(s, fast);
+        fast = fast ? only_ref(s, fast) : NULL;
+    }
+    return fast && !schema_refuse(s, schema, "$ref", "it refers to itself and says nothing else");
+}
+
 /* A schema that only refers to others is a choice of their rules: nothing is written twice. */
 static bool refers(struct schema *s, const struct literal *literals, expr *out)
 {
     const struct json_member *m = literals && !literals->next && !literals->negated ? only_keyword(literals->schema) : NULL;
     *out = NONE;
     if (m && m->key_size == 4 && memcmp(m->key, "$ref", 4) == 0) {
+        if (circles(s, literals->schema))
+            return true;
         const struct json *to = schema_resolve(s, literals->schema, &m->value);
         *out = to ? schema_call(s, literal_add(s, NULL, to, false)) : NONE;
         return true;
