@@ -47,7 +47,11 @@ enum op_kind {
 };
 extern const char *const op_names[OP_COUNT];
 
-enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2, ACT_QUICK_GELU, ACT_SIGMOID, ACT_TANH };
+enum activation {
+#define ACTIVATION(name) ACT_##name,
+#include "kernels/activations.def"
+#undef ACTIVATION
+};
 
 /* Rotary embedding: pair i of a head turns by position * inverse_frequency[i], its length by magnitude. */
 struct rope {
@@ -133,6 +137,9 @@ struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1,
 void program_output(struct program *p, const char *name, int buffer);
 int program_find_output(const struct program *p, const char *name); /* buffer, or -1 */
 
+/* Operations up to the last one that the output (-1: none), or the state of later steps, depends on. */
+int program_needed(const struct program *p, int output);
+
 /* What every backend so far asks of a weight: a format that is read, whole blocks in a row, plain storage.
  * STATUS_BAD_INPUT names the weight and what is wrong. */
 enum status weight_check(const struct weight *w, struct error *err);
@@ -177,6 +184,7 @@ struct compile_options {
     int64_t max_context;        /* bound on cached + rows */
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
+    int device;                 /* which one, where a backend has several */
 };
 
 /* Types that K and V of paged state can have: F32, F16, BF16, F8_E4M3, Q8_0, Q4_0. Those with a scale have one for every 32
@@ -208,9 +216,16 @@ struct backend {
     enum status (*step)(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,
                         const float **result, struct error *err);
     /* Paged state in canonical order [layer][head][k_dim] then [layer][head][v_dim] of one token in a block, as float32:
-     * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. */
-    void (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out);
-    void (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in);
+     * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. These and state_copy may be called
+     * by any thread, also while a step runs that has nothing to do with the block. STATUS_DEVICE: it was lost. */
+    enum status (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
+                              struct error *err);
+    enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
+                               struct error *err);
+    /* Memory for state where steps reach it; the caller owns it and never looks inside. All NULL: it is the process's own. */
+    enum status (*state_open)(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err);
+    void (*state_close)(const struct compile_options *o, unsigned char *memory);
+    enum status (*state_copy)(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err);
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);
@@ -221,6 +236,13 @@ extern const struct backend backend_reference;
 /* The CPU with the best instruction set of this machine, at most what INGOT_ISA names. NULL with words in err when the
  * processor lacks what the build needs (AVX2 on x86-64). */
 const struct backend *backend_cpu(struct error *err);
+/* NVIDIA GPU number `device`, through libingot-cuda.so, which is looked for here. STATUS_DEVICE says what is missing: the driver,
+ * that file, the device, a version. */
+struct cuda_room {
+    char name[128];
+    uint64_t free_bytes; /* of its memory, now */
+};
+enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err);
 /* Operations (multiplications and additions) a second that `threads` threads (0: all cores) reach now with dot products of
  * operands in registers, with the instruction set that backend_cpu() runs. 0: it has no such instruction. Takes about 0.1 s. */
 enum peak { PEAK_INT8, PEAK_BF16, PEAK_F32 };

@@ -84,6 +84,17 @@ int program_find_output(const struct program *p, const char *name)
     return -1;
 }
 
+int program_needed(const struct program *p, int output)
+{
+    for (int i = p->op_count; i > 0; i--) {
+        const struct op *op = &p->ops[i - 1];
+        int writes = op->kind == OP_ROPE ? op->x : op->y;
+        if (op->kind == OP_STORE || (output >= 0 && writes == output))
+            return i;
+    }
+    return 0;
+}
+
 /* ---- checking ------------------------------------------------------------------------------------------------------- */
 
 struct check {

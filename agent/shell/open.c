@@ -89,7 +89,7 @@ enum status shell_engine_options(const struct settings *s, struct ingot_engine_o
     if (s->dtype.set && strcmp(s->dtype.value, "auto"))
         log_line(LOG_SAY, "--dtype %s: weights stay as they are stored; the CPU multiplies them in the type its kernels are fastest in", s->dtype.value);
     if (s->gpu_layers.set && s->gpu_layers.value > 0)
-        log_line(LOG_SAY, "--gpu-layers: no GPU is used; all layers run on the CPU");
+        log_line(LOG_SAY, "--gpu-layers: a model runs wholly on one device; --device %s", s->device.set ? s->device.value : "cuda asks for the GPU");
     if (s->threads.set && (s->threads.value < 1 || s->threads.value > 256))
         return error_set(err, STATUS_USAGE, "--threads must be 1 to 256");
     if (s->context.set && s->context.value < 1)

@@ -279,14 +279,18 @@ static void each_value(const struct compiled *c, unsigned char *at, int group, i
     }
 }
 
-static void cpu_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out)
+static enum status cpu_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out, struct error *err)
 {
+    (void)err;
     each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, out, NULL);
+    return STATUS_OK;
 }
 
-static void cpu_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in)
+static enum status cpu_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in, struct error *err)
 {
+    (void)err;
     each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, NULL, in);
+    return STATUS_OK;
 }
 
 static void cpu_describe(const struct compiled *c, char *out, size_t size)

@@ -98,19 +98,10 @@ static void work(void *argument, int thread, int threads)
 
 /* ---- a step ---------------------------------------------------------------------------------------------------------- */
 
-/* Operations up to the last one that the output, or the state of later steps, depends on. */
-static int needed_ops(const struct program *p, int output)
-{
-    for (int i = p->op_count; i > 0; i--)
-        if (p->ops[i - 1].kind == OP_STORE || (output >= 0 && (p->ops[i - 1].y == output || (p->ops[i - 1].kind == OP_ROPE && p->ops[i - 1].x == output))))
-            return i;
-    return 0;
-}
-
 /* Stages that hold those operations. */
 static int needed_stages(const struct compiled *c, int output)
 {
-    int ops = needed_ops(c->p, output), n = 0;
+    int ops = program_needed(c->p, output), n = 0;
     while (n < c->stage_count && c->stages[n].begin < ops)
         n++;
     return n;

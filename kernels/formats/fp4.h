@@ -23,11 +23,11 @@ static inline unsigned fp4_nearest(float doubled)
 }
 
 /* half of 2^(e - 127); the two smallest are float32 subnormals */
-static inline float e8m0_half(unsigned char e) { return float_of_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
+DEVICE static inline float e8m0_half(unsigned char e) { return float_of_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
 /* Half of an E4M3 value (eeee mmm, bias 7, the lowest exponent subnormal) whose sign bit is ignored; 0x7F, a NaN, is 0 as in
  * ggml. Moving the bits to float32's place leaves an exponent that is 120 too small. */
-static inline float ue4m3_half(unsigned char s)
+DEVICE static inline float ue4m3_half(unsigned char s)
 {
     s &= 0x7F;
     return s == 0x7F ? 0 : float_of_bits((uint32_t)s << 20) * 0x1p119f;

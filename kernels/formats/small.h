@@ -1,32 +1,38 @@
-/* Little-endian loads and the conversions between 16-bit floats and float32; private to kernels/. */
+/* Little-endian loads and the conversions between 16-bit floats and float32; private to kernels/. GPUs run the same code. */
 #ifndef KERNELS_FORMATS_SMALL_H
 #define KERNELS_FORMATS_SMALL_H
 
 #include <stdint.h>
 #include <string.h>
 
-static inline uint16_t load_u16(const unsigned char *p)
+#ifdef __CUDACC__
+#define DEVICE __host__ __device__
+#else
+#define DEVICE
+#endif
+
+DEVICE static inline uint16_t load_u16(const unsigned char *p)
 {
     uint16_t v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-static inline uint32_t load_u32(const unsigned char *p)
+DEVICE static inline uint32_t load_u32(const unsigned char *p)
 {
     uint32_t v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-static inline float float_of_bits(uint32_t bits)
+DEVICE static inline float float_of_bits(uint32_t bits)
 {
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
 }
 
-static inline uint32_t bits_of_float(float f)
+DEVICE static inline uint32_t bits_of_float(float f)
 {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
@@ -35,7 +41,7 @@ static inline uint32_t bits_of_float(float f)
 
 /* IEEE half: s eeeee mmmmmmmmmm. Moving the 15 bits to float32's place leaves an exponent that is 112 too small; one
  * multiplication by 2^112 mends it for normal and subnormal halves alike. Infinity and NaN keep the top exponent. */
-static inline float half_to_float(uint16_t h)
+DEVICE static inline float half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7FFF) << 13;
     if (rest >= (0x7C00u << 13))
@@ -44,7 +50,7 @@ static inline float half_to_float(uint16_t h)
 }
 
 /* Round to nearest, ties to even; overflow becomes infinity; NaN stays a (quiet) NaN. */
-static inline uint16_t float_to_half(float f)
+DEVICE static inline uint16_t float_to_half(float f)
 {
     uint32_t bits = bits_of_float(f), sign = bits >> 16 & 0x8000, size = bits & 0x7FFFFFFF;
     if (size > 0x7F800000)
@@ -60,9 +66,9 @@ static inline uint16_t float_to_half(float f)
 }
 
 /* bfloat16 is the upper half of a float32. */
-static inline float bf16_to_float(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
+DEVICE static inline float bf16_to_float(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
-static inline uint16_t float_to_bf16(float f)
+DEVICE static inline uint16_t float_to_bf16(float f)
 {
     uint32_t bits = bits_of_float(f);
     if ((bits & 0x7FFFFFFF) > 0x7F800000)
@@ -70,11 +76,11 @@ static inline uint16_t float_to_bf16(float f)
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
-static inline void store_u16(unsigned char *p, uint16_t v) { memcpy(p, &v, sizeof v); }
+DEVICE static inline float load_half(const unsigned char *p) { return half_to_float(load_u16(p)); }
+DEVICE static inline void store_u16(unsigned char *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 
 /* The largest magnitude among 32 values, NaN if one of them is no finite number. As whole numbers, which compilers make wide. */
-static inline float group_most(const float *values)
+DEVICE static inline float group_most(const float *values)
 {
     int32_t most = 0;
     for (int i = 0; i < 32; i++) {
@@ -86,7 +92,7 @@ static inline float group_most(const float *values)
 
 /* s eeee mmm: moved to float32's place the exponent is 120 too small; one multiplication mends normal and subnormal values
  * alike. 0x7F and 0xFF are NaN. */
-static inline float e4m3_to_float(unsigned char b)
+DEVICE static inline float e4m3_to_float(unsigned char b)
 {
     uint32_t sign = (uint32_t)(b & 0x80) << 24, rest = b & 0x7F;
     float size = rest == 0x7F ? float_of_bits(0x7FC00000) : float_of_bits(rest << 20) * 0x1p120f;
@@ -94,23 +100,23 @@ static inline float e4m3_to_float(unsigned char b)
 }
 
 /* To the nearest whole number, ties to even, for |x| < 2^22. */
-static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+DEVICE static inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
-static inline void store_half(float f, unsigned char *p)
+DEVICE static inline void store_half(float f, unsigned char *p)
 {
     uint16_t h = float_to_half(f);
     memcpy(p, &h, 2);
 }
 
 /* 2n codes of four bits: byte j gets low[j] and, above it, high[j]. */
-static inline void store_nibbles(const unsigned char *low, const unsigned char *high, int n, unsigned char *p)
+DEVICE static inline void store_nibbles(const unsigned char *low, const unsigned char *high, int n, unsigned char *p)
 {
     for (int j = 0; j < n; j++)
         p[j] = (unsigned char)((low[j] & 15) | (high[j] & 15) << 4);
 }
 
 /* 256 codes of two bits in 64 bytes, in two halves: bits 2k.. of byte j of half h are code 128h + 32k + j. */
-static inline void store_pairs(const unsigned char code[256], unsigned char *p)
+DEVICE static inline void store_pairs(const unsigned char code[256], unsigned char *p)
 {
     for (int h = 0; h < 2; h++, code += 128, p += 32)
         for (int j = 0; j < 32; j++)
@@ -121,7 +127,7 @@ static inline void store_pairs(const unsigned char code[256], unsigned char *p)
  *   bytes 0-3: low six bits scale 0-3, top two bits: bits 4-5 of scale 4-7
  *   bytes 4-7: low six bits min 0-3,   top two bits: bits 4-5 of min 4-7
  *   bytes 8-11: low nibble scale 4-7, high nibble min 4-7 */
-static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsigned char min[8])
+DEVICE static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsigned char min[8])
 {
     for (int j = 0; j < 4; j++) {
         scale[j] = s[j] & 63;
@@ -131,7 +137,7 @@ static inline void k_scales(const unsigned char *s, unsigned char scale[8], unsi
     }
 }
 
-static inline void store_k_scales(const unsigned char scale[8], const unsigned char min[8], unsigned char *s)
+DEVICE static inline void store_k_scales(const unsigned char scale[8], const unsigned char min[8], unsigned char *s)
 {
     for (int j = 0; j < 4; j++) {
         s[j] = (unsigned char)(scale[j] | scale[j + 4] >> 4 << 6);
@@ -141,14 +147,14 @@ static inline void store_k_scales(const unsigned char scale[8], const unsigned c
 }
 
 /* IQ1_M's d: the upper nibbles of the four u16 at the end of its 56 bytes, first lowest. */
-static inline uint16_t iq1_m_half(const unsigned char *block)
+DEVICE static inline uint16_t iq1_m_half(const unsigned char *block)
 {
     return (uint16_t)(block[49] >> 4 | (block[51] & 0xF0) | (block[53] & 0xF0) << 4 | (block[55] & 0xF0) << 8);
 }
 
 /* What the 4-bit codes of IQ4_NL and IQ4_XS stand for. */
 #define IQ4_VALUES {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
-static inline unsigned char table_index(const signed char table[16], signed char value)
+DEVICE static inline unsigned char table_index(const signed char table[16], signed char value)
 {
     unsigned char i = 0;
     while (i < 15 && table[i] < value)

@@ -134,14 +134,20 @@ static void each_part(const struct compiled *c, const struct state_memory *state
     }
 }
 
-static void reference_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out)
+static enum status reference_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
+                                  struct error *err)
 {
+    (void)err;
     each_part(c, state, group, block, slot, out, NULL);
+    return STATUS_OK;
 }
 
-static void reference_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in)
+static enum status reference_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
+                                   struct error *err)
 {
+    (void)err;
     each_part(c, state, group, block, slot, NULL, in);
+    return STATUS_OK;
 }
 
 /* ---- compiling ------------------------------------------------------------------------------------------------------ */
@@ -258,15 +264,6 @@ static enum status reference_compile(struct compiled **out, const struct program
 
 /* ---- a step --------------------------------------------------------------------------------------------------------- */
 
-/* Operations up to the last one that the output, or the state of later steps, depends on. */
-static int needed_ops(const struct program *p, int output)
-{
-    for (int i = p->op_count; i > 0; i--)
-        if (p->ops[i - 1].kind == OP_STORE || (output >= 0 && p->ops[i - 1].y == output))
-            return i;
-    return 0;
-}
-
 static enum status reference_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,
                                   const float **result, struct error *err)
 {
@@ -280,7 +277,7 @@ static enum status reference_step(struct compiled *c, const struct batch *b, con
             return error_set(err, STATUS_FAILED, "step: sequence %d is longer than the context that was compiled", i);
     r->batch = b;
     r->state = state;
-    int count = needed_ops(p, output);
+    int count = program_needed(p, output);
     for (int i = 0; i < count; i++)
         run[p->ops[i].kind](r, &p->ops[i]);
     if (!result)

@@ -74,6 +74,8 @@ enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const st
 /* ---- pool: blocks of paged state, counted references ------------------------------------------------------------------ */
 
 struct pool {
+    const struct backend *backend; /* whose memory it is */
+    struct compile_options options;
     struct state_memory memory;
     uint64_t block_bytes[MAX_GROUPS], mapped_bytes[MAX_GROUPS];
     int group_count;
@@ -83,7 +85,8 @@ struct pool {
     int32_t *references[MAX_GROUPS];
     int32_t reserved;            /* promised to running requests, not yet taken */
 };
-enum status pool_open(struct pool *p, const struct program *program, const struct compile_sizes *sizes, int32_t blocks, struct error *err);
+enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program,
+                      const struct compile_sizes *sizes, int32_t blocks, struct error *err);
 void pool_close(struct pool *p);
 int32_t pool_take(struct pool *p, int group); /* -1: none left */
 void pool_share(struct pool *p, int group, int32_t block);

@@ -83,16 +83,43 @@ static enum status choose_kv(const char *kv, struct compile_options *c, bool ref
     return status || !comma ? status : kv_type(comma + 1, strlen(comma + 1), &c->v_type, err);
 }
 
-static enum status choose_backend(const struct ingot_engine_options *o, const struct backend **out, struct error *err)
+/* "cuda" or "cuda:N" */
+static enum status choose_cuda(const char *device, struct compile_options *c, const struct backend **out, struct ingot_plan *p, struct error *err)
+{
+    static const char *const names[] = {"cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7",
+                                        "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"};
+    const int count = sizeof names / sizeof *names;
+    if (!strcmp(device, "cuda"))
+        device = names[0];
+    while (c->device < count && strcmp(device, names[c->device]))
+        c->device++;
+    if (c->device == count)
+        return error_set(err, STATUS_USAGE, "--device: %s is none of auto, cpu, cuda, cuda:0 to %s", QUOTE(device, strlen(device)), names[count - 1]);
+    struct cuda_room room;
+    if (backend_cuda(out, c->device, &room, err))
+        return error_prefix(err, "--device %s", device);
+    p->device = names[c->device];
+    p->available_bytes = room.free_bytes;
+    return STATUS_OK;
+}
+
+/* Also the plan's device and what memory it has. */
+static enum status choose_backend(const struct ingot_engine_options *o, struct compile_options *c, const struct backend **out, struct ingot_plan *p,
+                                  struct error *err)
 {
     const char *device = o->device ? o->device : "auto";
     if (!strcmp(device, "mps"))
         return error_set(err, STATUS_DEVICE, "--device mps: Apple's GPUs are not supported; use --device cpu");
+    if (!strncmp(device, "cuda", 4) && o->reference)
+        return error_set(err, STATUS_USAGE, "--reference runs on the CPU alone: leave out --device %s", QUOTE(device, strlen(device)));
     if (!strncmp(device, "cuda", 4))
-        return error_set(err, STATUS_DEVICE, "--device %s: this build has no CUDA backend yet; use --device cpu", device);
+        return choose_cuda(device, c, out, p, err);
     if (strcmp(device, "auto") && strcmp(device, "cpu"))
         return error_set(err, STATUS_USAGE, "--device: %s is none of auto, cpu, cuda", QUOTE(device, strlen(device)));
+    /* auto: the CPU. The CUDA backend has to be asked for by name until it has passed scripts/gpu-check on a card (docs/gpu.md). */
     *out = o->reference ? &backend_reference : backend_cpu(err);
+    p->device = "cpu";
+    p->available_bytes = available_memory();
     return *out ? STATUS_OK : STATUS_DEVICE;
 }
 
@@ -154,7 +181,7 @@ enum status engine_prepare(const struct ingot_model *model, const struct ingot_e
         return error_set(err, STATUS_USAGE, "--parallel %d is over the limit of %d", p->parallel, MAX_PARALLEL);
     if (p->threads > 256)
         return error_set(err, STATUS_USAGE, "--threads %d is over the limit of 256", p->threads);
-    enum status status = choose_backend(o, backend, err);
+    enum status status = choose_backend(o, c, backend, p, err);
     if (status || (status = choose_kv(o->kv, c, o->reference, err)))
         return status;
     if (o->context > config->context)
@@ -166,14 +193,13 @@ enum status engine_prepare(const struct ingot_model *model, const struct ingot_e
     c->max_context = o->context ? o->context : config->context;
     if ((status = (*backend)->sizes(&model->model->program, c, sizes, err)))
         return status;
-    p->device = "cpu";
     p->k_type = storage_types[c->k_type].name;
     p->v_type = storage_types[c->v_type].name;
     p->weights_bytes = model->model->weight_bytes;
     p->scratch_bytes = sizes->scratch_bytes;
     for (int g = 0; g < model->model->program.group_count; g++)
         p->kv_bytes_per_token += sizes->block_bytes[g] / BLOCK_TOKENS;
-    p->available_bytes = o->memory ? o->memory : available_memory();
+    p->available_bytes = o->memory ? o->memory : p->available_bytes;
     choose_context(p, o->context, config->context);
     c->max_context = p->context;
     return STATUS_OK;

@@ -89,12 +89,15 @@ static enum status put_token(struct saving *s, const struct ingot_session *sessi
     for (int g = 0; g < p->group_count; g++) {
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
-        e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
+        enum status status = e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS],
+                                                    (int)(at % BLOCK_TOKENS), values, s->err);
+        if (status)
+            return status;
         format_find(saved_as(e->compile.k_type))->encode(values, NULL, bytes, k);
         size_t k_bytes = (size_t)(k * saved_bytes(e->compile.k_type));
         if (v)
             format_find(saved_as(e->compile.v_type))->encode(values + k, NULL, bytes + k_bytes, v);
-        enum status status = put(s, bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
+        status = put(s, bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
         if (status)
             return status;
     }
@@ -150,7 +153,7 @@ static enum status check_whole(const struct mapping *m, struct error *err)
                : error_set(err, STATUS_BAD_INPUT, "%s: the saved session is damaged (its checksum does not match)", m->path);
 }
 
-static void restore_token(struct ingot_session *s, int64_t at, const unsigned char *bytes, float *values)
+static enum status restore_token(struct ingot_session *s, int64_t at, const unsigned char *bytes, float *values, struct error *err)
 {
     struct ingot_engine *e = s->engine;
     const struct program *p = &e->model->model->program;
@@ -162,8 +165,12 @@ static void restore_token(struct ingot_session *s, int64_t at, const unsigned ch
         if (v)
             format_find(saved_as(e->compile.v_type))->decode(bytes, values + k, v);
         bytes += (size_t)(v * saved_bytes(e->compile.v_type));
-        e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS], (int)(at % BLOCK_TOKENS), values);
+        enum status status = e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS],
+                                                     (int)(at % BLOCK_TOKENS), values, err);
+        if (status)
+            return status;
     }
+    return STATUS_OK;
 }
 
 static enum status restore(struct ingot_session *s, const struct mapping *m, struct error *err)
@@ -202,7 +209,7 @@ static enum status restore(struct ingot_session *s, const struct mapping *m, str
     pthread_mutex_unlock(&e->lock);
     uint64_t each = token_bytes(p, e->compile.k_type, e->compile.v_type);
     for (uint64_t i = 0; i < counts[1] && !status; i++)
-        restore_token(s, (int64_t)i, at + counts[0] * 4 + i * each, values);
+        status = restore_token(s, (int64_t)i, at + counts[0] * 4 + i * each, values, err);
     if (!status)
         s->cached = (int64_t)counts[1];
     free(values);

@@ -1,5 +1,4 @@
 /* ingot doctor: what this machine offers, what is missing, what to install. */
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -61,11 +60,13 @@ static void print_memory(void)
 
 static void print_gpu(void)
 {
-    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    printf("gpu        %s\n", driver ? "an NVIDIA driver is installed, but this build has no CUDA backend yet: the CPU is used"
-                                     : "none (no libcuda.so.1): the CPU is used");
-    if (driver)
-        dlclose(driver);
+    const struct backend *backend;
+    struct cuda_room room;
+    struct error err;
+    if (backend_cuda(&backend, 0, &room, &err))
+        printf("gpu        none that can be used: %s\n", err.text);
+    else
+        printf("gpu        cuda:0, %s, %.1f GiB free; --device cuda uses it\n", room.name, (double)room.free_bytes / 0x1p30);
 }
 
 static void print_cache(void)

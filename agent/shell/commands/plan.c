@@ -17,7 +17,10 @@ static void print_json(const struct ingot_plan *p, double bound)
         str_add_text(&out, i ? ", " : "");
         json_write_string(&out, p->advice[i], strlen(p->advice[i]));
     }
-    str_format(&out, "], \"decode_tokens_per_second_bound\": %.1f}\n", bound);
+    if (bound > 0)
+        str_format(&out, "], \"decode_tokens_per_second_bound\": %.1f}\n", bound);
+    else
+        str_add_text(&out, "], \"decode_tokens_per_second_bound\": null}\n");
     fwrite(str_text(&out), 1, out.size, stdout);
     str_free(&out);
 }
@@ -29,7 +32,8 @@ static void print_text(const struct ingot_plan *p, double bound)
            (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type, (unsigned long long)p->kv_bytes_per_token, (double)p->scratch_bytes / 0x1p20);
     printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
            p->fits ? "fits" : "does NOT fit");
-    printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", bound, p->read_bandwidth / 1e9);
+    if (bound > 0)
+        printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", bound, p->read_bandwidth / 1e9);
     for (int i = 0; i < p->advice_count; i++)
         printf("advice     %s\n", p->advice[i]);
 }
@@ -46,7 +50,8 @@ enum status command_plan(const struct settings *s, struct error *err)
     if (!status)
         status = shell_model(s, name, &model, err);
     if (!status && !(status = (enum status)ingot_plan_make(model, &o, &plan, (struct ingot_error *)err))) {
-        plan.read_bandwidth = ingot_read_bandwidth(s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE, plan.threads);
+        if (!strcmp(plan.device, "cpu")) /* a card's is not measured yet */
+            plan.read_bandwidth = ingot_read_bandwidth(s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE, plan.threads);
         double bound = plan.weights_bytes ? plan.read_bandwidth / (double)plan.weights_bytes : 0;
         s->json.value ? print_json(&plan, bound) : print_text(&plan, bound);
         if (!plan.fits)

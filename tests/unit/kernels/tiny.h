@@ -10,9 +10,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 #include "kernels/formats/small.h"
+
+struct isa; /* kernels/cpu/cpu.h */
+const struct isa *isa_find(const char *name);
 
 static uint64_t tiny_seed = 88172645463325252u;
 
@@ -239,7 +241,27 @@ struct tiny_run {
     int32_t table[TINY_SEQUENCES][TINY_BLOCKS];
     int64_t cached[TINY_SEQUENCES];
     bool last_only; /* only the last row of each sequence is wanted */
+    struct compile_options options;
 };
+
+/* Memory for state; the process's own is NaN everywhere: what was never stored must not be used. */
+static inline unsigned char *tiny_pool(const struct backend *backend, const struct compile_options *o, size_t bytes)
+{
+    unsigned char *memory;
+    struct error err = {0};
+    if (backend->state_open) {
+        cr_assert_eq(backend->state_open(o, bytes, &memory, &err), STATUS_OK, "%s", err.text);
+        return memory;
+    }
+    memory = (unsigned char *)aligned_alloc(64, (bytes + 63) / 64 * 64);
+    memset(memory, 0xFF, bytes);
+    return memory;
+}
+
+static inline void tiny_pool_close(const struct backend *backend, const struct compile_options *o, unsigned char *memory)
+{
+    backend->state_close ? backend->state_close(o, memory) : free(memory);
+}
 
 static inline struct compile_options tiny_options(enum storage kv)
 {
@@ -255,8 +277,8 @@ static inline void tiny_open(struct tiny_run *run, const struct tiny *t, const s
     cr_assert_eq(backend->sizes(&t->p, o, &run->sizes, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(backend->compile(&run->compiled, &t->p, o, &err), STATUS_OK, "%s", err.text);
     size_t bytes = run->sizes.block_bytes[0] * TINY_SEQUENCES * TINY_BLOCKS;
-    run->state.pool[0] = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    memset(run->state.pool[0], 0xFF, bytes); /* NaN everywhere: what was never stored must not be used */
+    run->options = *o;
+    run->state.pool[0] = tiny_pool(backend, o, bytes);
     for (int i = 0; i < TINY_SEQUENCES * TINY_BLOCKS; i++)
         run->table[i % TINY_SEQUENCES][i / TINY_SEQUENCES] = (i * 37) % (TINY_SEQUENCES * TINY_BLOCKS);
 }
@@ -264,7 +286,7 @@ static inline void tiny_open(struct tiny_run *run, const struct tiny *t, const s
 static inline void tiny_close(struct tiny_run *run)
 {
     run->backend->free(run->compiled);
-    free(run->state.pool[0]);
+    tiny_pool_close(run->backend, &run->options, run->state.pool[0]);
 }
 
 /* Runs counts[s] further tokens of each sequence (its tokens start at tokens[s]), all rows wanted unless run->last_only;

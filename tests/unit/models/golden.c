@@ -1,5 +1,5 @@
 /* Whole models against logits that numpy computed in float64 (tests/golden/make_expected.py), from the same seeds: on the
- * reference path, on the default path, in chunks. */
+ * reference path, on the default path, in chunks. INGOT_TEST_DEVICE=cuda: on that device. */
 #include <criterion/criterion.h>
 #include <math.h>
 
@@ -24,7 +24,7 @@ static void compute(const char *folder, bool reference, const char *kv, int chun
     for (int i = 0; i < TOKENS; i++)
         ids[i] = (i * 37 + 11) % VOCAB;
     cr_assert_eq(ingot_model_open(&model, folder, NULL, &err), INGOT_OK, "%s", err.text);
-    cr_assert_eq(ingot_engine_open(&engine, model, &(struct ingot_engine_options){.reference = reference, .kv = kv, .threads = 2}, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(ingot_engine_open(&engine, model, &(struct ingot_engine_options){.device = reference ? NULL : getenv("INGOT_TEST_DEVICE"), .reference = reference, .kv = kv, .threads = 2}, &err), INGOT_OK, "%s", err.text);
     cr_assert_eq(ingot_session_open(&session, engine, &err), INGOT_OK);
     cr_assert_eq(ingot_session_append(session, ids, TOKENS, &err), INGOT_OK, "%s", err.text);
     ingot_request_defaults(model, &o);

@@ -1,0 +1,133 @@
+/* What kernels are handed, by value. All pointers are the device's. C and C++. */
+#ifndef KERNELS_CUDA_ARGS_H
+#define KERNELS_CUDA_ARGS_H
+
+#include <stdint.h>
+
+enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
+enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
+enum { ATTEND_TILE = 64 };   /* tokens between two corrections of the running softmax: part of the arithmetic */
+enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
+
+/* Codebooks of the IQ types (formats/grids.h), one copy on each device. */
+struct grids {
+    uint64_t iq1_s[2048], iq2_xxs[256], iq2_xs[512], iq2_s[1024];
+    uint32_t iq3_xxs[256], iq3_s[512];
+};
+
+/* A sequence of the step's batch. */
+struct device_sequence {
+    int64_t total;  /* tokens in its cache behind this step's STOREs */
+    int64_t tables; /* of group 0 in the list of block ids; other groups follow, `stride` ids each */
+    int64_t stride;
+};
+
+/* The step's batch as kernels see it; written anew before each step. */
+struct device_batch {
+    const int32_t *token;    /* [rows]; -1 - i: embedding i */
+    const float *embeddings; /* [i][embedding_width] */
+    const int32_t *sequence; /* [rows] */
+    const int64_t *slot;     /* [rows]: its token's place in the sequence, the cache slot */
+    const int32_t *wanted;   /* [wanted] -> row */
+    const struct device_sequence *sequences;
+    const int32_t *blocks;
+    int64_t embedding_width;
+};
+
+struct embed_args {
+    struct device_batch batch;
+    float *y; /* [rows, width] */
+    const unsigned char *weight;
+    const struct grids *grids;
+    int64_t width, row_bytes;
+    float scale, factor; /* factor 0: none */
+    int format;          /* enum storage */
+    int only_wanted;     /* y's rows are the wanted ones */
+};
+
+struct norm_args { /* a block for each group of n values */
+    const float *x;
+    float *y;
+    const float *weight, *bias; /* [n], NULL: none */
+    int64_t n;
+    float epsilon, offset;
+    int centred;
+};
+
+struct linear_args { /* a warp for each output, LINEAR_ROWS rows at a time */
+    const float *x; /* [rows, in] */
+    float *y;       /* [rows, out] */
+    const unsigned char *weight;
+    const struct grids *grids;
+    const float *bias; /* [out], NULL: none */
+    int64_t in, out, row_bytes;
+    float factor; /* 0: none */
+    int rows;
+};
+
+struct rope_args {
+    struct device_batch batch;
+    float *x;           /* [rows, heads, head_dim] */
+    const float *table; /* [batch row][stride]: cosines, then at stride / 2 sines */
+    int64_t stride, count; /* count: rows * heads * pairs */
+    int heads, head_dim, pairs, interleaved, only_wanted;
+};
+
+/* K or V in one layer of a block: [head][slot][head_bytes]. */
+struct device_part {
+    int type, dim; /* enum storage; values of a head */
+    int64_t offset, head_bytes;
+};
+
+struct device_state {
+    unsigned char *pool; /* of the group; block b at pool + b * block_bytes */
+    int64_t block_bytes;
+    int group;
+    struct device_part k, v;
+};
+
+struct store_args { /* a block for each (row, head) of one part */
+    struct device_batch batch;
+    struct device_state state;
+    struct device_part part;
+    const float *x; /* [rows, heads, dim] */
+};
+
+struct attend_args { /* a block for each (row, head); shared memory: see attend_shared_floats() */
+    struct device_batch batch;
+    struct device_state state;
+    const float *q; /* [rows, heads, k_dim] */
+    float *y;       /* [rows, heads, v_dim] */
+    int heads, kv_heads, window, full, only_wanted;
+    float scale, cap;
+};
+
+struct add_args {
+    const float *x, *z;
+    float *y;
+    float scale;
+    int64_t count;
+};
+
+struct gate_args {
+    const float *x, *z; /* z: NULL or a factor */
+    float *y;
+    int activation; /* enum activation */
+    int64_t count;
+};
+
+struct scale_args {
+    const float *x;
+    float *y;
+    float scale, cap;
+    int64_t count;
+};
+
+struct select_args { /* y[i] = x[rows[i]] */
+    const float *x;
+    float *y;
+    const int32_t *rows; /* NULL: i itself */
+    int64_t width, count; /* count: rows * width */
+};
+
+#endif

@@ -1,0 +1,321 @@
+/* The CUDA backend: what compiling checks and allocates. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+
+enum status cuda_failed(const struct compiled *c, int code, struct error *err, const char *format, ...)
+{
+    char what[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return error_set(err, code == c->cuda->no_memory ? STATUS_NO_ROOM : STATUS_DEVICE, "cuda:%d (%s): %s: %s", c->options.device,
+                     QUOTE(c->info.name, strlen(c->info.name)), what, c->cuda->words(code));
+}
+
+/* ---- checks ---------------------------------------------------------------------------------------------------------- */
+
+static enum status check(const struct program *p, const struct compile_options *o, struct error *err)
+{
+    for (int i = 0; i < p->weight_count; i++) {
+        enum status status = weight_check(&p->weights[i], err);
+        if (status)
+            return status;
+    }
+    if (p->group_count > 8)
+        return error_set(err, STATUS_FAILED, "program: more than 8 state groups");
+    for (int i = 0; i < p->group_count; i++)
+        if (p->groups[i].k_dim > CUDA_HEAD_DIM || p->groups[i].v_dim > CUDA_HEAD_DIM)
+            return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", CUDA_HEAD_DIM);
+    for (int i = 0; i < 2; i++)
+        if (!state_storage(i ? o->v_type : o->k_type))
+            return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
+    return STATUS_OK;
+}
+
+bool cuda_is_vector(const struct program *p, int weight)
+{
+    for (int k = 0; k < p->op_count; k++)
+        if (p->ops[k].b == weight || (p->ops[k].kind == OP_NORM && p->ops[k].w == weight))
+            return true;
+    return false;
+}
+
+bool cuda_is_matrix(const struct program *p, int weight)
+{
+    for (int k = 0; k < p->op_count; k++)
+        if (p->ops[k].w == weight && (p->ops[k].kind == OP_LINEAR || p->ops[k].kind == OP_EMBED))
+            return true;
+    return false;
+}
+
+int64_t cuda_row_bytes(const struct weight *w) { return w->in / storage_types[w->format].block_elements * storage_types[w->format].block_bytes; }
+
+int64_t cuda_rows_bound(const struct program *p, const struct compile_options *o, int buffer)
+{
+    return p->buffers[buffer].rows == ROWS_WANTED ? o->max_wanted : o->max_rows;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+
+void *room_take(struct room *r, int64_t count, size_t size)
+{
+    void *here = r->base ? r->base + r->used : NULL;
+    r->used += ((size_t)count * size + 255) / 256 * 256;
+    return here;
+}
+
+static void *device_take(const struct compiled *c, struct device_room *r, int64_t count, size_t size)
+{
+    size_t bytes = ((size_t)count * size + 255) / 256 * 256;
+    void *memory = NULL;
+    r->used += bytes;
+    if (r->list && !r->code && !(r->code = c->cuda->allocate(c->options.device, &memory, (size_t)count * size + !bytes)))
+        r->list[r->count++] = memory;
+    return memory;
+}
+
+static void device_release(const struct compiled *c, struct device_room *r)
+{
+    for (int i = 0; i < r->count; i++)
+        c->cuda->release(c->options.device, r->list[i]);
+    free(r->list);
+}
+
+static int64_t widest_output(const struct program *p)
+{
+    int64_t widest = 1;
+    for (int i = 0; i < p->output_count; i++)
+        widest = p->buffers[p->outputs[i].buffer].width > widest ? p->buffers[p->outputs[i].buffer].width : widest;
+    return widest;
+}
+
+/* The lists of addresses are there when the memory is asked for, not when it is counted. */
+static void take_weights(struct compiled *c)
+{
+    const struct program *p = c->p;
+    for (int i = 0; i < p->weight_count; i++)
+        if (cuda_is_matrix(p, i)) {
+            unsigned char *at = device_take(c, &c->weights, p->weights[i].out, (size_t)cuda_row_bytes(&p->weights[i]));
+            if (c->weight)
+                c->weight[i] = at;
+        }
+}
+
+static void take_scratch(struct compiled *c)
+{
+    const struct program *p = c->p;
+    struct device_room *r = &c->scratch;
+    for (int i = 0; i < p->weight_count; i++)
+        if (cuda_is_vector(p, i)) {
+            float *at = device_take(c, r, p->weights[i].in, sizeof(float));
+            if (c->vector)
+                c->vector[i] = at;
+        }
+    for (int i = 0; i < p->buffer_count; i++) {
+        float *at = device_take(c, r, p->buffers[i].width * cuda_rows_bound(p, &c->options, i), sizeof(float));
+        if (c->buffer)
+            c->buffer[i] = at;
+    }
+    c->gathered = device_take(c, r, widest_output(p) * c->options.max_wanted, sizeof(float));
+    c->grids = device_take(c, r, 1, sizeof *c->grids);
+    c->step = device_take(c, r, 1, cuda_step_bytes(c));
+}
+
+static size_t lay_out_pinned(struct compiled *c, unsigned char *base)
+{
+    struct room r = {base, 0};
+    int64_t largest = 0;
+    for (int i = 0; i < c->p->group_count; i++)
+        largest = c->block_bytes[i] > largest ? c->block_bytes[i] : largest;
+    c->host_step = room_take(&r, 1, cuda_step_bytes(c));
+    c->result = room_take(&r, widest_output(c->p) * c->options.max_wanted, sizeof(float));
+    unsigned char *block = room_take(&r, largest, 1);
+    if (c->transfers)
+        c->transfers->block = block;
+    return r.used;
+}
+
+/* ---- compiling ------------------------------------------------------------------------------------------------------- */
+
+static void cuda_free(struct compiled *c)
+{
+    if (!c)
+        return;
+    if (c->stream)
+        c->cuda->close(c->stream);
+    if (c->transfers) {
+        if (c->transfers->stream)
+            c->cuda->close(c->transfers->stream);
+        pthread_mutex_destroy(&c->transfers->lock);
+        free(c->transfers);
+    }
+    if (c->cuda) {
+        device_release(c, &c->weights);
+        device_release(c, &c->scratch);
+        c->cuda->unpin(c->options.device, c->pinned);
+    }
+    free(c->weight);
+    free(c->vector);
+    free(c->buffer);
+    free(c);
+}
+
+/* Everything but the device. */
+static enum status plan(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    enum status status = check(p, o, err);
+    if (status)
+        return status;
+    struct compiled *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_memory(err, "the CUDA backend");
+    c->p = p;
+    c->options = *o;
+    cuda_state_layout(c);
+    for (int i = 0; i < p->op_count; i++)
+        if (p->ops[i].kind == OP_EMBED && p->buffers[p->ops[i].y].width > c->embedding_width)
+            c->embedding_width = p->buffers[p->ops[i].y].width;
+    for (int i = 0; i < p->rope_count; i++)
+        c->rope_stride = p->ropes[i].dims > c->rope_stride ? p->ropes[i].dims : c->rope_stride;
+    *out = c;
+    return STATUS_OK;
+}
+
+static bool allocate_lists(struct compiled *c)
+{
+    size_t weights = (size_t)c->p->weight_count + 1, buffers = (size_t)c->p->buffer_count + 1;
+    c->weight = calloc(weights, sizeof *c->weight);
+    c->vector = calloc(weights, sizeof *c->vector);
+    c->buffer = calloc(buffers, sizeof *c->buffer);
+    c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 3, sizeof(void *))};
+    c->transfers = calloc(1, sizeof *c->transfers);
+    if (c->transfers)
+        pthread_mutex_init(&c->transfers->lock, NULL);
+    return c->weight && c->vector && c->buffer && c->weights.list && c->scratch.list && c->transfers;
+}
+
+static enum status allocate(struct compiled *c, struct error *err)
+{
+    const struct cuda_interface *cuda = c->cuda;
+    int device = c->options.device, code;
+    size_t pinned = lay_out_pinned(c, NULL);
+    if (!allocate_lists(c))
+        return error_memory(err, "the CUDA backend");
+    if ((code = cuda->open(device, &c->stream)) || (code = cuda->open(device, &c->transfers->stream)))
+        return cuda_failed(c, code, err, "opening a stream");
+    take_weights(c);
+    if (c->weights.code)
+        return cuda_failed(c, c->weights.code, err, "%.2f GiB of weights", (double)c->weights.used / 0x1p30);
+    take_scratch(c);
+    if (c->scratch.code)
+        return cuda_failed(c, c->scratch.code, err, "%.2f GiB of buffers", (double)c->scratch.used / 0x1p30);
+    if ((code = cuda->pin(device, (void **)&c->pinned, pinned + 1)))
+        return cuda_failed(c, code, err, "%.2f GiB of pinned memory", (double)pinned / 0x1p30);
+    lay_out_pinned(c, c->pinned);
+    return STATUS_OK;
+}
+
+enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
+                              struct error *err)
+{
+    struct compiled *c;
+    enum status status = plan(&c, p, o, err);
+    if (status)
+        return status;
+    c->cuda = cuda;
+    int code = cuda->info(o->device, &c->info);
+    status = code ? cuda_failed(c, code, err, "asking for the device") : allocate(c, err);
+    if (!status)
+        status = cuda_upload(c, err);
+    if (status) {
+        cuda_free(c);
+        return status;
+    }
+    *out = c;
+    return STATUS_OK;
+}
+
+static enum status cuda_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    const struct cuda_interface *cuda;
+    struct cuda_info info;
+    enum status status = cuda_library(&cuda, o->device, &info, err);
+    return status ? status : cuda_compile_with(cuda, out, p, o, err);
+}
+
+static enum status cuda_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
+{
+    struct compiled *c;
+    enum status status = plan(&c, p, o, err);
+    if (status)
+        return status;
+    memset(out, 0, sizeof *out);
+    take_scratch(c);
+    out->scratch_bytes = c->scratch.used;
+    for (int i = 0; i < p->group_count; i++)
+        out->block_bytes[i] = (uint64_t)c->block_bytes[i];
+    cuda_free(c);
+    return STATUS_OK;
+}
+
+static enum status cuda_state_open(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err)
+{
+    const struct cuda_interface *cuda;
+    struct compiled c = {.options = *o}; /* for the words */
+    enum status status = cuda_library(&cuda, o->device, &c.info, err);
+    if (status)
+        return status;
+    c.cuda = cuda;
+    int code = cuda->allocate(o->device, (void **)out, bytes);
+    return code ? cuda_failed(&c, code, err, "%.2f GiB for the KV cache", (double)bytes / 0x1p30) : STATUS_OK;
+}
+
+static void cuda_state_close(const struct compile_options *o, unsigned char *memory)
+{
+    const struct cuda_interface *cuda;
+    struct cuda_info info;
+    if (memory && !cuda_library(&cuda, o->device, &info, NULL))
+        cuda->release(o->device, memory);
+}
+
+static void cuda_describe(const struct compiled *c, char *out, size_t size)
+{
+    int n = snprintf(out, size, "cuda:%d, %s, compute capability %d.%d, %d multiprocessors; %.2f GiB of weights uploaded at %.1f GB/s", c->options.device,
+                     c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
+                     c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
+    if (n > 0 && (size_t)n < size)
+        snprintf(out + n, size - (size_t)n, "; plain kernels");
+}
+
+const struct backend cuda_backend = {
+    .name = "cuda",
+    .sizes = cuda_sizes,
+    .compile = cuda_compile,
+    .step = cuda_step,
+    .read_state = cuda_read_state,
+    .write_state = cuda_write_state,
+    .state_open = cuda_state_open,
+    .state_close = cuda_state_close,
+    .state_copy = cuda_copy_state,
+    .describe = cuda_describe,
+    .free = cuda_free,
+};
+
+enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err)
+{
+    const struct cuda_interface *library;
+    struct cuda_info info;
+    enum status status = cuda_library(&library, device, &info, err);
+    if (status)
+        return status;
+    *out = &cuda_backend;
+    snprintf(room->name, sizeof room->name, "%s", info.name);
+    room->free_bytes = info.free_bytes;
+    return STATUS_OK;
+}

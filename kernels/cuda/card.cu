@@ -1,0 +1,169 @@
+/* libingot-cuda.so: kernels for the device, and the device itself behind interface.h. */
+#include <cuda_runtime.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/attend.h"
+#include "kernels/cuda/interface.h"
+#include "kernels/cuda/linear.h"
+
+#define KERNEL(name) \
+    static __global__ void __launch_bounds__(CUDA_THREADS) kernel_##name(const struct name##_args a) { name##_body(a); }
+#include "kernels/cuda/kernels.def"
+#undef KERNEL
+#define FORMAT(id, name, encode, round) \
+    static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
+#include "kernels/formats/formats.def"
+#undef FORMAT
+
+static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_kernel */
+#define KERNEL(name) (const void *)kernel_##name,
+#include "kernels/cuda/kernels.def"
+#undef KERNEL
+#define FORMAT(id, name, encode, round) (const void *)linear_##name,
+#include "kernels/formats/formats.def"
+#undef FORMAT
+};
+
+struct cuda_stream {
+    int device;
+    cudaStream_t stream;
+    cudaEvent_t mark[CUDA_MARKS];
+};
+
+static const char *words(int error) { return cudaGetErrorString((cudaError_t)error); }
+
+static int versions(struct cuda_versions *out)
+{
+    cudaError_t error = cudaDriverGetVersion(&out->driver);
+    return error ? error : cudaRuntimeGetVersion(&out->runtime);
+}
+
+static int count(int *devices) { return cudaGetDeviceCount(devices); }
+
+static int info(int device, struct cuda_info *out)
+{
+    struct cudaDeviceProp p;
+    size_t free_bytes, total_bytes;
+    cudaError_t error = cudaGetDeviceProperties(&p, device);
+    if (!error)
+        error = cudaSetDevice(device);
+    if (!error)
+        error = cudaMemGetInfo(&free_bytes, &total_bytes);
+    if (error)
+        return error;
+    memset(out, 0, sizeof *out);
+    memcpy(out->name, p.name, strnlen(p.name, sizeof out->name - 1));
+    out->major = p.major;
+    out->minor = p.minor;
+    out->processors = p.multiProcessorCount;
+    out->free_bytes = free_bytes;
+    out->total_bytes = total_bytes;
+    return 0;
+}
+
+static int allocate(int device, void **out, size_t bytes)
+{
+    cudaError_t error = cudaSetDevice(device);
+    if (!error && (error = cudaMalloc(out, bytes)) == cudaErrorMemoryAllocation)
+        (void)cudaGetLastError(); /* not an error of the next launch */
+    return error;
+}
+
+static void release(int device, void *memory)
+{
+    if (memory && !cudaSetDevice(device))
+        (void)cudaFree(memory);
+}
+
+static int pin(int device, void **out, size_t bytes)
+{
+    cudaError_t error = cudaSetDevice(device);
+    if (!error && (error = cudaMallocHost(out, bytes)) == cudaErrorMemoryAllocation)
+        (void)cudaGetLastError();
+    return error;
+}
+
+static void unpin(int device, void *memory)
+{
+    if (memory && !cudaSetDevice(device))
+        (void)cudaFreeHost(memory);
+}
+
+static void close_stream(struct cuda_stream *s)
+{
+    (void)cudaSetDevice(s->device);
+    if (s->stream) {
+        (void)cudaStreamSynchronize(s->stream);
+        (void)cudaStreamDestroy(s->stream);
+    }
+    for (int i = 0; i < CUDA_MARKS; i++)
+        if (s->mark[i])
+            (void)cudaEventDestroy(s->mark[i]);
+    free(s);
+}
+
+static int open_stream(int device, struct cuda_stream **out)
+{
+    struct cuda_stream *s = (struct cuda_stream *)calloc(1, sizeof *s);
+    if (!s)
+        return cudaErrorMemoryAllocation;
+    s->device = device;
+    cudaError_t error = cudaSetDevice(device);
+    if (!error)
+        error = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    for (int i = 0; i < CUDA_MARKS && !error; i++)
+        error = cudaEventCreateWithFlags(&s->mark[i], cudaEventDisableTiming);
+    if (error) {
+        close_stream(s);
+        return error;
+    }
+    *out = s;
+    return 0;
+}
+
+static int transfer(struct cuda_stream *s, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error || !bytes ? error : cudaMemcpyAsync(to, from, bytes, kind, s->stream);
+}
+
+static int upload(struct cuda_stream *s, void *to, const void *from, size_t bytes) { return transfer(s, to, from, bytes, cudaMemcpyHostToDevice); }
+
+static int download(struct cuda_stream *s, void *to, const void *from, size_t bytes) { return transfer(s, to, from, bytes, cudaMemcpyDeviceToHost); }
+
+static int copy(struct cuda_stream *s, void *to, const void *from, size_t bytes) { return transfer(s, to, from, bytes, cudaMemcpyDeviceToDevice); }
+
+static int launch(struct cuda_stream *s, const struct cuda_launch *l)
+{
+    void *args[] = {(void *)l->args};
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaLaunchKernel(kernels[l->kernel], dim3(l->grid_x, l->grid_y), dim3(CUDA_THREADS), args, l->shared_bytes, s->stream);
+}
+
+static int mark(struct cuda_stream *s, int number)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaEventRecord(s->mark[number], s->stream);
+}
+
+static int reach(struct cuda_stream *s, int number)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaEventSynchronize(s->mark[number]);
+}
+
+static int wait(struct cuda_stream *s)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaStreamSynchronize(s->stream);
+}
+
+extern "C" __attribute__((visibility("default"))) const struct cuda_interface *ingot_cuda_interface(void)
+{
+    static const struct cuda_interface interface = {
+        CUDA_INTERFACE, cudaErrorMemoryAllocation, words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
+        launch, mark, reach, wait,
+    };
+    return &interface;
+}

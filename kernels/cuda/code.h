@@ -1,0 +1,86 @@
+/* The few words that kernels are written in. nvcc makes CUDA of them; elsewhere the bodies run as plain C in an emulated block of
+ * threads (tests/unit/kernels/emulator.h), which defines the same words before it includes a kernel. So the code that runs on a
+ * card is the code that was tested. Common subset of C and C++. */
+#ifndef KERNELS_CUDA_CODE_H
+#define KERNELS_CUDA_CODE_H
+
+#include <math.h>
+
+#include "kernels/cuda/args.h"
+#include "kernels/formats/fp4.h"
+#include "kernels/formats/small.h"
+
+#ifdef __CUDACC__
+#define KERNEL_CODE __device__ static inline
+#define KERNEL_TABLE __device__ static const
+#define UNROLL _Pragma("unroll")
+#define THREAD ((int)threadIdx.x)
+#define BLOCK ((int64_t)blockIdx.x)
+#define BLOCK_Y ((int64_t)blockIdx.y)
+#define GRID_Y ((int64_t)gridDim.y)
+/* Floats that the threads of a block share; a kernel has one such array, of a size given at its launch. */
+#define SHARED_FLOATS(name) extern __shared__ float name[]
+/* Until all threads of the block are here. What they wrote before can be read behind it. */
+#define BLOCK_BARRIER() __syncthreads()
+/* The value of the lane whose number differs by the bits of `lanes`; all 32 lanes of a warp take part. */
+#define LANE_FLOAT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
+#define LANE_INT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
+#endif
+
+#ifdef __CUDACC__ /* ops.h has these for C */
+enum storage {
+#define TYPE(id, name, elements, bytes, gguf, safetensors) STORAGE_##id,
+#include "base/files/types.def"
+#undef TYPE
+};
+enum activation {
+#define ACTIVATION(name) ACT_##name,
+#include "kernels/activations.def"
+#undef ACTIVATION
+};
+#endif
+enum { /* of a block: values, bytes */
+#define TYPE(id, name, elements, bytes, gguf, safetensors) ELEMENTS_##id = elements, BYTES_##id = bytes,
+#include "base/files/types.def"
+#undef TYPE
+};
+
+/* Sums and largest values of a warp, the same bits in every lane. */
+KERNEL_CODE float warp_sum(float v)
+{
+    for (int lanes = 16; lanes; lanes /= 2)
+        v += LANE_FLOAT(v, lanes);
+    return v;
+}
+
+KERNEL_CODE float warp_most(float v)
+{
+    for (int lanes = 16; lanes; lanes /= 2)
+        v = fmaxf(v, LANE_FLOAT(v, lanes));
+    return v;
+}
+
+KERNEL_CODE int warp_most_int(int v)
+{
+    for (int lanes = 16; lanes; lanes /= 2) {
+        int other = LANE_INT(v, lanes);
+        v = other > v ? other : v;
+    }
+    return v;
+}
+
+/* The sum over a block, the same bits in every thread; room: CUDA_WARPS shared floats. */
+KERNEL_CODE float block_sum(float v, float *room)
+{
+    v = warp_sum(v);
+    BLOCK_BARRIER(); /* room may still be read from the sum before */
+    if (THREAD % 32 == 0)
+        room[THREAD / 32] = v;
+    BLOCK_BARRIER();
+    float sum = 0;
+    for (int i = 0; i < CUDA_WARPS; i++)
+        sum += room[i];
+    return sum;
+}
+
+#endif

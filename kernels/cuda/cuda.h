@@ -1,0 +1,95 @@
+/* Private to kernels/cuda: the backend's side in C. The other side are the kernels (code.h and what includes it) and the device
+ * (interface.h). */
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include <pthread.h>
+
+#include "kernels/cuda/interface.h"
+#include "kernels/ops.h"
+
+enum { CUDA_HEAD_DIM = 2048, UPLOAD_PIECE = 4 << 20, UPLOAD_PIECES = 4 };
+
+/* Memory of the host handed out piece by piece, each at a multiple of 256; base NULL: only counted. */
+struct room {
+    unsigned char *base;
+    size_t used;
+};
+void *room_take(struct room *r, int64_t count, size_t size);
+
+/* Memory of the device: an allocation for each piece, so that tools that watch memory see where one ends. */
+struct device_room {
+    void **list; /* [capacity]; NULL: only counted */
+    int count, capacity;
+    size_t used;
+    int code; /* of the first allocation that failed */
+};
+
+/* Blocks of state on their way to or from the host, beside the steps. */
+struct transfers {
+    pthread_mutex_t lock;
+    struct cuda_stream *stream;
+    unsigned char *block; /* pinned: one block */
+};
+
+struct compiled {
+    const struct cuda_interface *cuda;
+    struct cuda_stream *stream;
+    struct transfers *transfers;
+    struct cuda_info info;
+    const struct program *p;
+    struct compile_options options;
+    struct device_state state[8]; /* [group], of layer 0; pool is the step's */
+    int64_t layer_bytes[8];
+    int64_t block_bytes[8];
+    int64_t embedding_width;      /* the widest EMBED's */
+    int64_t rope_stride;          /* floats of one row of one rope */
+    double upload_seconds;
+    uint64_t upload_bytes;
+    /* on the device */
+    struct device_room weights, scratch;
+    unsigned char **weight;       /* [weight]: stored bytes, rows one after another; NULL: no LINEAR or EMBED has it */
+    float **vector;               /* [weight]: norm weights and biases as float32 */
+    float **buffer;               /* [buffer]: [rows, width] */
+    struct grids *grids;
+    unsigned char *step;          /* the step's batch */
+    float *gathered;
+    /* pinned, on the host */
+    unsigned char *pinned;        /* the allocation */
+    unsigned char *host_step;     /* what goes to `step` */
+    float *result;
+    /* of the step that runs */
+    const struct batch *batch;
+    const struct state_memory *memory;
+    struct device_batch device_batch;
+    const float *ropes; /* [rope][row][rope_stride] */
+};
+
+/* backend.c */
+extern const struct backend cuda_backend;
+enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
+                              struct error *err);
+/* A call that failed: "cuda:0 (name): what: words". Out of memory is STATUS_NO_ROOM, all else STATUS_DEVICE. */
+enum status cuda_failed(const struct compiled *c, int code, struct error *err, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int64_t cuda_rows_bound(const struct program *p, const struct compile_options *o, int buffer);
+bool cuda_is_vector(const struct program *p, int weight);
+bool cuda_is_matrix(const struct program *p, int weight);
+int64_t cuda_row_bytes(const struct weight *w); /* on the device: of whole blocks and nothing between */
+
+/* step.c */
+size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */
+enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err);
+
+/* upload.c: weights, vectors and codebooks to where they belong. */
+enum status cuda_upload(struct compiled *c, struct error *err);
+
+/* state.c */
+void cuda_state_layout(struct compiled *c);
+enum status cuda_read_state(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out, struct error *err);
+enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in, struct error *err);
+enum status cuda_copy_state(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err);
+
+/* library.c: libingot-cuda.so, once all that a device needs is there; STATUS_DEVICE says what is missing. */
+enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err);
+
+#endif

@@ -1,0 +1,73 @@
+/* All that the backend asks of a device: one table of functions. libingot-cuda.so (card.cu) implements it with the CUDA runtime; the
+ * tests implement it on the CPU, where every kernel runs in an emulated block of threads. C and C++. */
+#ifndef KERNELS_CUDA_INTERFACE_H
+#define KERNELS_CUDA_INTERFACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/cuda/args.h"
+
+enum cuda_kernel {
+#define KERNEL(name) CUDA_##name,
+#include "kernels/cuda/kernels.def"
+#undef KERNEL
+#define FORMAT(id, name, encode, round) CUDA_linear_##name,
+#include "kernels/formats/formats.def"
+#undef FORMAT
+    CUDA_KERNELS
+};
+
+struct cuda_info {
+    char name[128];
+    int major, minor; /* compute capability */
+    int processors;   /* streaming multiprocessors */
+    uint64_t free_bytes, total_bytes;
+};
+
+struct cuda_versions { /* major * 1000 + minor * 10 */
+    int driver, runtime;
+};
+
+struct cuda_launch {
+    enum cuda_kernel kernel;
+    unsigned grid_x, grid_y; /* blocks of CUDA_THREADS */
+    size_t shared_bytes;
+    const void *args; /* struct NAME_args, copied by the call */
+    size_t args_bytes;
+};
+
+struct cuda_stream; /* work that is done in the order in which it was asked for */
+
+enum { CUDA_INTERFACE = 1, CUDA_MARKS = 8 };
+
+/* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
+ * be called from any thread; of one stream by one thread at a time. */
+struct cuda_interface {
+    int version; /* CUDA_INTERFACE of whoever built it */
+    int no_memory; /* what allocate and pin return when there is none left */
+    const char *(*words)(int error);
+    int (*versions)(struct cuda_versions *out); /* driver 0: none is installed */
+    int (*count)(int *devices);
+    int (*info)(int device, struct cuda_info *out);
+    int (*allocate)(int device, void **out, size_t bytes);
+    void (*release)(int device, void *memory); /* NULL is fine, here and below */
+    int (*pin)(int device, void **out, size_t bytes); /* memory of the host that transfers read and write directly */
+    void (*unpin)(int device, void *memory);
+    int (*open)(int device, struct cuda_stream **out);
+    void (*close)(struct cuda_stream *s);
+    /* Asked for only: done when wait() or reach() says so. Host memory is pinned. */
+    int (*upload)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
+    int (*download)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
+    int (*copy)(struct cuda_stream *s, void *to, const void *from, size_t bytes); /* within the device */
+    int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
+    int (*mark)(struct cuda_stream *s, int mark);  /* below CUDA_MARKS */
+    int (*reach)(struct cuda_stream *s, int mark); /* waits until all is done that was asked for before the mark */
+    int (*wait)(struct cuda_stream *s);            /* until all is done */
+};
+
+/* The one symbol of libingot-cuda.so, named in library.c. */
+#define CUDA_SYMBOL "ingot_cuda_interface"
+typedef const struct cuda_interface *cuda_interface_function(void);
+
+#endif

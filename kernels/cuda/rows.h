@@ -1,0 +1,125 @@
+/* Operations that handle every row on its own. */
+#ifndef KERNELS_CUDA_ROWS_H
+#define KERNELS_CUDA_ROWS_H
+
+#include "kernels/cuda/read.h"
+
+KERNEL_CODE int32_t batch_row(const struct device_batch *b, int only_wanted, int64_t row) { return only_wanted ? b->wanted[row] : (int32_t)row; }
+
+/* A block for each row. An embedding from outside is what EMBED would have made: not scaled again. */
+KERNEL_CODE void embed_body(struct embed_args a)
+{
+    int32_t token = a.batch.token[batch_row(&a.batch, a.only_wanted, BLOCK)];
+    float *y = a.y + BLOCK * a.width;
+    if (token < 0) {
+        const float *from = a.batch.embeddings + (int64_t)(-1 - token) * a.batch.embedding_width;
+        for (int64_t i = THREAD; i < a.width; i += CUDA_THREADS)
+            y[i] = from[i];
+        return;
+    }
+    for (int64_t at = (int64_t)THREAD * RUN_VALUES; at < a.width; at += CUDA_THREADS * RUN_VALUES) {
+        float v[RUN_VALUES];
+        read_run(a.format, a.grids, a.weight + token * a.row_bytes, at, a.width, v);
+        for (int j = 0; j < RUN_VALUES && at + j < a.width; j++)
+            y[at + j] = (a.factor != 0 ? v[j] * a.factor : v[j]) * a.scale;
+    }
+}
+
+/* A block for each n values; x and y may be the same. Shared: CUDA_WARPS floats. */
+KERNEL_CODE void norm_body(struct norm_args a)
+{
+    SHARED_FLOATS(room);
+    const float *x = a.x + BLOCK * a.n;
+    float *y = a.y + BLOCK * a.n;
+    float mean = 0, square = 0;
+    if (a.centred) {
+        for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS)
+            mean += x[i];
+        mean = block_sum(mean, room) / (float)a.n;
+    }
+    for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS)
+        square = fmaf(x[i] - mean, x[i] - mean, square);
+    float scale = 1 / sqrtf(block_sum(square, room) / (float)a.n + a.epsilon);
+    for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS) {
+        float v = (x[i] - mean) * scale;
+        if (a.weight)
+            v *= a.weight[i] + a.offset;
+        y[i] = a.bias ? v + a.bias[i] : v;
+    }
+}
+
+/* A thread for each pair, which it turns in place. */
+KERNEL_CODE void rope_body(struct rope_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i >= a.count)
+        return;
+    int pair = (int)(i % a.pairs);
+    int64_t head = i / a.pairs, row = head / a.heads; /* head: of all rows */
+    float *x = a.x + head * a.head_dim;
+    const float *angles = a.table + batch_row(&a.batch, a.only_wanted, row) * a.stride;
+    float c = angles[pair], s = angles[a.stride / 2 + pair];
+    float *p = x + (a.interleaved ? 2 * pair : pair), *q = x + (a.interleaved ? 2 * pair + 1 : pair + a.pairs);
+    float old_p = *p, old_q = *q;
+    *p = old_p * c - old_q * s;
+    *q = old_q * c + old_p * s;
+}
+
+KERNEL_CODE void add_body(struct add_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i < a.count)
+        a.y[i] = a.x[i] + a.scale * a.z[i];
+}
+
+KERNEL_CODE float activate(int activation, float x)
+{
+    switch (activation) {
+    case ACT_SILU:
+        return x / (1 + expf(-x));
+    case ACT_GELU:
+        return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+    case ACT_GELU_TANH:
+        return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_RELU2:
+        return x > 0 ? x * x : 0;
+    case ACT_QUICK_GELU:
+        return x / (1 + expf(-1.702f * x));
+    case ACT_SIGMOID:
+        return 1 / (1 + expf(-x));
+    case ACT_TANH:
+        return tanhf(x);
+    }
+    return x; /* ACT_NONE */
+}
+
+KERNEL_CODE void gate_body(struct gate_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i >= a.count)
+        return;
+    float v = activate(a.activation, a.x[i]);
+    a.y[i] = a.z ? v * a.z[i] : v;
+}
+
+KERNEL_CODE void scale_body(struct scale_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i >= a.count)
+        return;
+    float v = a.scale * a.x[i];
+    a.y[i] = a.cap > 0 ? a.cap * tanhf(v / a.cap) : v;
+}
+
+KERNEL_CODE void select_body(struct select_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i >= a.count)
+        return;
+    int64_t row = i / a.width;
+    a.y[i] = a.x[(a.rows ? a.rows[row] : row) * a.width + i % a.width];
+}
+
+#endif

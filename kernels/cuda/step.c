@@ -1,0 +1,288 @@
+/* A step: the batch goes over in one transfer, every operation is one or two launches, the rows that were asked for come back. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+
+/* ---- the batch -------------------------------------------------------------------------------------------------------- */
+
+static int64_t blocks_of(int64_t tokens) { return (tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS; }
+
+size_t cuda_step_bytes(const struct compiled *c)
+{
+    const struct compile_options *o = &c->options;
+    struct room r = {0};
+    room_take(&r, o->max_sequences, sizeof(struct device_sequence));
+    room_take(&r, o->max_rows, sizeof(int64_t));
+    room_take(&r, o->max_rows, sizeof(int32_t));
+    room_take(&r, o->max_rows, sizeof(int32_t));
+    room_take(&r, o->max_wanted, sizeof(int32_t));
+    room_take(&r, o->max_sequences * c->p->group_count * blocks_of(o->max_context), sizeof(int32_t));
+    room_take(&r, c->p->rope_count * o->max_rows * c->rope_stride, sizeof(float));
+    room_take(&r, o->max_rows * c->embedding_width, sizeof(float));
+    return r.used;
+}
+
+/* Room for count things in both copies of the batch. */
+static void *place(struct compiled *c, struct room *host, int64_t count, size_t size, const void *device_address)
+{
+    void *device = c->step + host->used;
+    memcpy((void *)(uintptr_t)device_address, &device, sizeof device); /* a pointer to any type */
+    return room_take(host, count, size);
+}
+
+static void write_sequences(struct compiled *c, struct room *host)
+{
+    const struct batch *b = c->batch;
+    int groups = c->p->group_count;
+    int64_t all = 0, at = 0;
+    for (int i = 0; i < b->sequences; i++)
+        all += groups * blocks_of(b->sequence[i].cached + b->sequence[i].rows);
+    struct device_sequence *to = place(c, host, b->sequences, sizeof *to, &c->device_batch.sequences);
+    int32_t *blocks = place(c, host, all, sizeof *blocks, &c->device_batch.blocks);
+    for (int i = 0; i < b->sequences; i++) {
+        const struct batch_sequence *s = &b->sequence[i];
+        to[i] = (struct device_sequence){.total = s->cached + s->rows, .tables = at, .stride = blocks_of(s->cached + s->rows)};
+        for (int g = 0; g < groups; g++, at += to[i].stride)
+            memcpy(blocks + at, s->blocks[g], (size_t)to[i].stride * sizeof *blocks);
+    }
+}
+
+static void write_rows(struct compiled *c, struct room *host)
+{
+    const struct batch *b = c->batch;
+    struct device_batch *d = &c->device_batch;
+    int32_t embeddings = 0;
+    for (int32_t i = 0; i < b->rows; i++)
+        embeddings += b->row[i].token < 0;
+    int64_t *slot = place(c, host, b->rows, sizeof *slot, &d->slot);
+    int32_t *token = place(c, host, b->rows, sizeof *token, &d->token);
+    int32_t *sequence = place(c, host, b->rows, sizeof *sequence, &d->sequence);
+    int32_t *wanted = place(c, host, b->wanted, sizeof *wanted, &d->wanted);
+    float *embedding = place(c, host, embeddings * c->embedding_width, sizeof *embedding, &d->embeddings);
+    d->embedding_width = c->embedding_width;
+    embeddings = 0;
+    for (int32_t i = 0; i < b->rows; i++) {
+        const struct batch_sequence *s = &b->sequence[b->row[i].sequence];
+        slot[i] = s->cached + (i - s->first_row);
+        sequence[i] = b->row[i].sequence;
+        token[i] = b->row[i].token;
+        if (token[i] < 0) {
+            token[i] = -1 - embeddings;
+            memcpy(embedding + embeddings++ * c->embedding_width, b->row[i].embedding, (size_t)c->embedding_width * sizeof *embedding);
+        }
+    }
+    memcpy(wanted, b->wanted_rows, (size_t)b->wanted * sizeof *wanted);
+}
+
+static void write_ropes(struct compiled *c, struct room *host)
+{
+    const struct batch *b = c->batch;
+    float *to = place(c, host, c->p->rope_count * b->rows * c->rope_stride, sizeof *to, &c->ropes);
+    for (int r = 0; r < c->p->rope_count; r++)
+        for (int32_t i = 0; i < b->rows; i++, to += c->rope_stride)
+            rope_angles(&c->p->ropes[r], b->row[i].position, b->sequence[b->row[i].sequence].length, to, to + c->rope_stride / 2);
+}
+
+/* ---- operations --------------------------------------------------------------------------------------------------------- */
+
+static int32_t rows_of(const struct compiled *c, int buffer) { return c->p->buffers[buffer].rows == ROWS_WANTED ? c->batch->wanted : c->batch->rows; }
+
+static int only_wanted(const struct compiled *c, int buffer) { return c->p->buffers[buffer].rows == ROWS_WANTED; }
+
+static float *buffer(const struct compiled *c, int i) { return i >= 0 ? c->buffer[i] : NULL; }
+
+static const float *vector(const struct compiled *c, int i) { return i >= 0 ? c->vector[i] : NULL; }
+
+static int64_t values_of(const struct compiled *c, int i) { return rows_of(c, i) * c->p->buffers[i].width; }
+
+static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+/* No rows: nothing to do. */
+static int launch(const struct compiled *c, enum cuda_kernel kernel, int64_t x, int64_t y, size_t shared, const void *args, size_t size)
+{
+    struct cuda_launch l = {kernel, (unsigned)x, (unsigned)y, shared, args, size};
+    return x && y ? c->cuda->launch(c->stream, &l) : 0;
+}
+#define LAUNCH(name, x, y, shared, args) launch(c, CUDA_##name, (x), (y), (shared), &(args), sizeof(args))
+
+static int run_embed(const struct compiled *c, const struct op *op)
+{
+    const struct weight *w = &c->p->weights[op->w];
+    struct embed_args a = {.batch = c->device_batch, .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .width = w->in,
+                           .row_bytes = cuda_row_bytes(w), .scale = op->scale, .factor = w->factor, .format = w->format,
+                           .only_wanted = only_wanted(c, op->y)};
+    return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
+}
+
+static int run_norm(const struct compiled *c, const struct op *op)
+{
+    int64_t width = c->p->buffers[op->x].width, n = op->head_dim > 0 ? op->head_dim : width;
+    struct norm_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
+                          .epsilon = op->epsilon, .offset = op->offset, .centred = op->centred};
+    return LAUNCH(norm, rows_of(c, op->x) * (width / n), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+static int run_linear(const struct compiled *c, const struct op *op)
+{
+    static const enum cuda_kernel kernels[STORAGE_COUNT] = {
+#define FORMAT(id, name, encode, round) [STORAGE_##id] = CUDA_linear_##name,
+#include "kernels/formats/formats.def"
+#undef FORMAT
+    };
+    const struct weight *w = &c->p->weights[op->w];
+    struct linear_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .bias = vector(c, op->b),
+                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(w), .factor = w->factor, .rows = rows_of(c, op->x)};
+    return launch(c, kernels[w->format], parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
+}
+
+static int run_rope(const struct compiled *c, const struct op *op)
+{
+    const struct rope *rope = &c->p->ropes[op->rope];
+    int pairs = rope->dims / 2;
+    struct rope_args a = {.batch = c->device_batch, .x = buffer(c, op->x), .table = c->ropes + (int64_t)op->rope * c->batch->rows * c->rope_stride,
+                          .stride = c->rope_stride, .count = (int64_t)rows_of(c, op->x) * op->heads * pairs, .heads = op->heads,
+                          .head_dim = op->head_dim, .pairs = pairs, .interleaved = rope->interleaved, .only_wanted = only_wanted(c, op->x)};
+    return LAUNCH(rope, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
+/* A group's state in one layer. */
+static struct device_state layer_state(const struct compiled *c, const struct op *op)
+{
+    struct device_state s = c->state[op->group];
+    s.pool = c->memory->pool[op->group] + op->layer * c->layer_bytes[op->group];
+    return s;
+}
+
+static int run_store(const struct compiled *c, const struct op *op)
+{
+    const struct state_group *g = &c->p->groups[op->group];
+    struct store_args a = {.batch = c->device_batch, .state = layer_state(c, op), .x = buffer(c, op->x)};
+    a.part = a.state.k;
+    int code = LAUNCH(store, c->batch->rows, g->heads, 0, a);
+    if (code || g->v_in_k)
+        return code;
+    a.part = a.state.v;
+    a.x = buffer(c, op->z);
+    return LAUNCH(store, c->batch->rows, g->heads, 0, a);
+}
+
+static int run_attend(const struct compiled *c, const struct op *op)
+{
+    const struct state_group *g = &c->p->groups[op->group];
+    struct attend_args a = {.batch = c->device_batch, .state = layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
+                            .kv_heads = g->heads, .window = g->window, .full = op->mask == MASK_FULL, .only_wanted = only_wanted(c, op->x),
+                            .scale = op->scale, .cap = op->cap};
+    return LAUNCH(attend, rows_of(c, op->x), op->heads, (size_t)(ATTEND_TILE + g->k_dim + g->v_dim) * sizeof(float), a);
+}
+
+static int run_add(const struct compiled *c, const struct op *op)
+{
+    struct add_args a = {buffer(c, op->x), buffer(c, op->z), buffer(c, op->y), op->scale, values_of(c, op->y)};
+    return LAUNCH(add, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
+static int run_gate(const struct compiled *c, const struct op *op)
+{
+    struct gate_args a = {buffer(c, op->x), buffer(c, op->z), buffer(c, op->y), op->activation, values_of(c, op->y)};
+    return LAUNCH(gate, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
+static int run_scale(const struct compiled *c, const struct op *op)
+{
+    struct scale_args a = {buffer(c, op->x), buffer(c, op->y), op->scale, op->cap, values_of(c, op->y)};
+    return LAUNCH(scale, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
+static int select_rows(const struct compiled *c, const float *x, float *y, const int32_t *rows, int64_t width, int64_t count)
+{
+    struct select_args a = {x, y, rows, width, count * width};
+    return LAUNCH(select, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
+static int run_select(const struct compiled *c, const struct op *op)
+{
+    const int32_t *rows = only_wanted(c, op->x) ? NULL : c->device_batch.wanted;
+    return select_rows(c, buffer(c, op->x), buffer(c, op->y), rows, c->p->buffers[op->y].width, rows_of(c, op->y));
+}
+
+static int (*const run[OP_COUNT])(const struct compiled *, const struct op *) = {
+#define OP(kind, name) [OP_##kind] = run_##name,
+#include "kernels/ops.def"
+#undef OP
+};
+
+/* ---- a step ------------------------------------------------------------------------------------------------------------- */
+
+/* What an operation was about to do, for the message when it could not. */
+static enum status op_failed(const struct compiled *c, const struct op *op, int code, struct error *err)
+{
+    const struct program *p = c->p;
+    int of = op->y >= 0 ? op->y : op->x;
+    char weight[100] = "";
+    if (op->w >= 0)
+        snprintf(weight, sizeof weight, ", weight [%lld, %lld] %s", (long long)p->weights[op->w].out, (long long)p->weights[op->w].in,
+                 storage_types[p->weights[op->w].format].name);
+    return cuda_failed(c, code, err, "operation %d, %s of [%d, %lld]%s", (int)(op - p->ops), op_names[op->kind], (int)rows_of(c, of),
+                       (long long)p->buffers[of].width, weight);
+}
+
+static enum status check_batch(const struct compiled *c, int output, struct error *err)
+{
+    const struct compile_options *o = &c->options;
+    const struct batch *b = c->batch;
+    if (b->rows > o->max_rows || b->wanted > o->max_wanted || b->sequences > o->max_sequences || output >= c->p->buffer_count)
+        return error_set(err, STATUS_FAILED, "step: the batch exceeds what was compiled");
+    for (int i = 0; i < b->sequences; i++)
+        if (b->sequence[i].cached + b->sequence[i].rows > o->max_context)
+            return error_set(err, STATUS_FAILED, "step: sequence %d is longer than the context that was compiled", i);
+    return STATUS_OK;
+}
+
+/* The wanted rows of a buffer to the host. */
+static int fetch(const struct compiled *c, int output)
+{
+    int64_t width = c->p->buffers[output].width;
+    const float *from = c->buffer[output];
+    int code = 0;
+    if (!only_wanted(c, output)) {
+        code = select_rows(c, from, c->gathered, c->device_batch.wanted, width, c->batch->wanted);
+        from = c->gathered;
+    }
+    if (!code && c->batch->wanted)
+        code = c->cuda->download(c->stream, c->result, from, (size_t)(c->batch->wanted * width) * sizeof(float));
+    return code;
+}
+
+static enum status ask(struct compiled *c, int output, struct error *err)
+{
+    struct room host = {c->host_step, 0};
+    write_sequences(c, &host);
+    write_rows(c, &host);
+    write_ropes(c, &host);
+    int count = program_needed(c->p, output), code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
+    if (code)
+        return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
+    for (int i = 0; i < count; i++)
+        if ((code = run[c->p->ops[i].kind](c, &c->p->ops[i])))
+            return op_failed(c, &c->p->ops[i], code, err);
+    if (output >= 0 && (code = fetch(c, output)))
+        return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
+    return STATUS_OK;
+}
+
+enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
+{
+    c->batch = b;
+    c->memory = state;
+    enum status status = check_batch(c, output, err);
+    if (status)
+        return status;
+    status = ask(c, output, err);
+    int code = c->cuda->wait(c->stream); /* always: what was asked for reads the batch and writes the result */
+    if (!status && code)
+        status = cuda_failed(c, code, err, "running a step of %d rows (CUDA_LAUNCH_BLOCKING=1 in the environment names the operation)", b->rows);
+    if (result)
+        *result = status || output < 0 ? NULL : c->result;
+    return status;
+}

@@ -1,0 +1,46 @@
+/* A libingot-cuda.so whose device is the emulation: with it the whole program runs as on a card. One lock: the emulation is one
+ * device, and an engine's threads ask for blocks of state while another runs steps. */
+#include <pthread.h>
+
+#include "tests/unit/kernels/emulator.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define LOCKED(name, parameters, ...)                   \
+    static int locked_##name parameters                 \
+    {                                                   \
+        pthread_mutex_lock(&lock);                      \
+        int code = emulated_interface.name(__VA_ARGS__); \
+        pthread_mutex_unlock(&lock);                    \
+        return code;                                    \
+    }
+LOCKED(allocate, (int device, void **out, size_t bytes), device, out, bytes)
+LOCKED(upload, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
+LOCKED(download, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
+LOCKED(copy, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
+LOCKED(launch, (struct cuda_stream * s, const struct cuda_launch *l), s, l)
+LOCKED(mark, (struct cuda_stream * s, int mark), s, mark)
+LOCKED(reach, (struct cuda_stream * s, int mark), s, mark)
+LOCKED(wait, (struct cuda_stream * s), s)
+
+static void locked_release(int device, void *memory)
+{
+    pthread_mutex_lock(&lock);
+    emulated_interface.release(device, memory);
+    pthread_mutex_unlock(&lock);
+}
+
+static void locked_close(struct cuda_stream *s) { locked_wait(s); }
+
+__attribute__((visibility("default"))) const struct cuda_interface *ingot_cuda_interface(void);
+const struct cuda_interface *ingot_cuda_interface(void)
+{
+    static struct cuda_interface i;
+    pthread_mutex_lock(&lock);
+    i = emulated_interface;
+    i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
+    i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;
+    i.mark = locked_mark, i.reach = locked_reach, i.wait = locked_wait;
+    pthread_mutex_unlock(&lock);
+    return &i;
+}

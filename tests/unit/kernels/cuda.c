@@ -1,0 +1,531 @@
+/* The CUDA backend with its kernels' own code in emulated blocks of threads (emulator.h), judged by the reference. With
+ * INGOT_TEST_CUDA=1 the same tests run on the machine's card. */
+#include "tiny.h"
+
+#include "emulator.h"
+#include "kernels/cuda/cuda.h"
+
+/* Relative error of float32 sums against double ones. */
+static const double float_error = 2e-6;
+
+static bool on_card(void) { return getenv("INGOT_TEST_CUDA"); }
+
+static enum status emulated_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    return cuda_compile_with(&emulated_interface, out, p, o, err);
+}
+
+static enum status emulated_state_open(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err)
+{
+    return emulated_allocate(o->device, (void **)out, bytes) ? error_set(err, STATUS_NO_ROOM, "no memory") : STATUS_OK;
+}
+
+static void emulated_state_close(const struct compile_options *o, unsigned char *memory) { emulated_release(o->device, memory); }
+
+static const struct backend *emulated_backend(void)
+{
+    static struct backend b;
+    b = cuda_backend;
+    b.compile = emulated_compile;
+    b.state_open = emulated_state_open;
+    b.state_close = emulated_state_close;
+    return &b;
+}
+
+static const struct backend *cuda_under_test(void)
+{
+    if (on_card()) {
+        const struct backend *card;
+        struct cuda_room room;
+        struct error err;
+        cr_assert_eq(backend_cuda(&card, 0, &room, &err), STATUS_OK, "%s", err.text);
+        return card;
+    }
+    return emulated_backend();
+}
+
+/* ---- programs without state -------------------------------------------------------------------------------------------- */
+
+/* Runs the program on rows of one new sequence; the output's wanted rows are copied to out. tokens NULL: embeddings
+ * [rows, width]. Every third row is wanted, and the last. */
+static int compute(const struct backend *b, const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width, float *out)
+{
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct error err = {0};
+    struct compiled *c;
+    struct batch_row row[128];
+    int32_t wanted[128];
+    const int32_t *const blocks[1] = {(int32_t[8]){0}};
+    struct batch_sequence s = {.rows = rows, .adapter = -1, .blocks = blocks};
+    struct batch batch = {.rows = rows, .sequences = 1, .row = row, .sequence = &s, .wanted_rows = wanted};
+    for (int i = 0; i < rows; i++) {
+        row[i] = (struct batch_row){tokens ? tokens[i] : -1, tokens ? NULL : embeddings + i * width, i, 0};
+        if (i % 3 == 1 || i == rows - 1)
+            wanted[batch.wanted++] = i;
+    }
+    const float *result;
+    int output = p->outputs[0].buffer;
+    o.max_rows = rows, o.max_wanted = batch.wanted; /* buffers end behind the last row */
+    cr_assert_eq(program_check(p, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(b->compile(&c, p, &o, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(b->step(c, &batch, &(struct state_memory){0}, output, &result, &err), STATUS_OK, "%s", err.text);
+    memcpy(out, result, (size_t)(batch.wanted * p->buffers[output].width) * sizeof *out);
+    b->free(c);
+    return batch.wanted;
+}
+
+/* Both backends; returns the relative error. */
+static double compare(const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width)
+{
+    int64_t wide = p->buffers[p->outputs[0].buffer].width;
+    float *expected = (float *)malloc((size_t)(128 * wide) * sizeof *expected), *got = (float *)malloc((size_t)(128 * wide) * sizeof *got);
+    compute(&backend_reference, p, rows, tokens, embeddings, width, expected);
+    int wanted = compute(cuda_under_test(), p, rows, tokens, embeddings, width, got);
+    double error = tiny_error(got, expected, wanted * wide);
+    if (!on_card()) { /* the order in which threads run must not show */
+        emulator.backwards = true;
+        compute(cuda_under_test(), p, rows, tokens, embeddings, width, expected);
+        emulator.backwards = false;
+        if (memcmp(got, expected, (size_t)(wanted * wide) * sizeof *got))
+            error = INFINITY;
+    }
+    free(expected), free(got);
+    return error;
+}
+
+/* Token rows of an embedding, times a matrix of the same format. */
+static double linear_error(enum storage format, int64_t in, int64_t out, int rows, bool bias, float factor)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 7};
+    struct weight e = tiny_weight("embedding", format, 7, in, 1), w = tiny_weight("linear", format, out, in, 1);
+    e.factor = w.factor = factor;
+    int x = program_buffer(&p, "x", in, ROWS_ALL), y = program_buffer(&p, "y", out, ROWS_ALL), weight = program_weight(&p, &w);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = x, op->w = program_weight(&p, &e), op->scale = 1.5f;
+    op = program_add(&p, OP_LINEAR);
+    op->x = x, op->y = y, op->w = weight, op->b = bias ? tiny_vector(&p, "bias", (int)out, 0) : -1;
+    program_output(&p, "y", y);
+    int32_t tokens[128];
+    for (int i = 0; i < rows; i++)
+        tokens[i] = (i * 5 + 3) % 7;
+    double error = compare(&p, rows, tokens, NULL, 0);
+    arena_free(&arena);
+    return error;
+}
+
+Test(cuda, every_format)
+{
+    static const enum storage formats[] = {
+#define FORMAT(id, name, encode, round) STORAGE_##id,
+#include "kernels/formats/formats.def"
+#undef FORMAT
+    };
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (formats[i] == STORAGE_F8_E4M3) /* weight_check() refuses it */
+            continue;
+        int block = storage_types[formats[i]].block_elements;
+        struct {
+            int64_t in, out;
+            int rows;
+        } shapes[] = {{block > 1 ? 3 * block : 301, 6, 3}, {block > 1 ? block : 5, 1, 1}, {block > 1 ? 2 * block : 64, 5, 10}};
+        for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
+            double error = linear_error(formats[i], shapes[k].in, shapes[k].out, shapes[k].rows, k != 1, k == 2 ? 0.37f : 0);
+            cr_assert_lt(error, float_error, "%s [%d, %d], %d rows: %g", storage_types[formats[i]].name, (int)shapes[k].out, (int)shapes[k].in,
+                         shapes[k].rows, error);
+        }
+    }
+}
+
+static float *random_rows(int64_t count)
+{
+    float *x = (float *)malloc((size_t)count * sizeof *x);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = 4 * tiny_float();
+    return x;
+}
+
+/* The program `x = embedding; y = what op does to x (and z, a norm of x)`. */
+static double op_error(enum op_kind kind, int width, int rows, void (*set)(struct program *p, struct op *op, int number), int number)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    struct weight e = tiny_weight("embedding", STORAGE_F32, 1, width, 1);
+    int x = program_buffer(&p, "x", width, ROWS_ALL), z = program_buffer(&p, "z", width, ROWS_ALL), y = program_buffer(&p, "y", width, ROWS_ALL);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = x, op->w = program_weight(&p, &e);
+    op = program_add(&p, OP_NORM);
+    op->x = x, op->y = z, op->epsilon = 1e-6f;
+    op = program_add(&p, kind);
+    op->x = x, op->y = y;
+    if (kind == OP_ADD)
+        op->z = z;
+    set(&p, op, number);
+    program_output(&p, "y", kind == OP_ROPE ? x : op->y);
+    float *rows_of_x = random_rows((int64_t)rows * width);
+    double error = compare(&p, rows, NULL, rows_of_x, width);
+    free(rows_of_x);
+    arena_free(&arena);
+    return error;
+}
+
+static void set_gate(struct program *p, struct op *op, int number)
+{
+    (void)p;
+    op->activation = (enum activation)(number / 2);
+    op->z = number % 2 ? 1 : -1;
+}
+
+static void set_scale(struct program *p, struct op *op, int number) { (void)p, op->scale = -1.25f, op->cap = number ? 3 : 0; }
+
+static void set_add(struct program *p, struct op *op, int number) { (void)p, op->scale = number ? -0.5f : 1; }
+
+static void set_norm(struct program *p, struct op *op, int number)
+{
+    int width = (int)p->buffers[op->x].width;
+    op->head_dim = number & 1 ? width / 3 : 0;
+    int n = op->head_dim ? op->head_dim : width;
+    op->centred = number & 2;
+    op->w = number & 4 ? tiny_vector(p, "norm", n, 1) : -1;
+    op->b = number & 8 ? tiny_vector(p, "bias", n, 0) : -1;
+    op->epsilon = 1e-5f, op->offset = number & 1 ? 1 : 0;
+    if (number & 8) /* in place */
+        op->y = op->x;
+}
+
+static void set_select(struct program *p, struct op *op, int number)
+{
+    (void)number;
+    op->y = program_buffer(p, "wanted", p->buffers[op->x].width, ROWS_WANTED);
+}
+
+static void set_rope(struct program *p, struct op *op, int number)
+{
+    static float inverse[8];
+    for (int i = 0; i < 8; i++)
+        inverse[i] = powf(100, -(float)i / 8);
+    struct rope rope = {.dims = number & 1 ? 16 : 10, .interleaved = number & 2, .inverse_frequency = inverse, .magnitude = 1.25f};
+    if (number & 4)
+        rope.original = 2, rope.base = 100, rope.factor = 4;
+    op->rope = program_rope(p, &rope);
+    op->head_dim = 16, op->heads = (int)p->buffers[op->x].width / 16;
+}
+
+Test(cuda, operations)
+{
+    for (int n = 0; n < 2 * (ACT_TANH + 1); n++)
+        cr_assert_lt(op_error(OP_GATE, 65, 3, set_gate, n), float_error, "activation %d", n / 2);
+    for (int n = 0; n < 2; n++) {
+        cr_assert_lt(op_error(OP_SCALE, 33, 5, set_scale, n), float_error);
+        cr_assert_lt(op_error(OP_ADD, 200, 2, set_add, n), float_error);
+    }
+    for (int n = 0; n < 16; n++)
+        cr_assert_lt(op_error(OP_NORM, n & 1 ? 120 : 333, 3, set_norm, n), float_error, "norm %d", n);
+    for (int n = 0; n < 8; n++)
+        cr_assert_lt(op_error(OP_ROPE, 48, 7, set_rope, n), float_error, "rope %d", n);
+    cr_assert_lt(op_error(OP_SELECT, 31, 8, set_select, 0), 1e-30);
+}
+
+/* ---- whole models -------------------------------------------------------------------------------------------------------- */
+
+enum { STEPS = 3 };
+static const int counts[STEPS][TINY_SEQUENCES] = {{5, 1, 0, 17}, {1, 3, 9, 1}, {1, 1, 1, 2}};
+
+/* Ragged batches of four sequences, whose blocks lie scattered; the logits of the last step. */
+static int64_t run_model(const struct backend *b, const struct tiny *t, enum storage k_type, enum storage v_type, float *logits, float *state)
+{
+    struct tiny_run run;
+    struct compile_options o = tiny_options(k_type);
+    o.v_type = v_type;
+    tiny_open(&run, t, b, &o);
+    int64_t vocab = t->shape.vocab, rows = 0;
+    for (int step = 0; step < STEPS; step++) {
+        static int32_t tokens[TINY_SEQUENCES][32];
+        const int32_t *from[TINY_SEQUENCES];
+        float *out[TINY_SEQUENCES];
+        rows = 0;
+        for (int s = 0; s < TINY_SEQUENCES; s++) {
+            for (int i = 0; i < counts[step][s]; i++)
+                tokens[s][i] = (int32_t)((run.cached[s] + i) * 7 + s * 3) % t->shape.vocab;
+            from[s] = tokens[s];
+            out[s] = logits + rows * vocab;
+            rows += counts[step][s];
+        }
+        tiny_step(&run, t, t->logits, counts[step], from, out);
+    }
+    struct error err = {0};
+    if (state)
+        cr_assert_eq(b->read_state(run.compiled, &run.state, 0, run.table[3][1], 2, state, &err), STATUS_OK, "%s", err.text);
+    tiny_close(&run);
+    return rows * vocab;
+}
+
+static double model_error(const struct tiny_shape *shape, enum storage k_type, enum storage v_type)
+{
+    struct tiny t;
+    static float expected[1024], got[1024];
+    tiny_seed = 88172645463325252u;
+    tiny_build(&t, shape);
+    run_model(&backend_reference, &t, k_type, v_type, expected, NULL);
+    int64_t count = run_model(cuda_under_test(), &t, k_type, v_type, got, NULL);
+    arena_free(&t.arena);
+    return tiny_error(got, expected, count);
+}
+
+static const struct tiny_shape plain_shape = {.hidden = 32, .heads = 4, .kv_heads = 2, .head_dim = 8, .inner = 32, .layers = 2, .vocab = 37,
+                                              .format = STORAGE_Q4_0, .head_format = STORAGE_F16};
+
+Test(cuda, models)
+{
+    struct tiny_shape s = plain_shape;
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 1e-5);
+    s.layers = 1, s.window = 5, s.cap = 4, s.interleaved = s.qk_norm = true, s.format = STORAGE_BF16;
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F16), 1e-3);
+    s.kv_heads = 1, s.bias = s.layer_norm = true, s.qk_norm = false, s.window = 0, s.head_format = STORAGE_Q8_0;
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 1e-5);
+}
+
+/* A row's bits depend neither on what else is in the batch nor on how its sequence is cut into steps. */
+Test(cuda, bits)
+{
+    struct tiny t;
+    struct tiny_run run;
+    struct compile_options o = tiny_options(STORAGE_F16);
+    static int32_t tokens[TINY_SEQUENCES][32];
+    static float whole[20 * 37], part[20 * 37], other[37 * 20];
+    const int32_t *from[TINY_SEQUENCES] = {tokens[0], tokens[1], tokens[2], tokens[3]};
+    float *out[TINY_SEQUENCES] = {whole, other, other, other};
+    for (int i = 0; i < TINY_SEQUENCES * 32; i++)
+        tokens[i / 32][i % 32] = i * 11 % 37;
+    struct tiny_shape s = plain_shape;
+    s.layers = 1;
+    tiny_build(&t, &s);
+    tiny_open(&run, &t, cuda_under_test(), &o);
+    tiny_step(&run, &t, t.logits, (int[]){20, 0, 0, 0}, from, out);
+    tiny_close(&run);
+    tiny_open(&run, &t, cuda_under_test(), &o);
+    for (int at = 0, n = 1; at < 20; at += n, n = 9 - n) {
+        n = at + n > 20 ? 20 - at : n;
+        from[0] = tokens[0] + at;
+        out[0] = part + at * 37;
+        tiny_step(&run, &t, t.logits, (int[]){n, at % 3, 2, 0}, from, out);
+    }
+    tiny_close(&run);
+    arena_free(&t.arena);
+    cr_assert_arr_eq(whole, part, sizeof whole);
+}
+
+/* ---- the cache ------------------------------------------------------------------------------------------------------------- */
+
+struct attention {
+    int heads, kv_heads, k_dim, v_dim, window, cached, rows;
+    float cap;
+    bool v_in_k, full;
+};
+enum { ATTEND_MOST_ROWS = 8, ATTEND_MOST_BLOCKS = 16 };
+
+/* Stores `rows` tokens behind `cached` ones and attends. state: all of them, as they can be read back. */
+static void attend(const struct backend *b, const struct attention *s, enum storage k_type, enum storage v_type, const float *values, float *out, float *state)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    int q = program_buffer(&p, "q", s->heads * s->k_dim, ROWS_ALL), k = program_buffer(&p, "k", s->kv_heads * s->k_dim, ROWS_ALL);
+    int v = program_buffer(&p, "v", s->kv_heads * s->v_dim, ROWS_ALL), into[3] = {q, k, v}, y = program_buffer(&p, "y", s->heads * s->v_dim, ROWS_ALL);
+    struct state_group group = {.kind = STATE_PAGED, .layers = 2, .heads = s->kv_heads, .k_dim = s->k_dim, .v_dim = s->v_dim, .window = s->window,
+                                .v_in_k = s->v_in_k};
+    program_group(&p, &group);
+    for (int i = 0; i < 3; i++) {
+        struct weight w = tiny_weight("unused", STORAGE_F32, 1, p.buffers[into[i]].width, 1);
+        struct op *op = program_add(&p, OP_EMBED);
+        op->y = into[i], op->w = program_weight(&p, &w);
+    }
+    struct op *op = program_add(&p, OP_STORE);
+    op->x = k, op->z = v, op->group = 0, op->layer = 1;
+    op = program_add(&p, OP_ATTEND);
+    op->x = q, op->y = y, op->group = 0, op->layer = 1, op->heads = s->heads, op->head_dim = s->k_dim;
+    op->scale = 1 / sqrtf((float)s->k_dim), op->cap = s->cap, op->mask = s->full ? MASK_FULL : MASK_CAUSAL;
+    program_output(&p, "y", y);
+    struct compile_options o = tiny_options(k_type);
+    o.v_type = v_type;
+    o.max_rows = o.max_wanted = s->rows; /* buffers end behind the last row */
+    struct compile_sizes sizes;
+    struct compiled *c;
+    struct error err = {0};
+    cr_assert_eq(b->sizes(&p, &o, &sizes, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+    struct state_memory memory = {{tiny_pool(b, &o, sizes.block_bytes[0] * ATTEND_MOST_BLOCKS)}};
+    int wide = (s->heads + s->kv_heads) * (s->k_dim + s->v_dim), per_token = 2 * s->kv_heads * (s->k_dim + (s->v_in_k ? 0 : s->v_dim));
+    int32_t table[ATTEND_MOST_BLOCKS];
+    for (int i = 0; i < ATTEND_MOST_BLOCKS; i++) /* blocks that no row sees may be gone */
+        table[i] = s->window && (i + 1) * BLOCK_TOKENS <= s->cached + 1 - s->window ? -1 : i * 7 % ATTEND_MOST_BLOCKS;
+    for (int t = 0; t < s->cached; t++) {
+        int32_t block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
+        const float *token = values + t % 13 * 29;
+        if (block >= 0)
+            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, token, &err), STATUS_OK, "%s", err.text);
+    }
+    struct batch_row row[ATTEND_MOST_ROWS];
+    int32_t wanted[ATTEND_MOST_ROWS];
+    for (int i = 0; i < s->rows; i++)
+        row[i] = (struct batch_row){-1, values + i * wide, s->cached + i, 0}, wanted[i] = i;
+    const int32_t *const blocks[1] = {table};
+    struct batch_sequence sequence = {.rows = s->rows, .cached = s->cached, .blocks = blocks, .adapter = -1};
+    struct batch batch = {s->rows, 1, s->rows, row, &sequence, wanted};
+    const float *result;
+    cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
+    memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
+    for (int i = 0; i < s->rows; i++) {
+        int32_t t = s->cached + i, block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
+        cr_assert_eq(b->read_state(c, &memory, 0, block, slot, state + i * per_token, &err), STATUS_OK, "%s", err.text);
+        memset(state + i * per_token, 0, (size_t)(s->kv_heads * s->k_dim) * sizeof *state); /* layer 0 was not stored */
+        if (!s->v_in_k)
+            memset(state + i * per_token + 2 * s->kv_heads * s->k_dim, 0, (size_t)(s->kv_heads * s->v_dim) * sizeof *state);
+    }
+    b->free(c);
+    tiny_pool_close(b, &o, memory.pool[0]);
+    arena_free(&arena);
+}
+
+static void check_attention(const struct attention *s, enum storage k_type, enum storage v_type, const float *values)
+{
+    static float expected[4096], got[4096], state[8192], state_got[8192];
+    attend(&backend_reference, s, k_type, v_type, values, expected, state);
+    attend(cuda_under_test(), s, k_type, v_type, values, got, state_got);
+    double error = tiny_error(got, expected, (int64_t)s->rows * s->heads * s->v_dim);
+    int per_token = 2 * s->kv_heads * (s->k_dim + (s->v_in_k ? 0 : s->v_dim));
+    cr_assert_lt(error, float_error, "KV %s,%s, %d heads over %d of %d and %d, window %d, cap %g, %d rows behind %d: %g", storage_types[k_type].name,
+                 storage_types[v_type].name, s->heads, s->kv_heads, s->k_dim, s->v_dim, s->window, (double)s->cap, s->rows, s->cached, error);
+    cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state, "KV %s,%s of %d and %d is not stored as the reference does",
+                     storage_types[k_type].name, storage_types[v_type].name, s->k_dim, s->v_dim);
+    emulator.backwards = true;
+    attend(cuda_under_test(), s, k_type, v_type, values, expected, state_got);
+    emulator.backwards = false;
+    cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state);
+    cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
+}
+
+static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
+enum { KVS = sizeof kvs / sizeof *kvs };
+
+Test(cuda, attention)
+{
+    static const struct attention shapes[] = {
+        {.heads = 4, .kv_heads = 2, .k_dim = 24, .v_dim = 40, .cached = 37, .rows = 1},
+        {.heads = 3, .kv_heads = 1, .k_dim = 33, .v_dim = 7, .cached = 70, .rows = 2, .cap = 5},
+        {.heads = 2, .kv_heads = 1, .k_dim = 64, .v_dim = 64, .window = 20, .cached = 90, .rows = 3},
+        {.heads = 2, .kv_heads = 2, .k_dim = 16, .v_dim = 16, .window = 4, .cached = 30, .rows = 8, .full = true},
+        {.heads = 2, .kv_heads = 2, .k_dim = 16, .v_dim = 160, .cached = 0, .rows = 5, .full = true},
+        {.heads = 2, .kv_heads = 1, .k_dim = 72, .v_dim = 48, .v_in_k = true, .cached = 45, .rows = 2},
+    };
+    float *values = random_rows(8192);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int k = 0; k < KVS; k++)
+            check_attention(&shapes[i], kvs[k], shapes[i].v_in_k ? kvs[k] : kvs[(k + (int)i) % KVS], values);
+    free(values);
+}
+
+/* What is rounded: zeros, halves between two codes, subnormals, values beyond the type, infinity and NaN. */
+Test(cuda, rounding)
+{
+    static float values[8192];
+    static const float odd[] = {0, -0.0f, 0.5f, -1.5f, 2.5f, 1e-8f, -6e-8f, 3e-39f, 447, 449, -70000, 65519, 65520, 1e30f};
+    for (int i = 0; i < 8192; i++)
+        values[i] = i % 5 ? odd[i * 7 % (int)(sizeof odd / sizeof *odd)] : 0.0009765625f * (float)(i % 2048);
+    struct attention s = {.heads = 1, .kv_heads = 1, .k_dim = 96, .v_dim = 96, .rows = 4};
+    for (int k = 0; k < KVS; k++) {
+        static float expected[4096], got[4096], state[8192], state_got[8192];
+        attend(&backend_reference, &s, kvs[k], kvs[k], values, expected, state);
+        attend(cuda_under_test(), &s, kvs[k], kvs[k], values, got, state_got);
+        cr_assert_arr_eq(state, state_got, 4 * 2 * 2 * 96 * sizeof *state, "%s", storage_types[kvs[k]].name);
+    }
+    values[97] = NAN, values[300] = INFINITY, values[401] = -INFINITY;
+    for (int k = 0; k < KVS; k++) { /* a NaN's bits are not compared */
+        static float expected[4096], got[4096], state[8192], state_got[8192];
+        attend(&backend_reference, &s, kvs[k], kvs[k], values, expected, state);
+        attend(cuda_under_test(), &s, kvs[k], kvs[k], values, got, state_got);
+        for (int i = 0; i < 4 * 2 * 2 * 96; i++)
+            cr_assert(state[i] == state_got[i] || (isnan(state[i]) && isnan(state_got[i])), "%s: value %d is %g, not %g", storage_types[kvs[k]].name, i,
+                      (double)state_got[i], (double)state[i]);
+    }
+}
+
+/* ---- the backend ------------------------------------------------------------------------------------------------------------ */
+
+/* More bytes than the ring of pinned pieces holds, and rows that do not lie side by side. */
+Test(cuda, ring)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 700};
+    const int64_t in = 9000;
+    float *bytes = (float *)malloc((size_t)(700 * (in + 8)) * sizeof *bytes);
+    for (int64_t i = 0; i < 700 * (in + 8); i++)
+        bytes[i] = (float)(i % 65521);
+    struct weight e = {.name = "wide", .format = STORAGE_F32, .out = 700, .in = in, .data = (unsigned char *)bytes, .row_bytes = (in + 8) * 4, .experts = 1};
+    int x = program_buffer(&p, "x", in, ROWS_ALL);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = x, op->w = program_weight(&p, &e);
+    program_output(&p, "x", x);
+    int32_t tokens[] = {0, 699, 350, 120, 466, 583};
+    cr_assert_lt(compare(&p, 6, tokens, NULL, 0), 1e-30);
+    free(bytes);
+    arena_free(&arena);
+}
+
+Test(cuda, failures)
+{
+    struct tiny t;
+    struct error err = {0};
+    struct compiled *c;
+    struct compile_options o = tiny_options(STORAGE_F16);
+    tiny_build(&t, &plain_shape);
+    o.k_type = STORAGE_Q5_0;
+    cr_assert_eq(cuda_compile_with(&emulated_interface, &c, &t.p, &o, &err), STATUS_USAGE);
+    cr_assert(strstr(err.text, "Q5_0"), "%s", err.text);
+    o.k_type = STORAGE_F16;
+    emulated_device.limit = 1000;
+    cr_assert_eq(cuda_compile_with(&emulated_interface, &c, &t.p, &o, &err), STATUS_NO_ROOM);
+    cr_assert(strstr(err.text, "cuda:0 (emulated): ") && strstr(err.text, "GiB of weights: out of memory"), "%s", err.text);
+    emulated_device.limit = 0;
+    for (int i = 0; i < EMULATED_ALLOCATIONS; i++)
+        cr_assert_null(emulated_device.allocation[i].map, "device memory was not given back");
+
+    cr_assert_eq(cuda_compile_with(&emulated_interface, &c, &t.p, &o, &err), STATUS_OK);
+    int32_t table[1] = {0}, wanted[1] = {0};
+    const int32_t *const blocks[1] = {table};
+    struct batch_row row = {3, NULL, 0, 0};
+    struct batch_sequence s = {.rows = 1, .blocks = blocks, .adapter = -1};
+    struct batch batch = {1, 1, 1, &row, &s, wanted};
+    struct compile_sizes sizes;
+    cr_assert_eq(cuda_backend.sizes(&t.p, &o, &sizes, &err), STATUS_OK);
+    struct state_memory memory = {{tiny_pool(emulated_backend(), &o, sizes.block_bytes[0] * 4)}};
+    const float *result;
+    emulated_device.fail_at = 3;
+    cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_DEVICE);
+    cr_assert(strstr(err.text, "operation 2, linear of [1, 32], weight [32, 32] Q4_0: invalid configuration argument"), "%s", err.text);
+    cr_assert_null(result);
+    cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_OK); /* and again */
+    cr_assert(isfinite(result[0]));
+    float before[2 * 2 * 2 * 8], copied[2 * 2 * 2 * 8];
+    cr_assert_eq(cuda_copy_state(c, memory.pool[0] + 2 * sizes.block_bytes[0], memory.pool[0], sizes.block_bytes[0], &err), STATUS_OK);
+    cr_assert_eq(cuda_read_state(c, &memory, 0, 0, 0, before, &err), STATUS_OK);
+    cr_assert_eq(cuda_read_state(c, &memory, 0, 2, 0, copied, &err), STATUS_OK);
+    cr_assert_arr_eq(before, copied, sizeof before);
+    cr_assert(isfinite(before[0]));
+    batch.rows = 1000;
+    cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_FAILED);
+    cuda_backend.free(c);
+    tiny_pool_close(emulated_backend(), &o, memory.pool[0]);
+    arena_free(&t.arena);
+}
+
+/* Without a driver the words say so; with one, whatever else is missing. */
+Test(cuda, missing)
+{
+    const struct backend *b;
+    struct cuda_room room;
+    struct error err = {0};
+    if (backend_cuda(&b, 0, &room, &err) == STATUS_OK)
+        return;
+    cr_assert_eq(err.status, STATUS_DEVICE);
+    cr_assert(strstr(err.text, "cuda"), "%s", err.text);
+}
