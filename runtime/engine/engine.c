@@ -23,7 +23,8 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     e->wanted = calloc((size_t)e->compile.max_wanted + 1, sizeof *e->wanted);
     e->sequences = calloc((size_t)parallel, sizeof *e->sequences);
     e->tables = calloc((size_t)parallel * MAX_GROUPS, sizeof *e->tables);
-    if (!e->rows || !e->wanted || !e->sequences || !e->tables)
+    e->choices = calloc((size_t)parallel * 2, sizeof *e->choices);
+    if (!e->rows || !e->wanted || !e->sequences || !e->tables || !e->choices)
         return error_memory(err, "an engine");
     int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
     if (blocks > INT32_MAX)
@@ -83,6 +84,7 @@ void ingot_engine_close(struct ingot_engine *e)
     free(e->wanted);
     free(e->sequences);
     free(e->tables);
+    free(e->choices);
     ingot_model_close(e->model);
     pthread_cond_destroy(&e->work);
     pthread_mutex_destroy(&e->lock);

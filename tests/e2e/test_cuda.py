@@ -27,6 +27,7 @@ def card(tmp_path_factory):
         return np.load(folder / "out.npy")
 
     run.logits = logits
+    run.folder = folder
     return run
 
 
@@ -40,6 +41,34 @@ def test_tokens(card, tiny):
     """Several sequences that leave one prompt share its blocks until they differ."""
     arguments = "run", tiny, "--tokens", "tokens.json", "--max-tokens", 3, "--temperature", 0, "--json"
     assert card(*arguments, "--device", "cuda", "--kv", "f32").stdout == card(*arguments, "--reference").stdout
+
+
+SAMPLING = [
+    ["--temperature", 0],
+    ["--temperature", 1, "--top-k", 0, "--top-p", 1],
+    ["--temperature", 0.8, "--top-k", 40, "--top-p", 0.9],
+    ["--temperature", 1.3, "--top-k", 0, "--top-p", 0.8, "--min-p", 0.02, "--repeat-penalty", 1.3, "--frequency-penalty", 0.4],
+    ["--temperature", 0, "--presence-penalty", 1, "--logit-bias", "65=3", "--logit-bias", "66=-100"],
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLING, ids=lambda s: "".join(map(str, s)))
+def test_sampling(card, tiny, sampling):
+    """One seed, one answer, whether tokens are chosen from rows on the host or from what the device finds."""
+    arguments = "run", tiny, "--tokens", "tokens.json", "--max-tokens", 8, "--ignore-eos", "--seed", 11, "--json", *sampling
+    device = card(*arguments, "--device", "cuda", "--kv", "f32", "-v")
+    assert device.stdout == card(*arguments, "--reference").stdout
+    assert "come to the host whole" not in device.stderr
+
+
+@pytest.mark.parametrize("grammar", [["--regex", "(yes|no), [a-z]{4}[.]"], ["--schema", "schema.json"]], ids=["regex", "schema"])
+def test_grammar(card, tiny, grammar, tmp_path):
+    (card.folder / "schema.json").write_text(json.dumps(dict(type="object", properties=dict(a=dict(enum=[1, 20]), b=dict(enum=["x", "yz"])),
+                                                             required=["a", "b"], additionalProperties=False)))
+    arguments = "run", tiny, "say", "--raw", "--max-tokens", 24, "--temperature", 0.9, "--top-k", 30, "--seed", 4, *grammar
+    device = card(*arguments, "--device", "cuda", "--kv", "f32").stdout
+    assert device == card(*arguments, "--reference").stdout
+    assert device.startswith(("yes, ", "no, ")) or set(json.loads(device)) == {"a", "b"}
 
 
 def test_plan(card, tiny):
