@@ -159,6 +159,16 @@ static enum status compute(struct ingot_engine *e, struct step *step, const floa
     return status;
 }
 
+/* What ingot_engine_health() tells. */
+static void note_health(struct ingot_engine *e, const struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    if (err && !e->health.status)
+        log_line(LOG_WARN, "%s", err->text);
+    e->health = err ? *err : (struct error){0};
+    pthread_mutex_unlock(&e->lock);
+}
+
 void step_run(struct ingot_engine *e, struct step *step)
 {
     const float *logits = NULL;
@@ -167,6 +177,8 @@ void step_run(struct ingot_engine *e, struct step *step)
     const char *lost = model_lost(e->model->model);
     if (lost)
         status = error_set(&err, STATUS_FAILED, "%s: the file was cut short while in use; put it back and load the model again", lost);
+    if (status == STATUS_DEVICE || e->health.status) /* which this thread alone writes */
+        note_health(e, status ? &err : NULL);
     if (!status) {
         deliver(e, step, logits);
         return;
