@@ -186,6 +186,9 @@ struct compile_options {
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
     int device;                 /* which one, where a backend has several */
+    /* Called while weights go to a device if that takes a while, at most 10 times a second. NULL: nobody looks. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 
 /* Types that K and V of paged state can have: F32, F16, BF16, F8_E4M3, Q8_0, Q4_0. Those with a scale have one for every 32

@@ -546,6 +546,20 @@ Test(cuda, choices)
 
 /* ---- the backend ------------------------------------------------------------------------------------------------------------ */
 
+struct seen_progress {
+    int calls;
+    uint64_t done;
+};
+
+static void see_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct seen_progress *s = (struct seen_progress *)context;
+    cr_assert(done > s->done && done <= total && total >= 700 * 9000 * 4, "%llu of %llu behind %llu", (unsigned long long)done, (unsigned long long)total,
+              (unsigned long long)s->done);
+    s->calls++;
+    s->done = done;
+}
+
 /* More bytes than the ring of pinned pieces holds, and rows that do not lie side by side. */
 Test(cuda, ring)
 {
@@ -562,6 +576,18 @@ Test(cuda, ring)
     program_output(&p, "x", x);
     int32_t tokens[] = {0, 699, 350, 120, 466, 583};
     cr_assert_lt(compare(&p, 6, tokens, NULL, 0), 1e-30);
+    struct seen_progress seen = {0};
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct compiled *c;
+    struct error err = {0};
+    o.progress = see_progress, o.progress_context = &seen;
+    for (int slow = 0; slow < 2; slow++) {
+        emulated_device.slow = slow ? 200000 : 0;
+        cr_assert_eq(emulated_compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+        cr_assert(slow ? seen.calls > 2 && seen.done >= 700 * 9000 * 4 : !seen.calls, "slow %d: %d calls, %llu", slow, seen.calls, (unsigned long long)seen.done);
+        cuda_backend.free(c);
+    }
+    emulated_device.slow = 0;
     free(bytes);
     arena_free(&arena);
 }
