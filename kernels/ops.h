@@ -225,13 +225,14 @@ struct backend {
      * fetch or step. */
     enum status (*choose)(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err);
     enum status (*fetch)(struct compiled *c, int32_t wanted, const float **row, struct error *err);
-    /* Paged state in canonical order [layer][head][k_dim] then [layer][head][v_dim] of one token in a block, as float32:
-     * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. These and state_copy may be called
+    /* Paged state of `count` tokens of a block, from slot `first` (0..BLOCK_TOKENS-1) on: each token in canonical order
+     * [layer][head][k_dim] then [layer][head][v_dim], as float32, for saving, loading and moving between devices and types.
+     * Recurrent state: all of it, whatever first and count say. These and state_copy may be called
      * by any thread, also while a step runs that has nothing to do with the block. STATUS_DEVICE: it was lost. */
-    enum status (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
-                              struct error *err);
-    enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
-                               struct error *err);
+    enum status (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count,
+                              float *out, struct error *err);
+    enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
+                               const float *in, struct error *err);
     /* Memory for state where steps reach it; the caller owns it and never looks inside. All NULL: it is the process's own. */
     enum status (*state_open)(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err);
     void (*state_close)(const struct compile_options *o, unsigned char *memory);
