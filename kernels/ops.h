@@ -91,7 +91,7 @@ struct buffer {
 /* One operation. Buffers, weights and groups are indices into the program, -1: none. */
 struct op {
     enum op_kind kind;
-    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
+    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE, REDUCE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
     int w, b;        /* weight, bias */
     int group, layer;
     int heads, head_dim; /* ROPE, ATTEND: of x; NORM: head_dim > 0 normalises every head_dim values on their own */
@@ -137,8 +137,13 @@ struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1,
 void program_output(struct program *p, const char *name, int buffer);
 int program_find_output(const struct program *p, const char *name); /* buffer, or -1 */
 
-/* Operations up to the last one that the output (-1: none), or the state of later steps, depends on. */
+/* Operations up to the last one that the output (-1: none), another part, or the state of later steps, depends on. */
 int program_needed(const struct program *p, int output);
+
+/* The buffer that an operation writes; -1: none (STORE, SEND). */
+int op_writes(const struct op *op);
+/* Is what lies in the buffer before operation `from` read by it or a later one, before it is written again, or an output? */
+bool program_live(const struct program *p, int buffer, int from);
 
 /* What every backend so far asks of a weight: a format that is read, whole blocks in a row, plain storage.
  * STATUS_BAD_INPUT names the weight and what is wrong. */
@@ -176,6 +181,9 @@ struct batch {
 
 /* ---- backends ------------------------------------------------------------------------------------------------------- */
 
+struct segment;  /* split.h */
+struct exchange; /* exchange.h */
+
 struct compile_options {
     int threads;                /* of the compute team; 0: all cores */
     int32_t max_rows;           /* bound on batch.rows */
@@ -185,6 +193,10 @@ struct compile_options {
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
     int device;                 /* which one, where a backend has several */
+    const struct segment *segments; /* backend_split: who runs what */
+    int segment_count;
+    struct exchange *exchange;  /* where SEND, RECEIVE and REDUCE meet the other parts; NULL: the program has none */
+    int rank;                   /* of this part among those that share its matrices */
 };
 
 /* Types that K and V of paged state can have: F32, F16, BF16, F8_E4M3, Q8_0, Q4_0. Those with a scale have one for every 32
@@ -197,9 +209,11 @@ struct compile_sizes {
     uint64_t block_bytes[8]; /* [group]: one block (BLOCK_TOKENS tokens, all layers of the group); RECURRENT: one slot */
 };
 
-/* The engine's memory for state, handed to every step: pool[group] + block id * block_bytes[group]. */
+/* Memory for state: of every group the same number of blocks. Made by the backend whose steps use it; handed to every step. */
 struct state_memory {
-    unsigned char *pool[8];
+    unsigned char *pool[8];     /* [group]: block b at pool + b * block_bytes; where the backend's steps reach it */
+    size_t bytes[8];            /* of the pools */
+    struct state_memory *parts; /* backend_split: [segment]; else NULL */
 };
 
 struct compiled;
@@ -222,14 +236,19 @@ struct backend {
                               struct error *err);
     enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
                                struct error *err);
-    /* Memory for state where steps reach it; the caller owns it and never looks inside. All NULL: it is the process's own. */
-    enum status (*state_open)(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err);
-    void (*state_close)(const struct compile_options *o, unsigned char *memory);
-    enum status (*state_copy)(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err);
+    /* The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
+    enum status (*state_open)(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err);
+    void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */
+    enum status (*state_copy)(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);
 };
+
+/* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
+ * costs address space only. sizes: of the program. */
+enum status state_map(const struct program *p, const struct compile_sizes *sizes, int32_t blocks, struct state_memory *out, struct error *err);
+void state_unmap(struct state_memory *memory);
 
 /* The plain truth: one operation after the other, float with double sums, K and V in float32 unless asked otherwise. */
 extern const struct backend backend_reference;

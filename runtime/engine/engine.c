@@ -28,7 +28,7 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
     if (blocks > INT32_MAX)
         return error_set(err, STATUS_NO_ROOM, "a KV cache of %lld blocks is over the limit; take a smaller --context", (long long)blocks);
-    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, &e->sizes, (int32_t)blocks, err);
+    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, (int32_t)blocks, err);
 }
 
 enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_model *model, const struct ingot_engine_options *options,

@@ -77,7 +77,6 @@ struct pool {
     const struct backend *backend; /* whose memory it is */
     struct compile_options options;
     struct state_memory memory;
-    uint64_t block_bytes[MAX_GROUPS], mapped_bytes[MAX_GROUPS];
     int group_count;
     int32_t blocks;              /* of each group */
     int32_t *free[MAX_GROUPS];   /* stack of free ids */
@@ -85,8 +84,8 @@ struct pool {
     int32_t *references[MAX_GROUPS];
     int32_t reserved;            /* promised to running requests, not yet taken */
 };
-enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program,
-                      const struct compile_sizes *sizes, int32_t blocks, struct error *err);
+enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, int32_t blocks,
+                      struct error *err);
 void pool_close(struct pool *p);
 int32_t pool_take(struct pool *p, int group); /* -1: none left */
 void pool_share(struct pool *p, int group, int32_t block);
