@@ -181,7 +181,7 @@ struct batch {
 
 /* ---- backends ------------------------------------------------------------------------------------------------------- */
 
-struct segment;  /* split.h */
+struct segment;  /* below */
 struct exchange; /* exchange.h */
 
 struct compile_options {
@@ -267,6 +267,37 @@ enum status backend_cuda(const struct backend **out, int device, struct cuda_roo
 enum peak { PEAK_INT8, PEAK_BF16, PEAK_F32 };
 double cpu_peak(enum peak kind, int threads);
 const char *cpu_isa_name(void); /* "avx512-vnni", "avx2", "neon", "scalar" ... */
+
+/* ---- split programs --------------------------------------------------------------------------------------------------- */
+
+/* Operations [first, end) of the whole program, on a device. compile_options.segments lists them in order; those of several ranks
+ * have the same operations and stand side by side, ranks ascending. */
+struct segment {
+    const struct backend *backend;
+    int device;
+    int first, end;
+    int rank, ranks; /* 0 of 1: alone; else every rank has slices of the matrices */
+};
+
+/* Runs compile_options.segments: one after another, ranks at the same time. Arithmetic is that of the backends; ranks sum up in
+ * their order. STATUS_USAGE from sizes or compile: the program cannot be shared out over so many ranks. */
+extern const struct backend backend_split;
+
+/* What each part takes. out: [segment]. */
+struct part_sizes {
+    uint64_t weight_bytes;
+    int layers; /* of the first group */
+    struct compile_sizes sizes;
+};
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err);
+
+/* Where a program can be cut between two operations with one buffer of all rows to hand over: places[i] is the number of
+ * operations before it, ascending; [op_count] are enough. Returns how many. */
+int program_cuts(const struct program *p, int *places);
+/* Bytes of the weights that the operations [first, end) read; each counts once. */
+uint64_t program_weight_bytes(const struct program *p, int first, int end);
+/* Layers of a group that the operations [first, end) store. */
+int program_layers(const struct program *p, int group, int first, int end);
 
 /* ---- formats -------------------------------------------------------------------------------------------------------- */
 

@@ -52,13 +52,14 @@ uint64_t program_weight_bytes(const struct program *p, int first, int end)
     for (int w = 0; w < p->weight_count; w++)
         for (int i = first; i < end; i++)
             if (p->ops[i].w == w || p->ops[i].b == w) {
-                bytes += (uint64_t)p->weights[w].out * (uint64_t)p->weights[w].row_bytes;
+                const struct storage_type *type = &storage_types[p->weights[w].format];
+                bytes += (uint64_t)(p->weights[w].out * (p->weights[w].in / type->block_elements) * type->block_bytes);
                 break;
             }
     return bytes;
 }
 
-int program_layers(const struct program *p, int group, int first, int end, int *start)
+int program_layers_from(const struct program *p, int group, int first, int end, int *start)
 {
     int least = INT32_MAX, most = -1;
     for (int i = first; i < end; i++)
@@ -68,6 +69,12 @@ int program_layers(const struct program *p, int group, int first, int end, int *
         }
     *start = most < 0 ? 0 : least;
     return most < 0 ? 0 : most - least + 1;
+}
+
+int program_layers(const struct program *p, int group, int first, int end)
+{
+    int start;
+    return program_layers_from(p, group, first, end, &start);
 }
 
 /* Copies of the lists that the segment changes. */
@@ -93,7 +100,7 @@ enum status program_segment(struct program *out, const struct program *p, int fi
     if (!copy_lists(out, p, arena))
         return error_memory(err, "a part of the model's program");
     for (int g = 0; g < p->group_count && g < 8; g++)
-        out->groups[g].layers = program_layers(p, g, first, end, &start[g]);
+        out->groups[g].layers = program_layers_from(p, g, first, end, &start[g]);
     for (int b = 0; b < p->buffer_count; b++)
         if (comes_in(p, b, first, end))
             program_add(out, OP_RECEIVE)->y = b;

@@ -57,7 +57,7 @@ static enum status make_part(struct compiled *c, struct part *part, struct error
     part->options.device = s->device;
     part->options.rank = s->rank;
     for (int g = 0; g < c->p->group_count && g < 8; g++)
-        program_layers(c->p, g, s->first, s->end, &part->layer_start[g]);
+        program_layers_from(c->p, g, s->first, s->end, &part->layer_start[g]);
     enum status status = program_segment(&part->program, c->p, s->first, s->end, &c->arena, err);
     if (status || s->ranks == 1)
         return status;
@@ -366,22 +366,33 @@ static enum status split_compile(struct compiled **out, const struct program *p,
     return status;
 }
 
-static enum status split_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err)
 {
     struct compiled *c;
     enum status status = plan(&c, p, o, err);
-    memset(out, 0, sizeof *out);
-    for (int i = 0; !status && i < c->count; i++) {
-        struct compile_sizes part;
-        status = c->part[i].segment->backend->sizes(&c->part[i].program, &c->part[i].options, &part, err);
-        out->scratch_bytes += part.scratch_bytes;
-        for (int g = 0; g < p->group_count && g < 8; g++)
-            out->block_bytes[g] += part.block_bytes[g];
-        if (status)
-            split_free(c);
+    if (status)
+        return status;
+    for (int i = 0; i < c->count && !status; i++) {
+        const struct program *part = &c->part[i].program;
+        out[i].weight_bytes = program_weight_bytes(part, 0, part->op_count);
+        out[i].layers = part->group_count ? part->groups[0].layers : 0;
+        status = c->part[i].segment->backend->sizes(part, &c->part[i].options, &out[i].sizes, err);
     }
-    if (!status)
-        split_free(c);
+    split_free(c);
+    return status;
+}
+
+static enum status split_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
+{
+    struct part_sizes *parts = calloc((size_t)o->segment_count + 1, sizeof *parts);
+    enum status status = parts ? split_part_sizes(p, o, parts, err) : error_memory(err, "a split program");
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < o->segment_count && !status; i++) {
+        out->scratch_bytes += parts[i].sizes.scratch_bytes;
+        for (int g = 0; g < p->group_count && g < 8; g++)
+            out->block_bytes[g] += parts[i].sizes.block_bytes[g];
+    }
+    free(parts);
     return status;
 }
 

@@ -1,29 +1,12 @@
-/* One program run by several backends or devices: its operations cut into segments, and a segment's matrices shared out over ranks.
- * The parts are programs themselves, with SEND, RECEIVE and REDUCE where they meet; no backend knows more of a split than these. */
+/* Private to kernels: making the parts of a split program (ops.h). They are programs themselves, with SEND, RECEIVE and REDUCE where
+ * they meet; no backend knows more of a split than these. */
 #ifndef KERNELS_SPLIT_H
 #define KERNELS_SPLIT_H
 
 #include "kernels/ops.h"
 
-/* Operations [first, end) of the whole program, on a device. compile_options.segments lists them in order; those of several ranks
- * have the same operations and stand side by side, ranks ascending. */
-struct segment {
-    const struct backend *backend;
-    int device;
-    int first, end;
-    int rank, ranks; /* 0 of 1: alone */
-};
-
-/* Runs compile_options.segments. Arithmetic is that of the backends; ranks sum up in their order. */
-extern const struct backend backend_split;
-
-/* Where a program can be cut between two operations with one buffer of all rows to hand over: places[i] is the number of
- * operations before it, ascending; [op_count] are enough. Returns how many. */
-int program_cuts(const struct program *p, int *places);
-/* Bytes of the weights that the operations [first, end) read; each counts once. */
-uint64_t program_weight_bytes(const struct program *p, int first, int end);
 /* Layers of a group that the operations [first, end) store; *start: the first of them. */
-int program_layers(const struct program *p, int group, int first, int end, int *start);
+int program_layers_from(const struct program *p, int group, int first, int end, int *start);
 
 /* Operations [first, end) of p as a program: what they read of earlier ones is received, what later ones read is sent. Lists are
  * the arena's; weights are views of the same bytes. */

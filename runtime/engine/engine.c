@@ -43,7 +43,7 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
     pthread_cond_init(&e->work, NULL);
     e->model = ingot_model_share(model);
     e->logits = program_find_output(&model->model->program, "logits");
-    enum status status = engine_prepare(model, options ? options : &(struct ingot_engine_options){0}, &e->backend, &e->compile, &e->sizes, &e->plan, err);
+    enum status status = engine_prepare(e, model->model, options ? options : &(struct ingot_engine_options){0}, err);
     if (!status && !e->plan.fits)
         status = no_room(&e->plan, err);
     if (!status && e->logits < 0)
