@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/files/tensors.h"
 #include "base/status.h"
+#include "kernels/choice.h"
 
 /* ---- weights -------------------------------------------------------------------------------------------------------- */
 
@@ -229,6 +230,12 @@ struct backend {
      * One step at a time per compiled program. NaN or infinite results are returned as they are; the engine looks. */
     enum status (*step)(struct compiled *c, const struct batch *b, const struct state_memory *state, int output,
                         const float **result, struct error *err);
+    /* Where rows are better chosen from than moved; else both are NULL. A step whose result is NULL may return before it is done and
+     * keeps its rows. Then choose() has to be called once, with at most 2 * max_sequences choices or none: it waits for the step,
+     * whose errors may come only now, and answers (see choice.h). Behind it, fetch() brings a wanted row whole, valid until the next
+     * fetch or step. */
+    enum status (*choose)(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err);
+    enum status (*fetch)(struct compiled *c, int32_t wanted, const float **row, struct error *err);
     /* Paged state in canonical order [layer][head][k_dim] then [layer][head][v_dim] of one token in a block, as float32:
      * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. These and state_copy may be called
      * by any thread, also while a step runs that has nothing to do with the block. STATUS_DEVICE: it was lost. */
@@ -244,6 +251,9 @@ struct backend {
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);
 };
+
+/* What choose() answers, from a row on the host: its plain twin. */
+enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM], struct error *err);
 
 /* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
  * costs address space only. sizes: of the program. */

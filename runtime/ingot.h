@@ -163,6 +163,9 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
                                     struct ingot_error *err);
 /* All sessions must be closed first. Ends running requests with an error. NULL is fine. */
 void ingot_engine_close(struct ingot_engine *engine);
+/* INGOT_DEVICE with its words when the device failed in the last step; INGOT_OK again when a step succeeds. A card that was lost
+ * needs a new process. Any thread. */
+enum ingot_status ingot_engine_health(struct ingot_engine *engine, struct ingot_error *err);
 const struct ingot_plan *ingot_engine_plan(const struct ingot_engine *engine);
 struct ingot_model *ingot_engine_model(const struct ingot_engine *engine);
 void ingot_engine_describe(const struct ingot_engine *engine, char *out, size_t size); /* backend, kernels; one line */

@@ -6,22 +6,55 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-#define LOCKED(name, parameters, ...)                   \
-    static int locked_##name parameters                 \
-    {                                                   \
-        pthread_mutex_lock(&lock);                      \
-        int code = emulated_interface.name(__VA_ARGS__); \
-        pthread_mutex_unlock(&lock);                    \
-        return code;                                    \
+/* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
+ * allocated, whatever info() says. */
+enum { EMULATED_LOST = 700 };
+static int64_t launches;
+static size_t allocated;
+
+static int64_t setting(const char *name)
+{
+    const char *text = getenv(name);
+    return text ? atoll(text) : 0;
+}
+
+static int lost(void) { return setting("INGOT_EMULATED_LOST") && launches >= setting("INGOT_EMULATED_LOST") ? EMULATED_LOST : 0; }
+
+static const char *words(int error) { return error == EMULATED_LOST ? "the device is lost" : emulated_words(error); }
+
+#define LOCKED(name, parameters, ...)                                    \
+    static int locked_##name parameters                                  \
+    {                                                                    \
+        pthread_mutex_lock(&lock);                                       \
+        int code = lost() ? lost() : emulated_interface.name(__VA_ARGS__); \
+        pthread_mutex_unlock(&lock);                                     \
+        return code;                                                     \
     }
-LOCKED(allocate, (int device, void **out, size_t bytes), device, out, bytes)
 LOCKED(upload, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(download, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(copy, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
-LOCKED(launch, (struct cuda_stream * s, const struct cuda_launch *l), s, l)
 LOCKED(mark, (struct cuda_stream * s, int mark), s, mark)
 LOCKED(reach, (struct cuda_stream * s, int mark), s, mark)
 LOCKED(wait, (struct cuda_stream * s), s)
+
+static int locked_launch(struct cuda_stream *s, const struct cuda_launch *l)
+{
+    pthread_mutex_lock(&lock);
+    launches++;
+    int code = lost() ? lost() : emulated_interface.launch(s, l);
+    pthread_mutex_unlock(&lock);
+    return code;
+}
+
+static int locked_allocate(int device, void **out, size_t bytes)
+{
+    int64_t limit = setting("INGOT_EMULATED_MEMORY");
+    pthread_mutex_lock(&lock);
+    bool full = limit && (allocated += bytes) > (size_t)limit;
+    int code = lost() ? lost() : full ? EMULATED_NO_MEMORY : emulated_interface.allocate(device, out, bytes);
+    pthread_mutex_unlock(&lock);
+    return code;
+}
 
 static void locked_release(int device, void *memory)
 {
@@ -38,6 +71,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     static struct cuda_interface i;
     pthread_mutex_lock(&lock);
     i = emulated_interface;
+    i.words = words;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
     i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;
     i.mark = locked_mark, i.reach = locked_reach, i.wait = locked_wait;

@@ -4,9 +4,12 @@
 
 #include <stdint.h>
 
+#include "kernels/choice.h"
+
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { ATTEND_TILE = 64 };   /* tokens between two corrections of the running softmax: part of the arithmetic */
+enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
 /* Codebooks of the IQ types (formats/grids.h), one copy on each device. */
@@ -128,6 +131,46 @@ struct select_args { /* y[i] = x[rows[i]] */
     float *y;
     const int32_t *rows; /* NULL: i itself */
     int64_t width, count; /* count: rows * width */
+};
+
+/* A struct row_choice on the device; edits and words are those of all choices, one after another. */
+struct choose_row {
+    int64_t row; /* of the logits */
+    int64_t first_word; /* -1: all are allowed */
+    int64_t words;
+    int32_t best, first_edit, edits;
+    float temperature;
+};
+
+struct choose_found {
+    unsigned long long norm, total;
+    float most, best;
+    unsigned count, unused;
+};
+
+/* Shared memory: scores [CHOOSE_SLICE], bins [CHOICE_BINS], two sums of weights, CUDA_THREADS words. */
+enum {
+    CHOOSE_BINS_AT = CHOOSE_SLICE,
+    CHOOSE_SUMS_AT = CHOOSE_BINS_AT + CHOICE_BINS,
+    CHOOSE_ROOM_AT = CHOOSE_SUMS_AT + 4,
+    CHOOSE_SHARED_BYTES = (CHOOSE_ROOM_AT + CUDA_THREADS) * 4
+};
+
+enum choose_pass { CHOOSE_MOST, CHOOSE_WEIGH, CHOOSE_LIST };
+
+struct choose_args { /* blocks: (slices of the row, choices); shared memory: CHOOSE_SHARED_BYTES */
+    enum choose_pass pass;
+    int room; /* of a list */
+    const float *logits; /* [rows, vocab] */
+    int64_t vocab;
+    const struct choose_row *rows;  /* [choices] */
+    const struct score_edit *edits;
+    const uint32_t *allowed;
+    float *slices;                  /* [choices][slices][2]: the best score, the largest logit */
+    unsigned *bins;                 /* [choices][CHOICE_BINS]: how many scores */
+    struct choose_found *found;     /* [choices] */
+    struct token_score *list;         /* [choices][room] */
+    float *listed_logits;           /* [choices][room] */
 };
 
 #endif

@@ -86,8 +86,9 @@ static void device_release(const struct compiled *c, struct device_room *r)
     free(r->list);
 }
 
-static int64_t widest_output(const struct program *p)
+int64_t cuda_widest_output(const struct compiled *c)
 {
+    const struct program *p = c->p;
     int64_t widest = 1;
     for (int i = 0; i < p->output_count; i++)
         widest = p->buffers[p->outputs[i].buffer].width > widest ? p->buffers[p->outputs[i].buffer].width : widest;
@@ -121,9 +122,14 @@ static void take_scratch(struct compiled *c)
         if (c->buffer)
             c->buffer[i] = at;
     }
-    c->gathered = device_take(c, r, widest_output(p) * c->options.max_wanted, sizeof(float));
+    c->gathered = device_take(c, r, cuda_widest_output(c) * c->options.max_wanted, sizeof(float));
     c->grids = device_take(c, r, 1, sizeof *c->grids);
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
+    int64_t choices = cuda_most_choices(c), slices = (cuda_widest_output(c) + CHOOSE_SLICE - 1) / CHOOSE_SLICE;
+    c->chooser.asked = device_take(c, r, 1, cuda_asked_bytes(c));
+    c->chooser.slices = device_take(c, r, choices * slices * 2, sizeof(float));
+    c->chooser.bins = device_take(c, r, choices * CHOICE_BINS, sizeof(unsigned));
+    c->chooser.answer = device_take(c, r, 1, cuda_answer_bytes((int32_t)choices, CHOICE_ROOM));
 }
 
 static size_t lay_out_pinned(struct compiled *c, unsigned char *base)
@@ -133,7 +139,9 @@ static size_t lay_out_pinned(struct compiled *c, unsigned char *base)
     for (int i = 0; i < c->p->group_count; i++)
         largest = c->block_bytes[i] > largest ? c->block_bytes[i] : largest;
     c->host_step = room_take(&r, 1, cuda_step_bytes(c));
-    c->result = room_take(&r, widest_output(c->p) * c->options.max_wanted, sizeof(float));
+    c->result = room_take(&r, cuda_widest_output(c) * c->options.max_wanted, sizeof(float));
+    c->chooser.host_asked = room_take(&r, 1, cuda_asked_bytes(c));
+    c->chooser.host_answer = room_take(&r, 1, cuda_answer_bytes(cuda_most_choices(c), CHOICE_ROOM));
     int64_t reduced = 0;
     for (int i = 0; i < c->p->op_count; i++) {
         const struct op *op = &c->p->ops[i];
@@ -205,7 +213,7 @@ static bool allocate_lists(struct compiled *c)
     c->vector = calloc(weights, sizeof *c->vector);
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
-    c->scratch = (struct device_room){.list = calloc(weights + buffers + 3, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 7, sizeof(void *))};
     c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)
@@ -333,6 +341,8 @@ const struct backend cuda_backend = {
     .sizes = cuda_sizes,
     .compile = cuda_compile,
     .step = cuda_step,
+    .choose = cuda_choose,
+    .fetch = cuda_fetch,
     .read_state = cuda_read_state,
     .write_state = cuda_write_state,
     .state_open = cuda_state_open,

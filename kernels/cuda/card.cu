@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/cuda/attend.h"
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/linear.h"
 

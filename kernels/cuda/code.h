@@ -18,13 +18,15 @@
 #define BLOCK ((int64_t)blockIdx.x)
 #define BLOCK_Y ((int64_t)blockIdx.y)
 #define GRID_Y ((int64_t)gridDim.y)
-/* Floats that the threads of a block share; a kernel has one such array, of a size given at its launch. */
-#define SHARED_FLOATS(name) extern __shared__ float name[]
+/* Floats that the threads of a block share, at a multiple of 16 bytes; a kernel has one such array, of a size given at its launch. */
+#define SHARED_FLOATS(name) extern __shared__ __align__(16) float name[]
 /* Until all threads of the block are here. What they wrote before can be read behind it. */
 #define BLOCK_BARRIER() __syncthreads()
 /* The value of the lane whose number differs by the bits of `lanes`; all 32 lanes of a warp take part. */
 #define LANE_FLOAT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
 #define LANE_INT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
+/* Adds to an unsigned int or unsigned long long that others add to at the same time; what it was before. */
+#define ATOMIC_ADD(address, value) atomicAdd((address), (value))
 #endif
 
 #ifdef __CUDACC__ /* ops.h has these for C */
@@ -66,6 +68,19 @@ KERNEL_CODE int warp_most_int(int v)
         int other = LANE_INT(v, lanes);
         v = other > v ? other : v;
     }
+    return v;
+}
+
+/* The largest value of a block, the same in every thread; room: CUDA_WARPS shared floats. */
+KERNEL_CODE float block_most(float v, float *room)
+{
+    v = warp_most(v);
+    BLOCK_BARRIER(); /* room may still be read */
+    if (THREAD % 32 == 0)
+        room[THREAD / 32] = v;
+    BLOCK_BARRIER();
+    for (int i = 0; i < CUDA_WARPS; i++)
+        v = fmaxf(v, room[i]);
     return v;
 }
 

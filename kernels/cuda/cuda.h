@@ -32,6 +32,15 @@ struct transfers {
     unsigned char *block; /* pinned: one block */
 };
 
+/* Room for choices; on the device but for the host_ ones, which are pinned. */
+struct chooser {
+    unsigned char *asked, *host_asked; /* rows, edits, words */
+    size_t asked_bytes;
+    float *slices;
+    unsigned *bins;
+    unsigned char *answer, *host_answer; /* [choices] found, [choices][room] candidates, then logits */
+};
+
 struct compiled {
     const struct cuda_interface *cuda;
     struct cuda_stream *stream;
@@ -65,6 +74,9 @@ struct compiled {
     const struct state_memory *memory;
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
+    int output;         /* the buffer that rows are chosen from */
+    bool pending;       /* the step may still run */
+    struct chooser chooser;
 };
 
 enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
@@ -86,6 +98,15 @@ int64_t cuda_row_bytes(const struct weight *w); /* on the device: of whole block
 /* step.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */
 enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err);
+enum status cuda_complete(struct compiled *c, struct error *err); /* waits for it */
+
+/* choose.c */
+int32_t cuda_most_choices(const struct compiled *c);
+size_t cuda_asked_bytes(const struct compiled *c);
+size_t cuda_answer_bytes(int32_t choices, int32_t room);
+int64_t cuda_widest_output(const struct compiled *c);
+enum status cuda_choose(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err);
+enum status cuda_fetch(struct compiled *c, int32_t wanted, const float **row, struct error *err);
 
 /* upload.c: weights, vectors and codebooks to where they belong. */
 enum status cuda_upload(struct compiled *c, struct error *err);

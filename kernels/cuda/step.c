@@ -294,7 +294,7 @@ static int fetch(const struct compiled *c, int output)
     return code;
 }
 
-static enum status ask(struct compiled *c, int output, struct error *err)
+static enum status ask(struct compiled *c, int output, bool whole, struct error *err)
 {
     struct room host = {c->host_step, 0};
     write_sequences(c, &host);
@@ -306,24 +306,35 @@ static enum status ask(struct compiled *c, int output, struct error *err)
     for (int i = 0; i < count; i++)
         if ((code = run[c->p->ops[i].kind](c, &c->p->ops[i])))
             return op_failed(c, &c->p->ops[i], code, err);
-    if (output >= 0 && (code = fetch(c, output)))
+    if (output >= 0 && whole && (code = fetch(c, output)))
         return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
     return STATUS_OK;
 }
 
+enum status cuda_complete(struct compiled *c, struct error *err)
+{
+    int code = c->pending ? c->cuda->wait(c->stream) : 0;
+    if (c->pending && !code)
+        hand_over(c, program_needed(c->p, c->output));
+    c->pending = false;
+    return code ? cuda_failed(c, code, err, "running a step of %d rows (CUDA_LAUNCH_BLOCKING=1 in the environment names the operation)", c->batch->rows)
+                : STATUS_OK;
+}
+
 enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
 {
+    enum status status = cuda_complete(c, err); /* a step before, whose rows nobody asked for */
     c->batch = b;
     c->memory = state;
-    enum status status = check_batch(c, output, err);
-    if (status)
+    c->output = output;
+    if (status || (status = check_batch(c, output, err)))
         return status;
-    status = ask(c, output, err);
-    int code = c->cuda->wait(c->stream); /* always: what was asked for reads the batch and writes the result */
-    if (!status && !code)
-        hand_over(c, program_needed(c->p, output));
-    if (!status && code)
-        status = cuda_failed(c, code, err, "running a step of %d rows (CUDA_LAUNCH_BLOCKING=1 in the environment names the operation)", b->rows);
+    c->pending = true;
+    status = ask(c, output, result != NULL, err);
+    if (!status && !result)
+        return STATUS_OK;
+    enum status waited = cuda_complete(c, status ? NULL : err); /* always: what was asked for reads the batch and writes the result */
+    status = status ? status : waited;
     if (result)
         *result = status || output < 0 ? NULL : c->result;
     return status;

@@ -16,6 +16,23 @@ static enum status no_room(const struct ingot_plan *p, struct error *err)
                      (double)p->scratch_bytes / 0x1p30, (double)p->available_bytes / 0x1p30, advice);
 }
 
+/* Memory that the plan counted on is not there, though it was a moment ago: what can be done, by a plan for what is there now. */
+static enum status no_room_after_all(const struct ingot_engine *e, const struct ingot_engine_options *o, struct error *err)
+{
+    struct ingot_engine now = {0};
+    struct error ignored;
+    char advice[600];
+    if (!engine_prepare(&now, e->model->model, o, &ignored) && !now.plan.fits)
+        no_room(&now.plan, &ignored);
+    else
+        snprintf(ignored.text, sizeof ignored.text, "the plan counted %.2f GiB of %.2f GiB that were free: other programs may have taken some since; --context %lld halves the KV cache",
+                 (double)e->plan.total_bytes / 0x1p30, (double)e->plan.available_bytes / 0x1p30, (long long)e->plan.context / 2);
+    snprintf(advice, sizeof advice, "%.590s", ignored.text);
+    char failed[600];
+    snprintf(failed, sizeof failed, "%.590s", err->text);
+    return error_set(err, STATUS_NO_ROOM, "%s; %s", failed, advice);
+}
+
 static enum status allocate(struct ingot_engine *e, struct error *err)
 {
     int parallel = e->plan.parallel;
@@ -23,7 +40,8 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     e->wanted = calloc((size_t)e->compile.max_wanted + 1, sizeof *e->wanted);
     e->sequences = calloc((size_t)parallel, sizeof *e->sequences);
     e->tables = calloc((size_t)parallel * MAX_GROUPS, sizeof *e->tables);
-    if (!e->rows || !e->wanted || !e->sequences || !e->tables)
+    e->choices = calloc((size_t)parallel * 2, sizeof *e->choices);
+    if (!e->rows || !e->wanted || !e->sequences || !e->tables || !e->choices)
         return error_memory(err, "an engine");
     int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
     if (blocks > INT32_MAX)
@@ -52,6 +70,8 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
         status = allocate(e, err);
     if (!status)
         status = e->backend->compile(&e->compiled, &model->model->program, &e->compile, err);
+    if (status == STATUS_NO_ROOM && e->plan.fits)
+        status = no_room_after_all(e, options ? options : &(struct ingot_engine_options){0}, err);
     if (!status && pthread_create(&e->thread, NULL, scheduler_main, e))
         status = error_set(err, STATUS_FAILED, "cannot start the scheduler's thread");
     e->started = !status;
@@ -83,10 +103,21 @@ void ingot_engine_close(struct ingot_engine *e)
     free(e->wanted);
     free(e->sequences);
     free(e->tables);
+    free(e->choices);
     ingot_model_close(e->model);
     pthread_cond_destroy(&e->work);
     pthread_mutex_destroy(&e->lock);
     free(e);
+}
+
+enum ingot_status ingot_engine_health(struct ingot_engine *e, struct ingot_error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    enum status status = e->health.status;
+    if (status)
+        error_set(inner(err), status, "%s", e->health.text);
+    pthread_mutex_unlock(&e->lock);
+    return (enum ingot_status)status;
 }
 
 const struct ingot_plan *ingot_engine_plan(const struct ingot_engine *e) { return &e->plan; }

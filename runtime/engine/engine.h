@@ -115,12 +115,12 @@ int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens); /*
 
 struct sampler {
     struct ingot_sampling options;
-    struct ingot_bias *bias;
     uint64_t seed;
-    /* how often each token was seen, for penalties: a small open-addressed table */
-    struct seen { int32_t id; int32_t prompt, answered; } *seen;
+    /* what is known of single tokens: their bias and, for penalties, how often each was seen; a small open-addressed table */
+    struct seen { int32_t id; int32_t prompt, answered; float bias; } *seen;
     uint32_t seen_mask, seen_count;
-    struct candidate { int32_t id; float score; } *candidates; /* [vocab], only when not greedy or penalised */
+    struct score_edit *edits; /* [seen_mask + 1], filled for each choice */
+    struct token_score *candidates; /* [vocab], only when not greedy or penalised */
     int64_t vocab;
     const uint32_t *allowed; /* [allowed_words] bits of the tokens that a grammar allows; NULL: all */
     size_t allowed_words;
@@ -138,17 +138,30 @@ enum status sampler_see(struct sampler *s, int32_t id, bool prompt, struct error
  * nothing is allowed. */
 int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw);
 
+/* The same where a backend chooses: what to ask for (at least `best`), and the token. Lists live until the sampler sees another
+ * token. sampler_pick: SAMPLER_LACKS if the choice does not settle it and the row must. */
+enum { SAMPLER_LACKS = -2 };
+void sampler_ask(struct sampler *s, int32_t best, struct row_choice *out);
+int32_t sampler_pick(struct sampler *s, const struct row_choice *choice, uint64_t draw);
+/* The edits of single tokens, each id once. */
+const struct score_edit *sampler_edits(struct sampler *s, int32_t *count);
+
 /* Log probability of id and the `count` best, from the logits as the model gave them. */
 float logprobs_best(const float *logits, int64_t vocab, int32_t id, struct ingot_logprob *top, int count);
+/* The same from a choice whose scores are the logits in another unit; false: it does not list them all. */
+bool logprobs_listed(const struct row_choice *choice, int32_t id, struct ingot_logprob *top, int count, float *own);
 int32_t best_token(const float *logits, int64_t vocab); /* lowest id on ties; -1 if none is a number */
 
 /* Samplers work on this; each file in samplers/ is one, the chain is runtime/samplers.def. */
 struct candidates {
-    struct candidate *list; /* scores are logits until the draw */
+    struct token_score *list; /* scores are logits until the draw */
     int64_t count;
     bool sorted; /* best first */
+    uint64_t rest; /* weight of what is not listed, none of it as good as the last of the list */
+    bool lacking;  /* a sampler wanted to know what that is */
 };
-void candidates_sort(struct candidates *c);
+void candidates_sort(struct candidates *c); /* and drops those without a weight: a draw never takes them */
+uint64_t candidates_weight(const struct candidates *c); /* sorted ones */
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
@@ -209,6 +222,14 @@ struct ingot_request {
     struct ingot_request *next; /* in the queue or the running list */
 };
 
+/* deliver.c. The last row of a sequence behind a step: here, or still with the backend that chose from it. */
+struct row {
+    int32_t wanted;             /* which of the step's; -1: none */
+    const float *logits;        /* NULL: not here */
+    const struct row_choice *choice, *look; /* what was chosen; the logits as they are. NULL: nothing */
+};
+enum status row_logits(struct ingot_engine *e, struct row *row, struct error *err); /* brings them */
+
 /* Scheduler side; engine lock held. */
 void request_push(struct ingot_request *r, struct event_node *node);
 struct event_node *event_new(enum ingot_event_kind kind); /* NULL: no memory */
@@ -216,8 +237,10 @@ bool event_text(struct event_node *node, const char *text, size_t size); /* copi
 void event_free(struct event_node *node);
 void request_finish(struct ingot_request *r, enum ingot_finish finish);
 void request_fail(struct ingot_request *r, const struct error *err);
+void request_end(struct ingot_request *r, struct event_node *last); /* NULL: there is no memory for one */
+struct event_node *event_failure(const struct error *err); /* NULL: no memory */
 /* A sampled token on its way to the consumer: text, stop texts, end of turn, limits. */
-void request_emit(struct ingot_request *r, int32_t token, const float *logits);
+void request_emit(struct ingot_request *r, int32_t token, struct row *row);
 /* A prompt row's logits: callbacks and prompt logprobs. */
 void request_row(struct ingot_request *r, int64_t position, const float *logits);
 bool request_wants_rows(const struct ingot_request *r);
@@ -251,8 +274,23 @@ struct ingot_engine {
     struct batch_sequence *sequences;
     int32_t *wanted;
     const int32_t **tables; /* [sequence][group] */
+    struct row_choice *choices; /* [2 * sequences], where the backend chooses */
+    bool fetched; /* a row had to come whole nevertheless */
+    struct error health; /* why the device failed in the last step; STATUS_OK: it did not. Under lock */
 };
 void *scheduler_main(void *engine);
+
+struct step {
+    struct batch batch;
+    struct ingot_request *request[MAX_PARALLEL]; /* of each sequence */
+    bool sampled[MAX_PARALLEL];                  /* its last row is wanted for sampling */
+    struct row row[MAX_PARALLEL];                /* that one */
+    int32_t forced[MAX_PARALLEL];                /* the token that comes whatever the row says; -1: none */
+    bool failed[MAX_PARALLEL];                   /* before there was a token */
+    struct event_node *failure[MAX_PARALLEL];
+};
+/* Runs a step and hands out what it gives. */
+void step_run(struct ingot_engine *e, struct step *step);
 
 /* plan.c: backend, compile, segments and plan of an engine that is otherwise empty. */
 enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *options, struct error *err);

@@ -56,7 +56,7 @@ void request_push(struct ingot_request *r, struct event_node *node)
 }
 
 /* node may be NULL when memory is out, an error's too: the consumer then sees the end by the state alone. */
-static void push_last(struct ingot_request *r, struct event_node *node)
+void request_end(struct ingot_request *r, struct event_node *node)
 {
     r->ended = clock_seconds();
     if (node) {
@@ -127,18 +127,20 @@ void request_finish(struct ingot_request *r, enum ingot_finish finish)
             error_memory(inner(&node->error), "an answer's text");
         }
     }
-    push_last(r, node);
+    request_end(r, node);
 }
 
-void request_fail(struct ingot_request *r, const struct error *err)
+struct event_node *event_failure(const struct error *err)
 {
     struct event_node *node = event_new(INGOT_EVENT_ERROR);
     if (node) {
         memcpy(&node->error, err, sizeof node->error);
         node->event.error = &node->error;
     }
-    push_last(r, node);
+    return node;
 }
+
+void request_fail(struct ingot_request *r, const struct error *err) { request_end(r, event_failure(err)); }
 
 /* ---- text ----------------------------------------------------------------------------------------------------------- */
 
@@ -161,18 +163,23 @@ static size_t find_stop(const struct ingot_request *r, size_t *holding)
     return size;
 }
 
-static void add_logprobs(struct ingot_request *r, struct event_node *node, const float *logits, int32_t token)
+static enum status add_logprobs(struct ingot_request *r, struct event_node *node, struct row *row, int32_t token, struct error *err)
 {
     if (r->options.top_logprobs < 0)
-        return;
+        return STATUS_OK;
     int64_t vocab = r->engine->model->info.vocab;
     int count = r->options.top_logprobs > MAX_TOP ? MAX_TOP : r->options.top_logprobs;
-    node->event.logprob = logprobs_best(logits, vocab, token, node->top, count);
     node->event.top = node->top;
     node->event.top_count = count < vocab ? count : (int)vocab;
+    if (row->look && logprobs_listed(row->look, token, node->top, count, &node->event.logprob))
+        return STATUS_OK;
+    enum status status = row_logits(r->engine, row, err);
+    if (!status)
+        node->event.logprob = logprobs_best(row->logits, vocab, token, node->top, count);
+    return status;
 }
 
-void request_emit(struct ingot_request *r, int32_t token, const float *logits)
+void request_emit(struct ingot_request *r, int32_t token, struct row *row)
 {
     struct event_node *node = event_new(INGOT_EVENT_TOKEN);
     struct error err;
@@ -184,7 +191,11 @@ void request_emit(struct ingot_request *r, int32_t token, const float *logits)
     r->generated++;
     bool ends = !r->options.ignore_end && model_ends_turn(r->engine->model, token), stopped = false;
     node->event.token = token;
-    add_logprobs(r, node, logits, token);
+    if (add_logprobs(r, node, row, token, &err)) {
+        event_free(node);
+        request_fail(r, &err);
+        return;
+    }
     if (r->detokenize && !ends) {
         /* embeddings may have more rows than the tokenizer has tokens: those stand for nothing */
         bool known = token < tokenizer_size(r->engine->model->tokenizer);
@@ -233,14 +244,15 @@ void request_row(struct ingot_request *r, int64_t position, const float *logits)
     if (!r->options.prompt_logprobs || position + 1 >= r->prompt_end || r->state != REQUEST_RUNNING)
         return;
     struct event_node *node = event_new(INGOT_EVENT_PROMPT_TOKEN);
+    struct row row = {.logits = logits};
+    struct error err;
     if (!node) {
-        struct error err;
         error_memory(&err, "an event");
         request_fail(r, &err);
         return;
     }
     node->event.token = r->session->tokens.data[position + 1];
-    add_logprobs(r, node, logits, node->event.token);
+    (void)add_logprobs(r, node, &row, node->event.token, &err); /* the row is here: nothing can fail */
     request_push(r, node);
 }
 

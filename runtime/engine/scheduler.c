@@ -7,7 +7,6 @@
  * (see engine_prepare), and the request that came first is asked first. */
 #include <string.h>
 
-#include "base/clock.h"
 #include "runtime/engine/engine.h"
 
 /* The scheduler lets go of a request that ended. Lock held. */
@@ -89,12 +88,6 @@ static void fail_list(struct ingot_engine *e, struct ingot_request *list, const 
 
 /* ---- one step ------------------------------------------------------------------------------------------------------- */
 
-struct step {
-    struct batch batch;
-    struct ingot_request *request[MAX_PARALLEL]; /* of each sequence */
-    bool sampled[MAX_PARALLEL];                  /* its last row is wanted for sampling */
-};
-
 /* Adds the `rows` next tokens of a session to the batch. Lock held. */
 static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
 {
@@ -122,6 +115,7 @@ static enum status add_rows(struct ingot_engine *e, struct step *step, struct in
     }
     step->request[sequence] = r;
     step->sampled[sequence] = last;
+    step->row[sequence] = (struct row){.wanted = b->wanted - 1};
     b->sequences++;
     return STATUS_OK;
 }
@@ -155,79 +149,11 @@ static void build(struct ingot_engine *e, struct step *step)
         }
 }
 
-/* What the step computed becomes rows, tokens and events. */
-static void deliver(struct ingot_engine *e, struct step *step, const float *logits)
-{
-    int32_t at = 0; /* in wanted rows */
-    int64_t vocab = e->model->info.vocab;
-    for (int32_t i = 0; i < step->batch.sequences; i++) {
-        struct ingot_request *r = step->request[i];
-        struct ingot_session *s = r->session;
-        const struct batch_sequence *q = &e->sequences[i];
-        const float *last = NULL;
-        for (; at < step->batch.wanted && e->wanted[at] < q->first_row + q->rows; at++) {
-            last = logits + (int64_t)at * vocab;
-            int64_t position = q->cached + e->wanted[at] - q->first_row;
-            if (position < r->prompt_end && (request_wants_rows(r) || (r->options.row && position == r->prompt_end - 1)))
-                request_row(r, position, last);
-        }
-        s->cached = q->cached + q->rows;
-        if (!step->sampled[i] || r->state != REQUEST_RUNNING)
-            continue;
-        if (!r->first)
-            r->first = clock_seconds();
-        if (r->options.max_tokens == 0 || (int64_t)s->tokens.count >= r->limit) {
-            request_finish(r, INGOT_FINISH_LENGTH);
-            continue;
-        }
-        struct error err;
-        if (request_constrain(r, &err)) {
-            request_fail(r, &err);
-            continue;
-        }
-        int32_t token = request_forced(r);
-        if (token < 0)
-            token = sampler_choose(&r->sampler, last, (uint64_t)r->generated);
-        if (token < 0) {
-            error_set(&err, STATUS_FAILED, "the logits behind token %zu are not numbers; the weights may be damaged", s->tokens.count);
-            request_fail(r, &err);
-            continue;
-        }
-        if (request_follow(r, token, &err)) {
-            request_fail(r, &err);
-            continue;
-        }
-        ids_add(&s->tokens, token);
-        if (s->tokens.failed || sampler_see(&r->sampler, token, false, &err)) {
-            error_memory(&err, "tokens");
-            request_fail(r, &err);
-            continue;
-        }
-        request_emit(r, token, last);
-    }
-}
-
 static void finish_cancelled(struct ingot_engine *e)
 {
     for (struct ingot_request *r = e->running; r; r = r->next)
         if (r->state == REQUEST_RUNNING && atomic_load(&r->cancel))
             request_finish(r, INGOT_FINISH_CANCELLED);
-}
-
-static void run_step(struct ingot_engine *e, struct step *step)
-{
-    const float *logits = NULL;
-    struct error err = {0};
-    enum status status = e->backend->step(e->compiled, &step->batch, &e->pool.memory, e->logits, &logits, &err);
-    const char *lost = model_lost(e->model->model);
-    if (lost)
-        status = error_set(&err, STATUS_FAILED, "%s: the file was cut short while in use; put it back and load the model again", lost);
-    if (!status) {
-        deliver(e, step, logits);
-        return;
-    }
-    for (int32_t i = 0; i < step->batch.sequences; i++) /* the batch is lost, sessions keep their last state */
-        request_fail(step->request[i], &err);
 }
 
 void *scheduler_main(void *argument)
@@ -251,7 +177,7 @@ void *scheduler_main(void *argument)
             continue;
         }
         pthread_mutex_unlock(&e->lock);
-        run_step(e, &step);
+        step_run(e, &step);
         pthread_mutex_lock(&e->lock);
     }
     struct error err;

@@ -92,6 +92,17 @@ void served_give(struct served_list *l, struct served *s)
     pthread_mutex_unlock(&l->lock);
 }
 
+enum status served_health(struct served_list *l, struct error *err)
+{
+    enum status status = STATUS_OK;
+    pthread_mutex_lock(&l->lock);
+    for (int i = 0; i < l->count && !status; i++)
+        if (l->list[i].engine)
+            status = (enum status)ingot_engine_health(l->list[i].engine, (struct ingot_error *)err);
+    pthread_mutex_unlock(&l->lock);
+    return status;
+}
+
 void served_unload_idle(struct served_list *l, double now)
 {
     pthread_mutex_lock(&l->lock);

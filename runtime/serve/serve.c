@@ -31,8 +31,16 @@ void ingot_serve_stop(void)
 static enum MHD_Result route_health(struct exchange *x)
 {
     struct str body = {0};
-    str_add_text(&body, "{\"status\": \"ok\"}");
-    enum MHD_Result result = reply_json(x->connection, 200, &body);
+    struct error err;
+    bool good = !served_health(&x->server->models, &err);
+    if (good)
+        str_add_text(&body, "{\"status\": \"ok\"}");
+    else {
+        str_add_text(&body, "{\"status\": \"error\", \"message\": ");
+        json_write_string(&body, err.text, strlen(err.text));
+        str_add_char(&body, '}');
+    }
+    enum MHD_Result result = reply_json(x->connection, good ? 200 : 503, &body);
     str_free(&body);
     return result;
 }

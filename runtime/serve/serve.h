@@ -41,6 +41,8 @@ struct served_list {
 enum status served_take(struct served_list *l, const char *id, size_t size, struct served **out, struct error *err);
 void served_give(struct served_list *l, struct served *s);
 enum status served_open(struct served_list *l, const struct ingot_serve_options *options, struct error *err);
+/* STATUS_DEVICE: the device of a model that is loaded failed in its last step. */
+enum status served_health(struct served_list *l, struct error *err);
 void served_unload_idle(struct served_list *l, double now); /* now < 0: all that nobody holds */
 void served_close(struct served_list *l);
 

@@ -71,10 +71,10 @@ def free_port():
 
 
 class Server:
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, program=INGOT, env=None):
         self.port = free_port()
-        self.process = subprocess.Popen([INGOT, "serve", *map(str, arguments), "--port", str(self.port)], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([program, "serve", *map(str, arguments), "--port", str(self.port)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | (env or {}))
         for _ in range(400):
             if self.process.poll() is not None:
                 raise RuntimeError(self.process.stderr.read())
@@ -107,8 +107,8 @@ class Server:
 def serve():
     started = []
 
-    def start(*arguments):
-        started.append(Server(*arguments))
+    def start(*arguments, **how):
+        started.append(Server(*arguments, **how))
         return started[-1]
 
     yield start

@@ -1,5 +1,5 @@
 """The program on a CUDA device that is emulated (tests/emulated_card.c): all but the card's own library is what runs on a card."""
-import json, os, pathlib, shutil, subprocess
+import json, os, pathlib, shutil, subprocess, urllib.error, urllib.request
 import numpy as np
 import pytest
 from conftest import INGOT, ingot
@@ -16,9 +16,9 @@ def card(tmp_path_factory):
         shutil.copy(file, folder)
     (folder / "tokens.json").write_text(json.dumps(TOKENS))
 
-    def run(*arguments, code=0):
+    def run(*arguments, code=0, env=None):
         r = subprocess.run([folder / "ingot", *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=folder,
-                           env=os.environ | {"LD_LIBRARY_PATH": str(folder)})
+                           env=os.environ | {"LD_LIBRARY_PATH": str(folder)} | (env or {}))
         assert r.returncode == code, r.stderr
         return r
 
@@ -27,6 +27,7 @@ def card(tmp_path_factory):
         return np.load(folder / "out.npy")
 
     run.logits = logits
+    run.folder = folder
     return run
 
 
@@ -49,12 +50,97 @@ def test_tokens(card, tiny):
     assert card(*arguments, "--device", "cuda", "--kv", "f32").stdout == card(*arguments, "--reference").stdout
 
 
+SAMPLING = [
+    ["--temperature", 0],
+    ["--temperature", 1, "--top-k", 0, "--top-p", 1],
+    ["--temperature", 0.8, "--top-k", 40, "--top-p", 0.9],
+    ["--temperature", 1.3, "--top-k", 0, "--top-p", 0.8, "--min-p", 0.02, "--repeat-penalty", 1.3, "--frequency-penalty", 0.4],
+    ["--temperature", 0, "--presence-penalty", 1, "--logit-bias", "65=3", "--logit-bias", "66=-100"],
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLING, ids=lambda s: "".join(map(str, s)))
+def test_sampling(card, tiny, sampling):
+    """One seed, one answer, whether tokens are chosen from rows on the host or from what the device finds."""
+    arguments = "run", tiny, "--tokens", "tokens.json", "--max-tokens", 8, "--ignore-eos", "--seed", 11, "--json", *sampling
+    device = card(*arguments, "--device", "cuda", "--kv", "f32", "-v")
+    assert device.stdout == card(*arguments, "--reference").stdout
+    assert "come to the host whole" not in device.stderr
+
+
+@pytest.mark.parametrize("grammar", [["--regex", "(yes|no), [a-z]{4}[.]"], ["--schema", "schema.json"]], ids=["regex", "schema"])
+def test_grammar(card, tiny, grammar, tmp_path):
+    (card.folder / "schema.json").write_text(json.dumps(dict(type="object", properties=dict(a=dict(enum=[1, 20]), b=dict(enum=["x", "yz"])),
+                                                             required=["a", "b"], additionalProperties=False)))
+    arguments = "run", tiny, "say", "--raw", "--max-tokens", 24, "--temperature", 0.9, "--top-k", 30, "--seed", 4, *grammar
+    device = card(*arguments, "--device", "cuda", "--kv", "f32").stdout
+    assert device == card(*arguments, "--reference").stdout
+    assert device.startswith(("yes, ", "no, ")) or set(json.loads(device)) == {"a", "b"}
+
+
 def test_plan(card, tiny):
     plan = json.loads(card("plan", tiny, "--device", "cuda:0", "--json").stdout)
     assert plan["device"] == "cuda:0" and plan["available_bytes"] == 1 << 30 and plan["fits"]
     assert plan["decode_tokens_per_second_bound"] is None
     card("plan", tiny, "--device", "cuda", "--memory", 1000, code=5)
     assert json.loads(card("plan", tiny, "--json").stdout)["device"] == "cpu"
+
+
+def on(card, **env):
+    return dict(program=card.folder / "ingot", env={"LD_LIBRARY_PATH": str(card.folder)} | env)
+
+
+def health(server):
+    try:
+        with urllib.request.urlopen(server.url + "/health") as r:
+            return r.status, json.load(r)
+    except urllib.error.HTTPError as e:
+        return e.code, json.load(e)
+
+
+def test_logprobs(card, tiny, serve):
+    """Those of the device's lists are those of whole rows."""
+    answers = []
+    for how in (on(card), {}):
+        server = serve(tiny, "--kv", "f32", *(["--device", "cuda"] if how else []), **how)
+        for more in dict(), dict(logit_bias={"65": 4}), dict(temperature=0.8):
+            a = server.client().completions.create(model="", prompt=[5, 9, 13, 2], max_tokens=3, logprobs=5, seed=3, **dict(temperature=0) | more)
+            answers.append(a.choices[0].logprobs)
+    for device, host in zip(answers[:3], answers[3:]):
+        assert device.tokens == host.tokens
+        assert np.allclose(device.token_logprobs, host.token_logprobs, atol=1e-3)  # the processor's kernels round activations
+        for one, other in zip(device.top_logprobs, host.top_logprobs):
+            assert np.allclose(sorted(one.values()), sorted(other.values()), atol=1e-3)
+
+
+def test_lost(card, tiny, serve):
+    """A device that is lost ends requests with an error; the process stays and says so."""
+    import openai
+    server = serve(tiny, "--device", "cuda", **on(card, INGOT_EMULATED_LOST="60"))
+    assert health(server) == (200, {"status": "ok"})
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError, match="the device is lost"):
+            server.client().completions.create(model="", prompt=[5, 9, 13, 2], max_tokens=60)
+    code, said = health(server)
+    assert code == 503 and said["status"] == "error" and "cuda:0 (emulated)" in said["message"] and "the device is lost" in said["message"]
+    code, log = server.stop()
+    assert code == 0 and log.count("the device is lost") == 1
+    assert "the device is lost" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 3, "--device", "cuda", code=1,
+                                        env={"INGOT_EMULATED_LOST": "20"}).stderr
+
+
+def test_no_memory(card, tiny, serve):
+    """Memory that the plan counted on and that is gone when it is asked for."""
+    import openai
+    short = {"INGOT_EMULATED_MEMORY": "100000"}
+    r = card("run", tiny, "--tokens", "tokens.json", "--device", "cuda", code=5, env=short)
+    assert "out of memory" in r.stderr and "--context 256 halves the KV cache" in r.stderr
+    server = serve(tiny, "--device", "cuda", "--idle-unload", 60, **on(card, **short))
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError, match="out of memory"):
+            server.client().completions.create(model="", prompt=[5, 9], max_tokens=1)
+    assert health(server)[0] == 200
+    assert server.stop()[0] == 0
 
 
 def test_missing(card, tiny):

@@ -447,6 +447,101 @@ Test(cuda, rounding)
     }
 }
 
+/* ---- choices -------------------------------------------------------------------------------------------------------------- */
+
+enum { CHOICE_WIDE = 2500, CHOICE_ROWS = 5, CHOICE_MOST = 8 };
+
+static int by_id(const void *a, const void *b) { return ((const int32_t *)a)[0] - ((const int32_t *)b)[0]; }
+
+/* One row's choice against its twin's, in an order that neither promises. */
+static void same_choice(const struct row_choice *got, const float *row, int number)
+{
+    struct { int32_t id; float score, logit; } list[2][CHOICE_ROOM];
+    static struct token_score tokens[CHOICE_ROOM];
+    static float logits[CHOICE_ROOM];
+    struct row_choice want = *got;
+    struct error err = {0};
+    cr_assert_eq(choice_make(&want, row, CHOICE_WIDE, tokens, logits, &err), STATUS_OK);
+    cr_assert_eq(got->count, want.count, "choice %d: %d are listed, not %d", number, got->count, want.count);
+    cr_assert(got->most == want.most && got->norm == want.norm && got->total == want.total, "choice %d: %g %llx %llx", number, (double)got->most,
+              (unsigned long long)got->norm, (unsigned long long)got->total);
+    for (int k = 0; k < 2; k++) {
+        const struct row_choice *c = k ? &want : got;
+        for (int32_t i = 0; i < c->count; i++)
+            list[k][i].id = c->list[i].id, list[k][i].score = c->list[i].score, list[k][i].logit = c->logits[i];
+        qsort(list[k], (size_t)c->count, sizeof **list, by_id);
+    }
+    cr_assert_arr_eq(list[0], list[1], (size_t)want.count * sizeof **list, "choice %d", number);
+}
+
+static void choose_rows(const struct backend *b, const float *rows)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    struct weight w = tiny_weight("unused", STORAGE_F32, 1, CHOICE_WIDE, 1);
+    int x = program_buffer(&p, "x", CHOICE_WIDE, ROWS_ALL);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = x, op->w = program_weight(&p, &w);
+    program_output(&p, "x", x);
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct compiled *c;
+    struct error err = {0};
+    cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+    struct batch_row row[CHOICE_ROWS];
+    int32_t wanted[] = {0, 2, 3, 4};
+    const int32_t *const blocks[1] = {(int32_t[8]){0}};
+    struct batch_sequence s = {.rows = CHOICE_ROWS, .adapter = -1, .blocks = blocks};
+    struct batch batch = {CHOICE_ROWS, 1, 4, row, &s, wanted};
+    for (int i = 0; i < CHOICE_ROWS; i++)
+        row[i] = (struct batch_row){-1, rows + i * CHOICE_WIDE, i, 0};
+    cr_assert_eq(b->step(c, &batch, &(struct state_memory){0}, x, NULL, &err), STATUS_OK, "%s", err.text);
+
+    uint32_t allowed[CHOICE_WIDE / 32];
+    static struct score_edit edits[40], many[CHOICE_WIDE];
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        allowed[i] = i % 2 ? 0x10208041u * (unsigned)i : 0;
+    for (int i = 0; i < CHOICE_WIDE; i++)
+        many[i] = (struct score_edit){i, 1.1f, i % 3 ? 0 : 0.25f, i % 7 ? 0 : 1.5f};
+    for (int i = 0; i < 40; i++)
+        edits[i] = many[i * 61];
+    struct row_choice choice[CHOICE_MOST] = {
+        {.wanted = 0, .best = 1, .temperature = 1},
+        {.wanted = 1, .best = 50, .temperature = 0.7f, .edits = edits, .edit_count = 40},
+        {.wanted = 3, .best = 20, .temperature = 1.3f, .allowed = allowed, .allowed_words = sizeof allowed / sizeof *allowed},
+        {.wanted = 1, .best = CHOICE_BEST, .temperature = 1, .edits = many, .edit_count = CHOICE_WIDE, .allowed = allowed, .allowed_words = 30},
+        {.wanted = 2, .best = 20, .temperature = 1}, /* a flat row */
+        {.wanted = 0, .best = CHOICE_BEST, .temperature = 5},
+        {.wanted = 3, .best = 3, .temperature = 1, .allowed = allowed, .allowed_words = 0}, /* nothing may be chosen */
+        {.wanted = 1, .best = 7, .temperature = 0.01f},
+    };
+    cr_assert_eq(b->choose(c, choice, CHOICE_MOST, &err), STATUS_OK, "%s", err.text);
+    for (int i = 0; i < CHOICE_MOST; i++)
+        same_choice(&choice[i], rows + wanted[choice[i].wanted] * CHOICE_WIDE, i);
+    cr_assert(choice[0].count && choice[1].count >= 50 && !choice[4].count && !choice[6].count);
+    const float *whole;
+    cr_assert_eq(b->fetch(c, 2, &whole, &err), STATUS_OK, "%s", err.text);
+    cr_assert_arr_eq(whole, rows + wanted[2] * CHOICE_WIDE, CHOICE_WIDE * sizeof *whole);
+    cr_assert_eq(b->choose(c, choice, CHOICE_MOST + 1, &err), STATUS_FAILED, "more than was compiled for");
+    b->free(c);
+    arena_free(&arena);
+}
+
+Test(cuda, choices)
+{
+    float *rows = random_rows(CHOICE_ROWS * CHOICE_WIDE);
+    for (int i = 0; i < CHOICE_WIDE; i++) {
+        rows[3 * CHOICE_WIDE + i] = 0.25f;      /* flat */
+        rows[i] = rintf(rows[i] * 3);           /* many are equal */
+        rows[2 * CHOICE_WIDE + i] *= 4;
+    }
+    rows[2 * CHOICE_WIDE + 5] = NAN, rows[2 * CHOICE_WIDE + 6] = -INFINITY;
+    choose_rows(cuda_under_test(), rows);
+    emulator.backwards = true;
+    choose_rows(cuda_under_test(), rows);
+    emulator.backwards = false;
+    free(rows);
+}
+
 /* ---- the backend ------------------------------------------------------------------------------------------------------------ */
 
 /* More bytes than the ring of pinned pieces holds, and rows that do not lie side by side. */

@@ -129,7 +129,9 @@ static inline float emulated_float(float value, int lanes)
 #define BLOCK_BARRIER() emulated_barrier()
 #define LANE_FLOAT(value, lanes) emulated_float((value), (lanes))
 #define LANE_INT(value, lanes) ((int)emulated_exchange((uint32_t)(value), (lanes)))
+#define ATOMIC_ADD(address, value) __atomic_fetch_add((address), (value), __ATOMIC_RELAXED)
 #include "kernels/cuda/attend.h"
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/linear.h"
 
 #define KERNEL(name) \

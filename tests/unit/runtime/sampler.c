@@ -165,3 +165,126 @@ Test(sampler, logprobs)
     cr_assert(top[0].id == 10 && top[1].id == 20 && top[2].id == 0);
     cr_assert_float_eq(top[0].logprob, 3 - log(total), 1e-5);
 }
+
+/* ---- choosing from candidates (kernels/choice.h) ------------------------------------------------------------------------- */
+
+enum { WIDE = 3000 };
+
+static uint64_t random_state = 88172645463325252u;
+static float uniform(void)
+{
+    random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+    return (float)(random_state >> 40) * 0x1p-24f;
+}
+
+/* Rows as models have them: many alike, some far ahead; spread 0: all the same. */
+static void make_row(float *row, float spread, bool ties)
+{
+    for (int i = 0; i < WIDE; i++) {
+        row[i] = spread * (uniform() + uniform() + uniform() + uniform() - 2) + (uniform() < 0.01f ? spread * uniform() : 0);
+        row[i] = ties ? rintf(row[i] * 4) / 4 : row[i];
+    }
+    if (spread > 3)
+        row[7] = NAN, row[8] = -INFINITY;
+}
+
+static const struct ingot_sampling settings[] = {
+    {.temperature = 0, .top_p = 1, .repeat_penalty = 1},
+    {.temperature = 1, .top_p = 1, .repeat_penalty = 1},
+    {.temperature = 0.7, .top_p = 0.9, .repeat_penalty = 1, .top_k = 50},
+    {.temperature = 0.8, .top_p = 0.95, .repeat_penalty = 1.3, .presence_penalty = 0.5},
+    {.temperature = 1.5, .top_p = 1, .repeat_penalty = 1, .min_p = 0.05, .frequency_penalty = -0.3},
+    {.temperature = 0, .top_p = 1, .repeat_penalty = 0.8},
+    {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .top_k = 700},
+    {.temperature = 5, .top_p = 0.5, .repeat_penalty = 1, .min_p = 1e-9},
+};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+/* Whatever is asked for, a choice from candidates is the choice from the row, or says that it lacks. Returns how often it does. */
+static int compare_choices(const struct ingot_sampling *o, float spread, bool ties, const uint32_t *allowed, int draws)
+{
+    static float row[WIDE], logits[CHOICE_ROOM];
+    static struct token_score list[CHOICE_ROOM];
+    struct ingot_sampling seeded = *o;
+    struct ingot_bias bias[2] = {{11, 2.5f}, {20, -100}};
+    struct sampler s;
+    struct error err;
+    int lacks = 0;
+    seeded.seeded = true, seeded.bias = bias, seeded.bias_count = spread > 2 ? 2 : 0;
+    cr_assert_eq(sampler_open(&s, &seeded, WIDE, &err), STATUS_OK);
+    s.allowed = allowed, s.allowed_words = (WIDE + 31) / 32 - 1; /* the last ids are of no grammar */
+    for (int i = 0; i < draws; i++) {
+        struct row_choice choice;
+        make_row(row, spread, ties);
+        sampler_ask(&s, 1, &choice);
+        cr_assert_eq(choice_make(&choice, row, WIDE, list, logits, &err), STATUS_OK);
+        int32_t whole = sampler_choose(&s, row, (uint64_t)i), picked = sampler_pick(&s, &choice, (uint64_t)i);
+        lacks += picked == SAMPLER_LACKS;
+        cr_assert(picked == whole || picked == SAMPLER_LACKS, "temperature %g, top_k %d, top_p %g, spread %g: %d, not %d", o->temperature, (int)o->top_k,
+                  o->top_p, (double)spread, picked, whole);
+        cr_assert_eq(sampler_see(&s, whole, i % 2, &err), STATUS_OK);
+    }
+    sampler_close(&s);
+    return lacks;
+}
+
+Test(sampler, choices_from_candidates_are_those_from_rows)
+{
+    uint32_t allowed[WIDE / 32 + 1];
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        allowed[i] = i % 3 ? 0 : 0x80402011u;
+    for (int k = 0; k < SETTINGS; k++)
+        for (int ties = 0; ties < 2; ties++) {
+            compare_choices(&settings[k], 0, ties, NULL, 20);
+            compare_choices(&settings[k], 2, ties, NULL, 40);
+            compare_choices(&settings[k], 20, ties, NULL, 60);
+            compare_choices(&settings[k], 20, ties, allowed, 60);
+        }
+    /* rows are rarely needed where one setting or another truncates, or the model is sure of something */
+    cr_assert_eq(compare_choices(&settings[0], 20, false, NULL, 100), 0);
+    cr_assert_eq(compare_choices(&settings[2], 20, false, NULL, 100), 0);
+    cr_assert_lt(compare_choices(&settings[1], 20, false, NULL, 100), 5);
+    cr_assert_gt(compare_choices(&settings[1], 2, false, NULL, 100), 20, "a flat row cannot be told by its best values");
+}
+
+Test(sampler, weights_are_exponentials)
+{
+    cr_assert_eq(choice_weight(3, 3), (uint64_t)1 << CHOICE_UNIT);
+    for (float x = 0; x < 27.9f; x += 0.0371f) {
+        double want = exp(-(double)x);
+        cr_assert_lt(fabs((double)choice_weight(-x, 0) * 0x1p-40 - want), 0x1p-41 + 1e-14 * want, "e^-%g", (double)x);
+    }
+    cr_assert_eq(choice_weight(-28.01f, 0), 0);
+    cr_assert_eq(choice_weight(NAN, 0), 0);
+    cr_assert_eq(choice_weight(-INFINITY, -INFINITY), 0);
+}
+
+Test(sampler, logprobs_from_candidates)
+{
+    static float row[WIDE], logits[CHOICE_ROOM];
+    static struct token_score list[CHOICE_ROOM];
+    struct ingot_logprob top[2][20];
+    struct error err;
+    float own;
+    for (int i = 0; i < 40; i++) {
+        struct row_choice choice = {.best = 20, .temperature = 0.7f};
+        make_row(row, 1 + (float)i, i % 2);
+        row[9] = 2 * (1 + (float)i); /* among the best */
+        row[7] = 0; /* a row with a NaN has no log probabilities */
+        cr_assert_eq(choice_make(&choice, row, WIDE, list, logits, &err), STATUS_OK);
+        if (!logprobs_listed(&choice, 9, top[0], 20, &own)) {
+            cr_assert_gt(i, 5);
+            continue; /* 20 with a weight are not there */
+        }
+        double total = 0;
+        for (int k = 0; k < WIDE; k++)
+            total += exp((double)row[k] - choice.most);
+        cr_assert_float_eq(log((double)choice.norm) - CHOICE_UNIT * log(2), log(total), 1e-8);
+        cr_assert_float_eq(own, logprobs_best(row, WIDE, 9, top[1], 20), 2e-6); /* a unit of the last place */
+        for (int k = 0; k < 20; k++) {
+            cr_assert_eq(top[0][k].id, top[1][k].id);
+            cr_assert_float_eq(top[0][k].logprob, top[1][k].logprob, 2e-6);
+        }
+        cr_assert_not(logprobs_listed(&choice, 8, top[0], 0, &own), "a token that is not listed");
+    }
+}
