@@ -92,7 +92,7 @@ struct buffer {
 /* One operation. Buffers, weights and groups are indices into the program, -1: none. */
 struct op {
     enum op_kind kind;
-    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
+    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE, REDUCE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
     int w, b;        /* weight, bias */
     int group, layer;
     int heads, head_dim; /* ROPE, ATTEND: of x; NORM: head_dim > 0 normalises every head_dim values on their own */
@@ -138,8 +138,13 @@ struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1,
 void program_output(struct program *p, const char *name, int buffer);
 int program_find_output(const struct program *p, const char *name); /* buffer, or -1 */
 
-/* Operations up to the last one that the output (-1: none), or the state of later steps, depends on. */
+/* Operations up to the last one that the output (-1: none), another part, or the state of later steps, depends on. */
 int program_needed(const struct program *p, int output);
+
+/* The buffer that an operation writes; -1: none (STORE, SEND). */
+int op_writes(const struct op *op);
+/* Is what lies in the buffer before operation `from` read by it or a later one, before it is written again, or an output? */
+bool program_live(const struct program *p, int buffer, int from);
 
 /* What every backend so far asks of a weight: a format that is read, whole blocks in a row, plain storage.
  * STATUS_BAD_INPUT names the weight and what is wrong. */
@@ -177,6 +182,9 @@ struct batch {
 
 /* ---- backends ------------------------------------------------------------------------------------------------------- */
 
+struct segment;  /* below */
+struct exchange; /* exchange.h */
+
 struct compile_options {
     int threads;                /* of the compute team; 0: all cores */
     int32_t max_rows;           /* bound on batch.rows */
@@ -186,6 +194,10 @@ struct compile_options {
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
     int device;                 /* which one, where a backend has several */
+    const struct segment *segments; /* backend_split: who runs what */
+    int segment_count;
+    struct exchange *exchange;  /* where SEND, RECEIVE and REDUCE meet the other parts; NULL: the program has none */
+    int rank;                   /* of this part among those that share its matrices */
     /* Called while weights go to a device if that takes a while, at most 10 times a second. NULL: nobody looks. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
@@ -201,9 +213,11 @@ struct compile_sizes {
     uint64_t block_bytes[8]; /* [group]: one block (BLOCK_TOKENS tokens, all layers of the group); RECURRENT: one slot */
 };
 
-/* The engine's memory for state, handed to every step: pool[group] + block id * block_bytes[group]. */
+/* Memory for state: of every group the same number of blocks. Made by the backend whose steps use it; handed to every step. */
 struct state_memory {
-    unsigned char *pool[8];
+    unsigned char *pool[8];     /* [group]: block b at pool + b * block_bytes; where the backend's steps reach it */
+    size_t bytes[8];            /* of the pools */
+    struct state_memory *parts; /* backend_split: [segment]; else NULL */
 };
 
 struct compiled;
@@ -233,10 +247,10 @@ struct backend {
                               float *out, struct error *err);
     enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
                                const float *in, struct error *err);
-    /* Memory for state where steps reach it; the caller owns it and never looks inside. All NULL: it is the process's own. */
-    enum status (*state_open)(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err);
-    void (*state_close)(const struct compile_options *o, unsigned char *memory);
-    enum status (*state_copy)(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err);
+    /* The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
+    enum status (*state_open)(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err);
+    void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */
+    enum status (*state_copy)(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);
@@ -244,6 +258,11 @@ struct backend {
 
 /* What choose() answers, from a row on the host: its plain twin. */
 enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM], struct error *err);
+
+/* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
+ * costs address space only. sizes: of the program. */
+enum status state_map(const struct program *p, const struct compile_sizes *sizes, int32_t blocks, struct state_memory *out, struct error *err);
+void state_unmap(struct state_memory *memory);
 
 /* The plain truth: one operation after the other, float with double sums, K and V in float32 unless asked otherwise. */
 extern const struct backend backend_reference;
@@ -262,6 +281,37 @@ enum status backend_cuda(const struct backend **out, int device, struct cuda_roo
 enum peak { PEAK_INT8, PEAK_BF16, PEAK_F32 };
 double cpu_peak(enum peak kind, int threads);
 const char *cpu_isa_name(void); /* "avx512-vnni", "avx2", "neon", "scalar" ... */
+
+/* ---- split programs --------------------------------------------------------------------------------------------------- */
+
+/* Operations [first, end) of the whole program, on a device. compile_options.segments lists them in order; those of several ranks
+ * have the same operations and stand side by side, ranks ascending. */
+struct segment {
+    const struct backend *backend;
+    int device;
+    int first, end;
+    int rank, ranks; /* 0 of 1: alone; else every rank has slices of the matrices */
+};
+
+/* Runs compile_options.segments: one after another, ranks at the same time. Arithmetic is that of the backends; ranks sum up in
+ * their order. STATUS_USAGE from sizes or compile: the program cannot be shared out over so many ranks. */
+extern const struct backend backend_split;
+
+/* What each part takes. out: [segment]. */
+struct part_sizes {
+    uint64_t weight_bytes;
+    int layers; /* of the first group */
+    struct compile_sizes sizes;
+};
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err);
+
+/* Where a program can be cut between two operations with one buffer of all rows to hand over: places[i] is the number of
+ * operations before it, ascending; [op_count] are enough. Returns how many. */
+int program_cuts(const struct program *p, int *places);
+/* Bytes of the weights that the operations [first, end) read; each counts once. */
+uint64_t program_weight_bytes(const struct program *p, int first, int end);
+/* Layers of a group that the operations [first, end) store. */
+int program_layers(const struct program *p, int group, int first, int end);
 
 /* ---- formats -------------------------------------------------------------------------------------------------------- */
 

@@ -84,15 +84,30 @@ int program_find_output(const struct program *p, const char *name)
     return -1;
 }
 
+int op_writes(const struct op *op) { return op->kind == OP_ROPE || op->kind == OP_REDUCE ? op->x : op->y; }
+
 int program_needed(const struct program *p, int output)
 {
     for (int i = p->op_count; i > 0; i--) {
         const struct op *op = &p->ops[i - 1];
-        int writes = op->kind == OP_ROPE ? op->x : op->y;
-        if (op->kind == OP_STORE || (output >= 0 && writes == output))
+        if (op->kind == OP_STORE || op->kind == OP_SEND || (output >= 0 && op_writes(op) == output))
             return i;
     }
     return 0;
+}
+
+bool program_live(const struct program *p, int buffer, int from)
+{
+    for (int i = from; i < p->op_count; i++) {
+        if (p->ops[i].x == buffer || p->ops[i].z == buffer)
+            return true;
+        if (op_writes(&p->ops[i]) == buffer)
+            return false;
+    }
+    for (int i = 0; i < p->output_count; i++)
+        if (p->outputs[i].buffer == buffer)
+            return true;
+    return false;
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------------------- */
@@ -172,6 +187,11 @@ static enum status check_op(struct check *c)
     case OP_SCALE:
     case OP_SELECT:
         return x < 0 || x != y ? wrong(c, "x and y must have one width") : STATUS_OK;
+    case OP_SEND:
+    case OP_REDUCE:
+        return x < 0 ? wrong(c, "needs x") : STATUS_OK;
+    case OP_RECEIVE:
+        return y < 0 ? wrong(c, "needs y") : STATUS_OK;
     case OP_COUNT:
         break;
     }

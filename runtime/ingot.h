@@ -111,7 +111,8 @@ enum ingot_status ingot_convert(const char *name, const char *target, const stru
 /* ---- engines -------------------------------------------------------------------------------------------------------- */
 
 struct ingot_engine_options {
-    const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; NULL: auto */
+    const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; "cuda:N,M": matrices shared out over several; NULL: auto */
+    int gpu_layers;       /* on the card, the rest on the CPU; 0: all, or as many as fit */
     const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
@@ -125,8 +126,17 @@ struct ingot_engine_options {
 };
 
 /* What an engine would take; the same numbers that opening goes by. */
+/* What one of several devices does and needs. */
+struct ingot_plan_part {
+    char device[12];
+    int layers;            /* whose state lies there */
+    bool shared;           /* with the parts beside it: each has a slice of the matrices */
+    uint64_t weights_bytes, kv_bytes, scratch_bytes, available_bytes;
+};
+
 struct ingot_plan {
-    const char *device, *k_type, *v_type;
+    char device[64]; /* "cpu", "cuda:0"; of several "cpu+cuda:0", "cuda:0,1" */
+    const char *k_type, *v_type;
     int64_t context;
     int parallel, threads;
     uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
@@ -134,6 +144,8 @@ struct ingot_plan {
     char advice[4][200];
     int advice_count;
     double read_bandwidth; /* bytes per second, measured; 0 if not */
+    struct ingot_plan_part parts[16]; /* where there are several devices, in the order in which they work */
+    int part_count;
 };
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);

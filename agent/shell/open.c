@@ -1,4 +1,5 @@
 /* From settings to models, engines and requests. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,13 +89,13 @@ enum status shell_engine_options(const struct settings *s, struct ingot_engine_o
         return error_set(err, STATUS_USAGE, "--dtype: %s is none of auto, float32, float16, bfloat16", QUOTE(s->dtype.value, strlen(s->dtype.value)));
     if (s->dtype.set && strcmp(s->dtype.value, "auto"))
         log_line(LOG_SAY, "--dtype %s: weights stay as they are stored; the CPU multiplies them in the type its kernels are fastest in", s->dtype.value);
-    if (s->gpu_layers.set && s->gpu_layers.value > 0)
-        log_line(LOG_SAY, "--gpu-layers: a model runs wholly on one device; --device %s", s->device.set ? s->device.value : "cuda asks for the GPU");
     if (s->threads.set && (s->threads.value < 1 || s->threads.value > 256))
         return error_set(err, STATUS_USAGE, "--threads must be 1 to 256");
     if (s->context.set && s->context.value < 1)
         return error_set(err, STATUS_USAGE, "--context must be at least 1");
-    *out = (struct ingot_engine_options){.device = s->device.value,
+    bool no_layers = s->gpu_layers.set && s->gpu_layers.value == 0;
+    *out = (struct ingot_engine_options){.device = no_layers ? "cpu" : s->device.value,
+                                         .gpu_layers = s->gpu_layers.value < 0 || s->gpu_layers.value > INT_MAX ? INT_MAX : (int)s->gpu_layers.value, /* -1: all */
                                          .kv = s->kv.value,
                                          .context = s->context.value,
                                          .threads = (int)s->threads.value,

@@ -34,6 +34,9 @@ static enum status check(const struct isa *isa, const struct program *p, const s
     for (int i = 0; i < 2; i++)
         if (!state_storage(i ? o->v_type : o->k_type))
             return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
+    for (int i = 0; i < p->op_count; i++)
+        if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
+            return error_set(err, STATUS_USAGE, "the CPU cannot be one of several devices that share matrices");
     return STATUS_OK;
 }
 
@@ -302,6 +305,27 @@ static enum status cpu_write(const struct compiled *c, struct state_memory *stat
     return STATUS_OK;
 }
 
+static enum status cpu_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+{
+    struct compile_sizes sizes;
+    enum status status = cpu_sizes(p, o, &sizes, err);
+    return status ? status : state_map(p, &sizes, blocks, out, err);
+}
+
+static void cpu_state_close(const struct compile_options *o, struct state_memory *memory)
+{
+    (void)o;
+    state_unmap(memory);
+}
+
+static enum status cpu_copy(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err)
+{
+    (void)err;
+    uint64_t bytes = c->layout[group].block_bytes;
+    memcpy(state->pool[group] + (uint64_t)to * bytes, state->pool[group] + (uint64_t)from * bytes, bytes);
+    return STATUS_OK;
+}
+
 static void cpu_describe(const struct compiled *c, char *out, size_t size)
 {
     int n = snprintf(out, size, "cpu, %s, %d threads", c->isa->name, c->threads);
@@ -320,6 +344,9 @@ static const struct backend cpu = {
     .step = cpu_step,
     .read_state = cpu_read,
     .write_state = cpu_write,
+    .state_open = cpu_state_open,
+    .state_close = cpu_state_close,
+    .state_copy = cpu_copy,
     .describe = cpu_describe,
     .free = cpu_free,
 };

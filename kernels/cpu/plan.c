@@ -12,26 +12,6 @@
 
 static bool elementwise(enum op_kind kind) { return kind == OP_ADD || kind == OP_GATE || kind == OP_SCALE; }
 
-static bool reads(const struct op *op, int buffer) { return op->x == buffer || op->z == buffer; }
-
-/* ROPE writes its x; everything else but STORE writes y. */
-static int written(const struct op *op) { return op->kind == OP_ROPE ? op->x : op->y; }
-
-/* Is what lies in `buffer` before operation `from` read by it or a later one, before it is written again? */
-static bool needed_after(const struct program *p, int buffer, int from)
-{
-    for (int i = from; i < p->op_count; i++) {
-        if (reads(&p->ops[i], buffer))
-            return true;
-        if (written(&p->ops[i]) == buffer)
-            return false;
-    }
-    for (int i = 0; i < p->output_count; i++)
-        if (p->outputs[i].buffer == buffer)
-            return true;
-    return false;
-}
-
 static int linears_over(const struct program *p, int first, int x)
 {
     int i = first;
@@ -65,7 +45,7 @@ static bool norm_fits(const struct program *p, const struct op *norm, int first,
     for (int i = first; i < first + count; i++)
         if (p->ops[i].y == norm->x)
             return false;
-    return count > 0 && !needed_after(p, norm->y, first + count);
+    return count > 0 && !program_live(p, norm->y, first + count);
 }
 
 static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
@@ -135,13 +115,13 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     }
     s->kind = STAGE_ROWS;
     s->first_op = i;
-    enum buffer_rows rows = p->buffers[written(op) >= 0 ? written(op) : op->x].rows;
+    enum buffer_rows rows = p->buffers[op_writes(op) >= 0 ? op_writes(op) : op->x].rows;
     int n = 0;
     for (; i + n < p->op_count; n++) {
         const struct op *o = &p->ops[i + n];
         if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || head_ops(p, i + n))
             break;
-        int target = written(o) >= 0 ? written(o) : o->x;
+        int target = op_writes(o) >= 0 ? op_writes(o) : o->x;
         if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */
             break;
         if (n && o->kind == OP_NORM && o->head_dim == 0 && norm_fits(p, o, i + n + 1, linears_over(p, i + n + 1, o->y)))

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/exchange.h"
 
 static float *row_of(const struct compiled *c, int buffer, int32_t row) { return c->buffer[buffer] + row * c->p->buffers[buffer].width; }
 
@@ -124,6 +125,14 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
                (size_t)c->p->buffers[op->y].width * sizeof(float));
         break;
     }
+    case OP_SEND:
+        memcpy(c->options.exchange->rows[op->x] + row * c->p->buffers[op->x].width, row_of(c, op->x, row),
+               (size_t)c->p->buffers[op->x].width * sizeof(float));
+        break;
+    case OP_RECEIVE:
+        memcpy(row_of(c, op->y, row), c->options.exchange->rows[op->y] + row * c->p->buffers[op->y].width,
+               (size_t)c->p->buffers[op->y].width * sizeof(float));
+        break;
     case OP_ADD:
     case OP_GATE:
     case OP_SCALE:

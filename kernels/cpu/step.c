@@ -38,7 +38,7 @@ bool share_take(struct compiled *c, int stage, int thread, int threads, int64_t 
     return false;
 }
 
-static int rows_buffer(const struct op *op) { return op->kind == OP_ROPE || op->kind == OP_STORE ? op->x : op->y; }
+static int rows_buffer(const struct op *op) { return op_writes(op) >= 0 ? op_writes(op) : op->x; }
 
 static int64_t items_of(const struct compiled *c, const struct stage *s)
 {

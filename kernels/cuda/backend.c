@@ -142,6 +142,17 @@ static size_t lay_out_pinned(struct compiled *c, unsigned char *base)
     c->result = room_take(&r, cuda_widest_output(c) * c->options.max_wanted, sizeof(float));
     c->chooser.host_asked = room_take(&r, 1, cuda_asked_bytes(c));
     c->chooser.host_answer = room_take(&r, 1, cuda_answer_bytes(cuda_most_choices(c), CHOICE_ROOM));
+    int64_t reduced = 0;
+    for (int i = 0; i < c->p->op_count; i++) {
+        const struct op *op = &c->p->ops[i];
+        int crossing = op->kind == OP_SEND || op->kind == OP_REDUCE ? op->x : op->kind == OP_RECEIVE ? op->y : -1;
+        int64_t values = crossing < 0 ? 0 : c->p->buffers[crossing].width * cuda_rows_bound(c->p, &c->options, crossing);
+        if (op->kind == OP_REDUCE)
+            reduced = values > reduced ? values : reduced;
+        else if (crossing >= 0)
+            c->staged[crossing] = room_take(&r, values, sizeof(float));
+    }
+    c->reduced = room_take(&r, reduced, sizeof(float));
     unsigned char *block = room_take(&r, largest, 1);
     if (c->transfers)
         c->transfers->block = block;
@@ -170,6 +181,7 @@ static void cuda_free(struct compiled *c)
     free(c->weight);
     free(c->vector);
     free(c->buffer);
+    free(c->staged);
     free(c);
 }
 
@@ -202,19 +214,20 @@ static bool allocate_lists(struct compiled *c)
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
     c->scratch = (struct device_room){.list = calloc(weights + buffers + 7, sizeof(void *))};
+    c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)
         pthread_mutex_init(&c->transfers->lock, NULL);
-    return c->weight && c->vector && c->buffer && c->weights.list && c->scratch.list && c->transfers;
+    return c->weight && c->vector && c->buffer && c->staged && c->weights.list && c->scratch.list && c->transfers;
 }
 
 static enum status allocate(struct compiled *c, struct error *err)
 {
     const struct cuda_interface *cuda = c->cuda;
     int device = c->options.device, code;
-    size_t pinned = lay_out_pinned(c, NULL);
     if (!allocate_lists(c))
         return error_memory(err, "the CUDA backend");
+    size_t pinned = lay_out_pinned(c, NULL);
     if ((code = cuda->open(device, &c->stream)) || (code = cuda->open(device, &c->transfers->stream)))
         return cuda_failed(c, code, err, "opening a stream");
     take_weights(c);
@@ -273,24 +286,46 @@ static enum status cuda_sizes(const struct program *p, const struct compile_opti
     return STATUS_OK;
 }
 
-static enum status cuda_state_open(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err)
+void cuda_state_close_with(const struct cuda_interface *cuda, const struct compile_options *o, struct state_memory *memory)
 {
-    const struct cuda_interface *cuda;
-    struct compiled c = {.options = *o}; /* for the words */
-    enum status status = cuda_library(&cuda, o->device, &c.info, err);
-    if (status)
-        return status;
-    c.cuda = cuda;
-    int code = cuda->allocate(o->device, (void **)out, bytes);
-    return code ? cuda_failed(&c, code, err, "%.2f GiB for the KV cache", (double)bytes / 0x1p30) : STATUS_OK;
+    for (size_t g = 0; g < sizeof memory->pool / sizeof *memory->pool; g++)
+        cuda->release(o->device, memory->pool[g]);
+    *memory = (struct state_memory){0};
 }
 
-static void cuda_state_close(const struct compile_options *o, unsigned char *memory)
+enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int32_t blocks,
+                                 struct state_memory *out, struct error *err)
+{
+    struct compile_sizes sizes;
+    *out = (struct state_memory){0};
+    enum status status = cuda_sizes(p, o, &sizes, err);
+    for (int g = 0; g < p->group_count && !status; g++) {
+        out->bytes[g] = (size_t)sizes.block_bytes[g] * (size_t)blocks;
+        int code = out->bytes[g] ? cuda->allocate(o->device, (void **)&out->pool[g], out->bytes[g]) : 0;
+        if (code)
+            status = error_set(err, code == cuda->no_memory ? STATUS_NO_ROOM : STATUS_DEVICE, "cuda:%d: %.2f GiB for the KV cache: %s", o->device,
+                               (double)out->bytes[g] / 0x1p30, cuda->words(code));
+    }
+    if (status)
+        cuda_state_close_with(cuda, o, out);
+    return status;
+}
+
+static enum status cuda_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
 {
     const struct cuda_interface *cuda;
     struct cuda_info info;
-    if (memory && !cuda_library(&cuda, o->device, &info, NULL))
-        cuda->release(o->device, memory);
+    *out = (struct state_memory){0};
+    enum status status = cuda_library(&cuda, o->device, &info, err);
+    return status ? status : cuda_state_open_with(cuda, p, o, blocks, out, err);
+}
+
+static void cuda_state_close(const struct compile_options *o, struct state_memory *memory)
+{
+    const struct cuda_interface *cuda;
+    struct cuda_info info;
+    if (!cuda_library(&cuda, o->device, &info, NULL))
+        cuda_state_close_with(cuda, o, memory);
 }
 
 static void cuda_describe(const struct compiled *c, char *out, size_t size)

@@ -67,6 +67,8 @@ struct compiled {
     unsigned char *pinned;        /* the allocation */
     unsigned char *host_step;     /* what goes to `step` */
     float *result;
+    float **staged;               /* [buffer]: rows on their way to or from other parts */
+    float *reduced;
     /* of the step that runs */
     const struct batch *batch;
     const struct state_memory *memory;
@@ -77,10 +79,15 @@ struct compiled {
     struct chooser chooser;
 };
 
+enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
+
 /* backend.c */
 extern const struct backend cuda_backend;
 enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
                               struct error *err);
+enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int32_t blocks,
+                                 struct state_memory *out, struct error *err);
+void cuda_state_close_with(const struct cuda_interface *cuda, const struct compile_options *o, struct state_memory *memory);
 /* A call that failed: "cuda:0 (name): what: words". Out of memory is STATUS_NO_ROOM, all else STATUS_DEVICE. */
 enum status cuda_failed(const struct compiled *c, int code, struct error *err, const char *format, ...) __attribute__((format(printf, 4, 5)));
 int64_t cuda_rows_bound(const struct program *p, const struct compile_options *o, int buffer);
@@ -110,7 +117,7 @@ enum status cuda_read_state(const struct compiled *c, const struct state_memory 
                             struct error *err);
 enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
                              struct error *err);
-enum status cuda_copy_state(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err);
+enum status cuda_copy_state(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
 
 /* library.c: libingot-cuda.so, once all that a device needs is there; STATUS_DEVICE says what is missing. */
 enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err);

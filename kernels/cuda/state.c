@@ -112,12 +112,14 @@ enum status cuda_write_state(const struct compiled *c, struct state_memory *stat
     return status;
 }
 
-enum status cuda_copy_state(const struct compiled *c, unsigned char *to, const unsigned char *from, size_t bytes, struct error *err)
+enum status cuda_copy_state(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err)
 {
+    size_t bytes = (size_t)c->block_bytes[group];
+    unsigned char *pool = state->pool[group];
     pthread_mutex_lock(&c->transfers->lock);
-    int code = c->cuda->copy(c->transfers->stream, to, from, bytes);
+    int code = c->cuda->copy(c->transfers->stream, pool + (size_t)to * bytes, pool + (size_t)from * bytes, bytes);
     if (!code)
         code = c->cuda->wait(c->transfers->stream);
     pthread_mutex_unlock(&c->transfers->lock);
-    return code ? cuda_failed(c, code, err, "copying %zu bytes of the cache", bytes) : STATUS_OK;
+    return code ? cuda_failed(c, code, err, "copying a block of %zu bytes of the cache", bytes) : STATUS_OK;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/exchange.h"
 
 /* ---- the batch -------------------------------------------------------------------------------------------------------- */
 
@@ -206,6 +207,43 @@ static int run_select(const struct compiled *c, const struct op *op)
     return select_rows(c, buffer(c, op->x), buffer(c, op->y), rows, c->p->buffers[op->y].width, rows_of(c, op->y));
 }
 
+/* ---- between parts ------------------------------------------------------------------------------------------------------ */
+
+static size_t row_bytes(const struct compiled *c, int buffer) { return (size_t)values_of(c, buffer) * sizeof(float); }
+
+/* What other parts read when the step is done: see hand_over(). */
+static int run_send(const struct compiled *c, const struct op *op)
+{
+    return c->cuda->download(c->stream, c->staged[op->x], buffer(c, op->x), row_bytes(c, op->x));
+}
+
+static void hand_over(const struct compiled *c, int ops)
+{
+    for (int i = 0; i < ops; i++)
+        if (c->p->ops[i].kind == OP_SEND)
+            memcpy(c->options.exchange->rows[c->p->ops[i].x], c->staged[c->p->ops[i].x], row_bytes(c, c->p->ops[i].x));
+}
+
+static int run_receive(const struct compiled *c, const struct op *op)
+{
+    memcpy(c->staged[op->y], c->options.exchange->rows[op->y], row_bytes(c, op->y));
+    return c->cuda->upload(c->stream, buffer(c, op->y), c->staged[op->y], row_bytes(c, op->y));
+}
+
+/* Through the host's memory: right with any devices, also when two ranks are one card. */
+static int run_reduce(const struct compiled *c, const struct op *op)
+{
+    struct exchange *x = c->options.exchange;
+    size_t bytes = row_bytes(c, op->x);
+    int code = c->cuda->download(c->stream, c->reduced, buffer(c, op->x), bytes);
+    if (code || (code = c->cuda->wait(c->stream)))
+        return code;
+    memcpy(x->partial[c->options.rank], c->reduced, bytes);
+    if (!exchange_sum(x, c->reduced, values_of(c, op->x)))
+        return RANK_GAVE_UP;
+    return c->cuda->upload(c->stream, buffer(c, op->x), c->reduced, bytes);
+}
+
 static int (*const run[OP_COUNT])(const struct compiled *, const struct op *) = {
 #define OP(kind, name) [OP_##kind] = run_##name,
 #include "kernels/ops.def"
@@ -219,6 +257,8 @@ static enum status op_failed(const struct compiled *c, const struct op *op, int 
 {
     const struct program *p = c->p;
     int of = op->y >= 0 ? op->y : op->x;
+    if (code == RANK_GAVE_UP)
+        return error_set(err, STATUS_FAILED, "cuda:%d: another device gave up", c->options.device);
     char weight[100] = "";
     if (op->w >= 0)
         snprintf(weight, sizeof weight, ", weight [%lld, %lld] %s", (long long)p->weights[op->w].out, (long long)p->weights[op->w].in,
@@ -274,6 +314,8 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
 enum status cuda_complete(struct compiled *c, struct error *err)
 {
     int code = c->pending ? c->cuda->wait(c->stream) : 0;
+    if (c->pending && !code)
+        hand_over(c, program_needed(c->p, c->output));
     c->pending = false;
     return code ? cuda_failed(c, code, err, "running a step of %d rows (CUDA_LAUNCH_BLOCKING=1 in the environment names the operation)", c->batch->rows)
                 : STATUS_OK;

@@ -135,6 +135,8 @@ static void each_part(const struct compiled *c, const struct state_memory *state
         }
 }
 
+static enum status reference_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
+
 static enum status reference_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
                                   struct error *err)
 {
@@ -148,6 +150,27 @@ static enum status reference_write(const struct compiled *c, struct state_memory
 {
     (void)err;
     each_part(c, state, group, block, first, count, NULL, in);
+    return STATUS_OK;
+}
+
+static enum status reference_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+{
+    struct compile_sizes sizes;
+    enum status status = reference_sizes(p, o, &sizes, err);
+    return status ? status : state_map(p, &sizes, blocks, out, err);
+}
+
+static void reference_state_close(const struct compile_options *o, struct state_memory *memory)
+{
+    (void)o;
+    state_unmap(memory);
+}
+
+static enum status reference_state_copy(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err)
+{
+    (void)err;
+    uint64_t bytes = c->r.block_bytes[group];
+    memcpy(state->pool[group] + (uint64_t)to * bytes, state->pool[group] + (uint64_t)from * bytes, bytes);
     return STATUS_OK;
 }
 
@@ -279,8 +302,10 @@ static enum status reference_step(struct compiled *c, const struct batch *b, con
     r->batch = b;
     r->state = state;
     int count = program_needed(p, output);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count && !r->broken; i++)
         run[p->ops[i].kind](r, &p->ops[i]);
+    if (r->broken)
+        return r->broken = false, error_set(err, STATUS_FAILED, "step: another rank gave up");
     if (!result)
         return STATUS_OK;
     *result = NULL;
@@ -308,6 +333,9 @@ const struct backend backend_reference = {
     .step = reference_step,
     .read_state = reference_read,
     .write_state = reference_write,
+    .state_open = reference_state_open,
+    .state_close = reference_state_close,
+    .state_copy = reference_state_copy,
     .describe = reference_describe,
     .free = reference_free,
 };

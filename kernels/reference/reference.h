@@ -22,6 +22,7 @@ struct reference {
     /* of the step that runs */
     const struct batch *batch;
     const struct state_memory *state;
+    bool broken; /* another rank gave up */
 };
 
 /* Rows that a buffer holds in this step, and the batch row behind one of them. */

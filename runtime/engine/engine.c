@@ -22,7 +22,7 @@ static enum status no_room_after_all(const struct ingot_engine *e, const struct 
     struct ingot_engine now = {0};
     struct error ignored;
     char advice[600];
-    if (!engine_prepare(e->model, o, &now.backend, &now.compile, &now.sizes, &now.plan, &ignored) && !now.plan.fits)
+    if (!engine_prepare(&now, e->model->model, o, &ignored) && !now.plan.fits)
         no_room(&now.plan, &ignored);
     else
         snprintf(ignored.text, sizeof ignored.text, "the plan counted %.2f GiB of %.2f GiB that were free: other programs may have taken some since; --context %lld halves the KV cache",
@@ -46,12 +46,12 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
     if (blocks > INT32_MAX)
         return error_set(err, STATUS_NO_ROOM, "a KV cache of %lld blocks is over the limit; take a smaller --context", (long long)blocks);
-    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, &e->sizes, (int32_t)blocks, err);
+    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, (int32_t)blocks, err);
 }
 
 struct uploading {
     const struct ingot_engine_options *options;
-    char what[40];
+    char what[100];
 };
 
 static void show_upload(void *context, uint64_t done, uint64_t total)
@@ -83,7 +83,7 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
     pthread_cond_init(&e->work, NULL);
     e->model = ingot_model_share(model);
     e->logits = program_find_output(&model->model->program, "logits");
-    enum status status = engine_prepare(model, o, &e->backend, &e->compile, &e->sizes, &e->plan, err);
+    enum status status = engine_prepare(e, model->model, o, err);
     if (!status && !e->plan.fits)
         status = no_room(&e->plan, err);
     if (!status && e->logits < 0)

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct ingot_error) == sizeof(struct error), "struct ingot
 static inline struct error *inner(struct ingot_error *err) { return (struct error *)err; }
 
 /* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). */
-enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20 };
+enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20, MAX_SEGMENTS = 16 };
 
 /* A chat template in use: compiled, with what it can take and how its model writes. */
 struct speech {
@@ -77,7 +77,6 @@ struct pool {
     const struct backend *backend; /* whose memory it is */
     struct compile_options options;
     struct state_memory memory;
-    uint64_t block_bytes[MAX_GROUPS], mapped_bytes[MAX_GROUPS];
     int group_count;
     int32_t blocks;              /* of each group */
     int32_t *free[MAX_GROUPS];   /* stack of free ids */
@@ -85,8 +84,8 @@ struct pool {
     int32_t *references[MAX_GROUPS];
     int32_t reserved;            /* promised to running requests, not yet taken */
 };
-enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program,
-                      const struct compile_sizes *sizes, int32_t blocks, struct error *err);
+enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, int32_t blocks,
+                      struct error *err);
 void pool_close(struct pool *p);
 int32_t pool_take(struct pool *p, int group); /* -1: none left */
 void pool_share(struct pool *p, int group, int32_t block);
@@ -260,7 +259,7 @@ struct ingot_engine {
     struct ingot_plan plan;
     const struct backend *backend;
     struct compile_options compile;
-    struct compile_sizes sizes;
+    struct segment segments[MAX_SEGMENTS]; /* what compile.segments points to */
     struct compiled *compiled;
     int logits; /* output buffer */
     pthread_mutex_t lock;
@@ -293,8 +292,24 @@ struct step {
 /* Runs a step and hands out what it gives. */
 void step_run(struct ingot_engine *e, struct step *step);
 
-/* Reads a MODEL's name into what plans and engines need; shared by plan.c and engine.c. */
-enum status engine_prepare(const struct ingot_model *model, const struct ingot_engine_options *options, const struct backend **backend,
-                           struct compile_options *compile, struct compile_sizes *sizes, struct ingot_plan *plan, struct error *err);
+/* plan.c: backend, compile, segments and plan of an engine that is otherwise empty. */
+enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *options, struct error *err);
+
+/* placement.c: which devices there are to be, and what they can hold. */
+struct placement {
+    int cards;
+    int card[MAX_SEGMENTS]; /* one may be named twice */
+    uint64_t card_bytes[MAX_SEGMENTS], host_bytes; /* free */
+};
+/* Also the engine's backend as long as all of the model is on these devices, and the plan's device and what memory it has. */
+enum status placement_choose(struct ingot_engine *e, const struct program *p, const struct ingot_engine_options *o, struct placement *out, struct error *err);
+/* Leaves the first operations to the CPU: all but gpu_layers, or what does not fit beside a cache of plan.context tokens.
+ * whole: sizes of the program on the card. STATUS_NO_ROOM: not one layer fits. */
+enum status placement_offload(struct ingot_engine *e, const struct program *p, const struct placement *at, int gpu_layers, const struct compile_sizes *whole,
+                              struct error *err);
+/* The plan's parts and whether each fits, once the context is known. */
+enum status placement_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err);
+uint64_t plan_blocks(const struct ingot_plan *p); /* of the cache */
+uint64_t plan_host_memory(void); /* what the system can give without swapping, within the cgroup's limit */
 
 #endif

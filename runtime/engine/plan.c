@@ -36,7 +36,7 @@ static uint64_t cgroup_file_pages(void)
 }
 
 /* What the system can give without swapping, within the cgroup's limit. */
-static uint64_t available_memory(void)
+uint64_t plan_host_memory(void)
 {
     uint64_t available = 0;
     char line[128];
@@ -83,46 +83,6 @@ static enum status choose_kv(const char *kv, struct compile_options *c, bool ref
     return status || !comma ? status : kv_type(comma + 1, strlen(comma + 1), &c->v_type, err);
 }
 
-/* "cuda" or "cuda:N" */
-static enum status choose_cuda(const char *device, struct compile_options *c, const struct backend **out, struct ingot_plan *p, struct error *err)
-{
-    static const char *const names[] = {"cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7",
-                                        "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"};
-    const int count = sizeof names / sizeof *names;
-    if (!strcmp(device, "cuda"))
-        device = names[0];
-    while (c->device < count && strcmp(device, names[c->device]))
-        c->device++;
-    if (c->device == count)
-        return error_set(err, STATUS_USAGE, "--device: %s is none of auto, cpu, cuda, cuda:0 to %s", QUOTE(device, strlen(device)), names[count - 1]);
-    struct cuda_room room;
-    if (backend_cuda(out, c->device, &room, err))
-        return error_prefix(err, "--device %s", device);
-    p->device = names[c->device];
-    p->available_bytes = room.free_bytes;
-    return STATUS_OK;
-}
-
-/* Also the plan's device and what memory it has. */
-static enum status choose_backend(const struct ingot_engine_options *o, struct compile_options *c, const struct backend **out, struct ingot_plan *p,
-                                  struct error *err)
-{
-    const char *device = o->device ? o->device : "auto";
-    if (!strcmp(device, "mps"))
-        return error_set(err, STATUS_DEVICE, "--device mps: Apple's GPUs are not supported; use --device cpu");
-    if (!strncmp(device, "cuda", 4) && o->reference)
-        return error_set(err, STATUS_USAGE, "--reference runs on the CPU alone: leave out --device %s", QUOTE(device, strlen(device)));
-    if (!strncmp(device, "cuda", 4))
-        return choose_cuda(device, c, out, p, err);
-    if (strcmp(device, "auto") && strcmp(device, "cpu"))
-        return error_set(err, STATUS_USAGE, "--device: %s is none of auto, cpu, cuda", QUOTE(device, strlen(device)));
-    /* auto: the CPU. The CUDA backend has to be asked for by name until it has passed scripts/gpu-check on a card (docs/gpu.md). */
-    *out = o->reference ? &backend_reference : backend_cpu(err);
-    p->device = "cpu";
-    p->available_bytes = available_memory();
-    return *out ? STATUS_OK : STATUS_DEVICE;
-}
-
 static void advise(struct ingot_plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void advise(struct ingot_plan *p, const char *format, ...)
 {
@@ -134,10 +94,11 @@ static void advise(struct ingot_plan *p, const char *format, ...)
     va_end(args);
 }
 
+uint64_t plan_blocks(const struct ingot_plan *p) { return (uint64_t)((p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * (uint64_t)p->parallel; }
+
 static void total(struct ingot_plan *p)
 {
-    int64_t blocks = (p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1;
-    p->kv_bytes = (uint64_t)(blocks * BLOCK_TOKENS * p->parallel) * p->kv_bytes_per_token;
+    p->kv_bytes = plan_blocks(p) * BLOCK_TOKENS * p->kv_bytes_per_token;
     p->total_bytes = p->weights_bytes + p->kv_bytes + p->scratch_bytes;
     p->fits = p->total_bytes <= p->available_bytes;
 }
@@ -169,46 +130,80 @@ static void choose_context(struct ingot_plan *p, int64_t asked, int64_t own)
         advise(p, "--parallel %d multiplies the KV cache", p->parallel);
 }
 
-enum status engine_prepare(const struct ingot_model *model, const struct ingot_engine_options *o, const struct backend **backend,
-                           struct compile_options *c, struct compile_sizes *sizes, struct ingot_plan *p, struct error *err)
+static enum status check_options(const struct ingot_engine_options *o, const struct ingot_plan *p, struct error *err)
 {
-    *p = (struct ingot_plan){.parallel = o->parallel > 0 ? o->parallel : 1, .threads = o->threads > 0 ? o->threads : team_cores()};
-    *c = (struct compile_options){.threads = p->threads, .deterministic = o->deterministic};
-    const struct config *config = &model->model->config;
     if (o->context < 0 || o->context > (int64_t)1 << 32)
         return error_set(err, STATUS_USAGE, "--context %" PRId64 " is out of range", o->context);
     if (p->parallel > MAX_PARALLEL)
         return error_set(err, STATUS_USAGE, "--parallel %d is over the limit of %d", p->parallel, MAX_PARALLEL);
     if (p->threads > 256)
         return error_set(err, STATUS_USAGE, "--threads %d is over the limit of 256", p->threads);
-    enum status status = choose_backend(o, c, backend, p, err);
+    return STATUS_OK;
+}
+
+enum { OFFLOAD_CONTEXT = 4096 }; /* tokens that a card must have room for beside the weights, before layers leave it */
+
+/* The context, and which layers stay on the CPU if a card cannot hold all. */
+static enum status fit(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, const struct placement *at,
+                       const struct compile_sizes *whole, struct error *err)
+{
+    struct ingot_plan *p = &e->plan;
+    int64_t own = model->config.context;
+    p->context = o->context ? o->context : own < OFFLOAD_CONTEXT ? own : OFFLOAD_CONTEXT;
+    total(p);
+    if (at->cards != 1 || (p->fits && (!o->gpu_layers || o->gpu_layers >= program_layers(&model->program, 0, 0, model->program.op_count)))) {
+        choose_context(p, o->context, own);
+        return STATUS_OK;
+    }
+    enum status status = placement_offload(e, &model->program, at, o->gpu_layers, whole, err);
+    if (status == STATUS_NO_ROOM) { /* the plan says so */
+        choose_context(p, o->context, own);
+        advise(p, "not one layer fits on the card: --device cpu");
+        return STATUS_OK;
+    }
+    if (status)
+        return status;
+    if (!o->context && p->context < own)
+        advise(p, "the context is %" PRId64 ", so that more layers fit on the card; --context asks for another", p->context);
+    return STATUS_OK;
+}
+
+enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
+{
+    struct ingot_plan *p = &e->plan;
+    struct compile_options *c = &e->compile;
+    struct compile_sizes sizes;
+    struct placement at;
+    *p = (struct ingot_plan){.parallel = o->parallel > 0 ? o->parallel : 1, .threads = o->threads > 0 ? o->threads : team_cores()};
+    *c = (struct compile_options){.threads = p->threads, .deterministic = o->deterministic};
+    enum status status = check_options(o, p, err);
     if (status || (status = choose_kv(o->kv, c, o->reference, err)))
         return status;
-    if (o->context > config->context)
+    if (o->context > model->config.context)
         log_line(LOG_WARN, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for; answers may get worse", o->context,
-                 config->context);
+                 model->config.context);
     c->max_rows = PIECE + p->parallel; /* a whole piece of a prompt beside single rows of all others */
     c->max_sequences = p->parallel;
     c->max_wanted = PIECE_WANTED + p->parallel;
-    c->max_context = o->context ? o->context : config->context;
-    if ((status = (*backend)->sizes(&model->model->program, c, sizes, err)))
+    c->max_context = o->context ? o->context : model->config.context;
+    if ((status = placement_choose(e, &model->program, o, &at, err)) || (status = e->backend->sizes(&model->program, c, &sizes, err)))
         return status;
     p->k_type = storage_types[c->k_type].name;
     p->v_type = storage_types[c->v_type].name;
-    p->weights_bytes = model->model->weight_bytes;
-    p->scratch_bytes = sizes->scratch_bytes;
-    for (int g = 0; g < model->model->program.group_count; g++)
-        p->kv_bytes_per_token += sizes->block_bytes[g] / BLOCK_TOKENS;
-    p->available_bytes = o->memory ? o->memory : p->available_bytes;
-    choose_context(p, o->context, config->context);
+    p->weights_bytes = model->weight_bytes;
+    p->scratch_bytes = sizes.scratch_bytes;
+    for (int g = 0; g < model->program.group_count; g++)
+        p->kv_bytes_per_token += sizes.block_bytes[g] / BLOCK_TOKENS;
+    if ((status = fit(e, model, o, &at, &sizes, err)))
+        return status;
     c->max_context = p->context;
-    return STATUS_OK;
+    return e->backend == &backend_split ? placement_parts(e, &model->program, &at, err) : STATUS_OK;
 }
 
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *o, struct ingot_plan *out, struct ingot_error *err)
 {
-    const struct backend *backend;
-    struct compile_options c;
-    struct compile_sizes sizes;
-    return (enum ingot_status)engine_prepare(model, o ? o : &(struct ingot_engine_options){0}, &backend, &c, &sizes, out, inner(err));
+    struct ingot_engine e = {0};
+    enum status status = engine_prepare(&e, model->model, o ? o : &(struct ingot_engine_options){0}, inner(err));
+    *out = e.plan;
+    return (enum ingot_status)status;
 }

@@ -60,13 +60,7 @@ static enum status own_last(struct ingot_session *s, int group, struct error *er
     int32_t block = pool_take(p, group);
     if (block < 0)
         return error_set(err, STATUS_NO_ROOM, "the KV cache is full");
-    unsigned char *to = p->memory.pool[group] + (uint64_t)block * p->block_bytes[group];
-    const unsigned char *from = p->memory.pool[group] + (uint64_t)t->blocks[at] * p->block_bytes[group];
-    enum status status = STATUS_OK;
-    if (p->backend->state_copy)
-        status = p->backend->state_copy(s->engine->compiled, to, from, p->block_bytes[group], err);
-    else
-        memcpy(to, from, p->block_bytes[group]);
+    enum status status = p->backend->state_copy(s->engine->compiled, &p->memory, group, block, t->blocks[at], err);
     pool_drop(p, group, status ? block : t->blocks[at]);
     t->blocks[at] = status ? t->blocks[at] : block;
     return status;

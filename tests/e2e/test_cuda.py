@@ -37,6 +37,13 @@ def test_logits(card, tiny):
     assert (card.logits(tiny, "--device", "cuda", "--chunk", 7) == got).all()
 
 
+@pytest.mark.parametrize("devices", [("--gpu-layers", 1), ("--device", "cuda:0,0"), ("--device", "cuda", "--gpu-layers", 1, "--chunk", 7)])
+def test_split(card, tiny, devices):
+    """Layers on the CPU and on the card; matrices shared out over two ranks on one card."""
+    expected, got = card.logits(tiny, "--reference", "--kv", "f16"), card.logits(tiny, *devices)
+    assert np.linalg.norm(got - expected) < (2e-2 if "--gpu-layers" in devices else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
+
+
 def test_tokens(card, tiny):
     """Several sequences that leave one prompt share its blocks until they differ."""
     arguments = "run", tiny, "--tokens", "tokens.json", "--max-tokens", 3, "--temperature", 0, "--json"
@@ -151,6 +158,10 @@ def test_session_moves(card, tiny, kv):
 
 
 def test_missing(card, tiny):
+    parts = json.loads(card("plan", tiny, "-ngl", 1, "--json").stdout)["parts"]
+    assert [p["device"] for p in parts] == ["cpu", "cuda:0"] and parts[1]["layers"] == 1
+    parts = json.loads(card("plan", tiny, "--device", "cuda:0,0", "--json").stdout)["parts"]
+    assert [p["shared"] for p in parts] == [True, True] and parts[0]["available_bytes"] == 1 << 29
     assert "there are devices 0 to 0" in card("plan", tiny, "--device", "cuda:1", code=1).stderr
     card("plan", tiny, "--device", "cuda:x", code=2)
     card("logits", tiny, "--device", "cuda", "--reference", "--tokens", "tokens.json", "--out", "out.npy", code=2)

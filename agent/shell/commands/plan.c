@@ -17,6 +17,13 @@ static void print_json(const struct ingot_plan *p, double bound)
         str_add_text(&out, i ? ", " : "");
         json_write_string(&out, p->advice[i], strlen(p->advice[i]));
     }
+    str_add_text(&out, "], \"parts\": [");
+    for (int i = 0; i < p->part_count; i++) {
+        const struct ingot_plan_part *part = &p->parts[i];
+        str_format(&out, "%s{\"device\": \"%s\", \"layers\": %d, \"shared\": %s, \"weights_bytes\": %llu, \"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"available_bytes\": %llu}",
+                   i ? ", " : "", part->device, part->layers, part->shared ? "true" : "false", (unsigned long long)part->weights_bytes,
+                   (unsigned long long)part->kv_bytes, (unsigned long long)part->scratch_bytes, (unsigned long long)part->available_bytes);
+    }
     if (bound > 0)
         str_format(&out, "], \"decode_tokens_per_second_bound\": %.1f}\n", bound);
     else
@@ -32,6 +39,12 @@ static void print_text(const struct ingot_plan *p, double bound)
            (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type, (unsigned long long)p->kv_bytes_per_token, (double)p->scratch_bytes / 0x1p20);
     printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
            p->fits ? "fits" : "does NOT fit");
+    for (int i = 0; i < p->part_count; i++) {
+        const struct ingot_plan_part *part = &p->parts[i];
+        printf("%-10s %10.1f MiB of %.1f   %d layers%s, %.1f weights, %.1f KV cache\n", part->device,
+               (double)(part->weights_bytes + part->kv_bytes + part->scratch_bytes) / 0x1p20, (double)part->available_bytes / 0x1p20, part->layers,
+               part->shared ? " shared" : "", (double)part->weights_bytes / 0x1p20, (double)part->kv_bytes / 0x1p20);
+    }
     if (bound > 0)
         printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", bound, p->read_bandwidth / 1e9);
     for (int i = 0; i < p->advice_count; i++)

@@ -70,7 +70,7 @@ static void compute(const struct run *r, const struct backend *backend, enum sto
     cr_assert_eq(backend->sizes(&r->p, &o, &sizes, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(backend->compile(&c, &r->p, &o, &err), STATUS_OK, "%s", err.text);
     size_t bytes = (sizes.block_bytes[0] * (size_t)r->blocks + 63) / 64 * 64;
-    struct state_memory state = {{aligned_alloc(64, bytes)}};
+    struct state_memory state = {.pool = {aligned_alloc(64, bytes)}};
     memset(state.pool[0], 0xFF, bytes); /* NaN everywhere: what was never stored must not be used */
     int values = s->kv_heads * (s->k_dim + (s->v_in_k ? 0 : s->v_dim)), wide = (s->heads + s->kv_heads) * (s->k_dim + s->v_dim);
     float *token = malloc((size_t)values * sizeof *token), *embeddings = malloc((size_t)(s->rows * wide) * sizeof *embeddings);

@@ -402,7 +402,7 @@ Test(cpu, long_context_is_split_and_merged)
         struct compiled *c;
         cr_assert_eq(b->sizes(&t.p, &o, &sizes, &err), STATUS_OK);
         cr_assert_eq(b->compile(&c, &t.p, &o, &err), STATUS_OK);
-        struct state_memory state = {{aligned_alloc(64, (sizes.block_bytes[0] * BLOCKS + 63) / 64 * 64)}};
+        struct state_memory state = {.pool = {aligned_alloc(64, (sizes.block_bytes[0] * BLOCKS + 63) / 64 * 64)}};
         for (int i = 0; i < LENGTH; i++)
             row[i] = (struct batch_row){(i * 7) % 30, NULL, i, 0};
         const int32_t *blocks[1] = {table};

@@ -15,12 +15,12 @@ static enum status emulated_compile(struct compiled **out, const struct program 
     return cuda_compile_with(&emulated_interface, out, p, o, err);
 }
 
-static enum status emulated_state_open(const struct compile_options *o, size_t bytes, unsigned char **out, struct error *err)
+static enum status emulated_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
 {
-    return emulated_allocate(o->device, (void **)out, bytes) ? error_set(err, STATUS_NO_ROOM, "no memory") : STATUS_OK;
+    return cuda_state_open_with(&emulated_interface, p, o, blocks, out, err);
 }
 
-static void emulated_state_close(const struct compile_options *o, unsigned char *memory) { emulated_release(o->device, memory); }
+static void emulated_state_close(const struct compile_options *o, struct state_memory *memory) { cuda_state_close_with(&emulated_interface, o, memory); }
 
 static const struct backend *emulated_backend(void)
 {
@@ -348,12 +348,10 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
     struct compile_options o = tiny_options(k_type);
     o.v_type = v_type;
     o.max_rows = o.max_wanted = s->rows; /* buffers end behind the last row */
-    struct compile_sizes sizes;
     struct compiled *c;
     struct error err = {0};
-    cr_assert_eq(b->sizes(&p, &o, &sizes, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
-    struct state_memory memory = {{tiny_pool(b, &o, sizes.block_bytes[0] * ATTEND_MOST_BLOCKS)}};
+    struct state_memory memory = tiny_state(b, &p, &o, ATTEND_MOST_BLOCKS);
     int wide = (s->heads + s->kv_heads) * (s->k_dim + s->v_dim), per_token = 2 * s->kv_heads * (s->k_dim + (s->v_in_k ? 0 : s->v_dim));
     int32_t table[ATTEND_MOST_BLOCKS];
     for (int i = 0; i < ATTEND_MOST_BLOCKS; i++) /* blocks that no row sees may be gone */
@@ -382,7 +380,7 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
             memset(state + i * per_token + 2 * s->kv_heads * s->k_dim, 0, (size_t)(s->kv_heads * s->v_dim) * sizeof *state);
     }
     b->free(c);
-    tiny_pool_close(b, &o, memory.pool[0]);
+    b->state_close(&o, &memory);
     arena_free(&arena);
 }
 
@@ -646,9 +644,7 @@ Test(cuda, failures)
     struct batch_row row = {3, NULL, 0, 0};
     struct batch_sequence s = {.rows = 1, .blocks = blocks, .adapter = -1};
     struct batch batch = {1, 1, 1, &row, &s, wanted};
-    struct compile_sizes sizes;
-    cr_assert_eq(cuda_backend.sizes(&t.p, &o, &sizes, &err), STATUS_OK);
-    struct state_memory memory = {{tiny_pool(emulated_backend(), &o, sizes.block_bytes[0] * 4)}};
+    struct state_memory memory = tiny_state(emulated_backend(), &t.p, &o, 4);
     const float *result;
     emulated_device.fail_at = 3;
     cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_DEVICE);
@@ -657,7 +653,7 @@ Test(cuda, failures)
     cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_OK); /* and again */
     cr_assert(isfinite(result[0]));
     float before[2 * 2 * 2 * 8], copied[2 * 2 * 2 * 8];
-    cr_assert_eq(cuda_copy_state(c, memory.pool[0] + 2 * sizes.block_bytes[0], memory.pool[0], sizes.block_bytes[0], &err), STATUS_OK);
+    cr_assert_eq(cuda_copy_state(c, &memory, 0, 2, 0, &err), STATUS_OK);
     cr_assert_eq(cuda_read_state(c, &memory, 0, 0, 0, 1, before, &err), STATUS_OK);
     cr_assert_eq(cuda_read_state(c, &memory, 0, 2, 0, 1, copied, &err), STATUS_OK);
     cr_assert_arr_eq(before, copied, sizeof before);
@@ -665,7 +661,7 @@ Test(cuda, failures)
     batch.rows = 1000;
     cr_assert_eq(cuda_step(c, &batch, &memory, t.logits, &result, &err), STATUS_FAILED);
     cuda_backend.free(c);
-    tiny_pool_close(emulated_backend(), &o, memory.pool[0]);
+    emulated_state_close(&o, &memory);
     arena_free(&t.arena);
 }
 

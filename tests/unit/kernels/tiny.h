@@ -245,22 +245,15 @@ struct tiny_run {
 };
 
 /* Memory for state; the process's own is NaN everywhere: what was never stored must not be used. */
-static inline unsigned char *tiny_pool(const struct backend *backend, const struct compile_options *o, size_t bytes)
+static inline struct state_memory tiny_state(const struct backend *backend, const struct program *p, const struct compile_options *o, int32_t blocks)
 {
-    unsigned char *memory;
+    struct state_memory memory;
     struct error err = {0};
-    if (backend->state_open) {
-        cr_assert_eq(backend->state_open(o, bytes, &memory, &err), STATUS_OK, "%s", err.text);
-        return memory;
-    }
-    memory = (unsigned char *)aligned_alloc(64, (bytes + 63) / 64 * 64);
-    memset(memory, 0xFF, bytes);
+    cr_assert_eq(backend->state_open(p, o, blocks, &memory, &err), STATUS_OK, "%s", err.text);
+    for (int g = 0; g < 8 && strcmp(backend->name, "cuda"); g++)
+        if (memory.pool[g])
+            memset(memory.pool[g], 0xFF, memory.bytes[g]);
     return memory;
-}
-
-static inline void tiny_pool_close(const struct backend *backend, const struct compile_options *o, unsigned char *memory)
-{
-    backend->state_close ? backend->state_close(o, memory) : free(memory);
 }
 
 static inline struct compile_options tiny_options(enum storage kv)
@@ -276,9 +269,8 @@ static inline void tiny_open(struct tiny_run *run, const struct tiny *t, const s
     run->backend = backend;
     cr_assert_eq(backend->sizes(&t->p, o, &run->sizes, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(backend->compile(&run->compiled, &t->p, o, &err), STATUS_OK, "%s", err.text);
-    size_t bytes = run->sizes.block_bytes[0] * TINY_SEQUENCES * TINY_BLOCKS;
     run->options = *o;
-    run->state.pool[0] = tiny_pool(backend, o, bytes);
+    run->state = tiny_state(backend, &t->p, o, TINY_SEQUENCES * TINY_BLOCKS);
     for (int i = 0; i < TINY_SEQUENCES * TINY_BLOCKS; i++)
         run->table[i % TINY_SEQUENCES][i / TINY_SEQUENCES] = (i * 37) % (TINY_SEQUENCES * TINY_BLOCKS);
 }
@@ -286,7 +278,7 @@ static inline void tiny_open(struct tiny_run *run, const struct tiny *t, const s
 static inline void tiny_close(struct tiny_run *run)
 {
     run->backend->free(run->compiled);
-    tiny_pool_close(run->backend, &run->options, run->state.pool[0]);
+    run->backend->state_close(&run->options, &run->state);
 }
 
 /* Runs counts[s] further tokens of each sequence (its tokens start at tokens[s]), all rows wanted unless run->last_only;

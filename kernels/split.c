@@ -1,0 +1,431 @@
+/* The backend that others run for. Segments follow one another; the ranks of one run at the same time, each in a thread of its own,
+ * rank 0 in the caller's. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/exchange.h"
+#include "kernels/split.h"
+
+struct step {
+    const struct batch *batch;
+    const struct state_memory *state;
+    int output;
+};
+
+struct part {
+    const struct segment *segment;
+    struct program program;
+    struct compile_options options;
+    struct compiled *compiled;
+    int layer_start[8]; /* [group] */
+    /* of the step that runs */
+    const float *result;
+    enum status status;
+    struct error err;
+    /* ranks above 0 */
+    struct compiled *whole;
+    pthread_t thread;
+    bool started;
+};
+
+struct compiled {
+    const struct program *p;
+    struct compile_options options;
+    struct arena arena; /* of the parts' programs */
+    struct part *part;  /* [segment] */
+    int count;
+    float *gathered; /* an output of which every rank has a slice, as one */
+    struct step step;
+    /* the ranks' threads wait for the next run of theirs */
+    pthread_mutex_t lock;
+    pthread_cond_t begin, end;
+    long runs;
+    int first, running; /* parts [first, first + ranks) run; so many threads are not done */
+    bool closing;
+};
+
+/* ---- the parts ------------------------------------------------------------------------------------------------------- */
+
+static enum status make_part(struct compiled *c, struct part *part, struct error *err)
+{
+    const struct segment *s = part->segment;
+    part->options = c->options;
+    part->options.segments = NULL;
+    part->options.segment_count = 0;
+    part->options.device = s->device;
+    part->options.rank = s->rank;
+    for (int g = 0; g < c->p->group_count && g < 8; g++)
+        program_layers_from(c->p, g, s->first, s->end, &part->layer_start[g]);
+    enum status status = program_segment(&part->program, c->p, s->first, s->end, &c->arena, err);
+    if (status || s->ranks == 1)
+        return status;
+    struct program whole = part->program;
+    return program_shard(&part->program, &whole, s->rank, s->ranks, &c->arena, err);
+}
+
+static void split_free(struct compiled *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->closing = true;
+    pthread_cond_broadcast(&c->begin);
+    pthread_mutex_unlock(&c->lock);
+    for (int i = 0; i < c->count; i++) {
+        if (c->part[i].started)
+            pthread_join(c->part[i].thread, NULL);
+        if (c->part[i].compiled)
+            c->part[i].segment->backend->free(c->part[i].compiled);
+    }
+    pthread_cond_destroy(&c->begin);
+    pthread_cond_destroy(&c->end);
+    pthread_mutex_destroy(&c->lock);
+    exchange_close(c->options.exchange);
+    arena_free(&c->arena);
+    free(c->gathered);
+    free(c->part);
+    free(c);
+}
+
+/* Everything but the devices. */
+static enum status plan(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    struct compiled *c = calloc(1, sizeof *c);
+    if (!c || !(c->part = calloc((size_t)o->segment_count + 1, sizeof *c->part))) {
+        free(c);
+        return error_memory(err, "a split program");
+    }
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->begin, NULL);
+    pthread_cond_init(&c->end, NULL);
+    c->p = p;
+    c->options = *o;
+    enum status status = STATUS_OK;
+    for (c->count = 0; c->count < o->segment_count && !status; c->count++) {
+        c->part[c->count].segment = &o->segments[c->count];
+        status = make_part(c, &c->part[c->count], err);
+    }
+    if (status)
+        split_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+static enum status open_exchange(struct compiled *c, struct error *err)
+{
+    bool *crosses = arena_array(&c->arena, (size_t)c->p->buffer_count + 1, sizeof *crosses);
+    int ranks = 1;
+    int64_t values = 0;
+    if (!crosses)
+        return error_memory(err, "a split program");
+    for (int i = 0; i < c->count; i++) {
+        const struct program *p = &c->part[i].program;
+        ranks = c->part[i].segment->ranks > ranks ? c->part[i].segment->ranks : ranks;
+        for (int k = 0; k < p->op_count; k++) {
+            int x = p->ops[k].x;
+            if (p->ops[k].kind == OP_SEND)
+                crosses[x] = true;
+            int64_t rows = p->ops[k].kind != OP_REDUCE ? 0 : p->buffers[x].rows == ROWS_WANTED ? c->options.max_wanted : c->options.max_rows;
+            values = rows && rows * p->buffers[x].width > values ? rows * p->buffers[x].width : values;
+        }
+    }
+    return exchange_open(&c->options.exchange, c->p, &c->options, crosses, ranks, values, err);
+}
+
+/* ---- a step ---------------------------------------------------------------------------------------------------------- */
+
+static bool is_last(const struct compiled *c, const struct part *part) { return part->segment->end == c->p->op_count; }
+
+static void run_part(struct compiled *c, struct part *part)
+{
+    const struct step *s = &c->step;
+    part->status = part->segment->backend->step(part->compiled, s->batch, &s->state->parts[part - c->part], is_last(c, part) ? s->output : -1, &part->result,
+                                                &part->err);
+    if (part->status && part->segment->ranks > 1)
+        exchange_break(c->options.exchange);
+}
+
+static void *rank_main(void *argument)
+{
+    struct part *part = argument;
+    struct compiled *c = part->whole;
+    int me = (int)(part - c->part);
+    long seen = 0;
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        while (!c->closing && (c->runs == seen || me < c->first || me >= c->first + c->part[c->first].segment->ranks)) {
+            seen = c->runs;
+            pthread_cond_wait(&c->begin, &c->lock);
+        }
+        if (c->closing)
+            break;
+        seen = c->runs;
+        pthread_mutex_unlock(&c->lock);
+        run_part(c, part);
+        pthread_mutex_lock(&c->lock);
+        if (--c->running == 0)
+            pthread_cond_signal(&c->end);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static void run_ranks(struct compiled *c, int first)
+{
+    pthread_mutex_lock(&c->lock);
+    c->first = first;
+    c->running = c->part[first].segment->ranks - 1;
+    c->runs++;
+    pthread_cond_broadcast(&c->begin);
+    pthread_mutex_unlock(&c->lock);
+    run_part(c, &c->part[first]);
+    pthread_mutex_lock(&c->lock);
+    while (c->running)
+        pthread_cond_wait(&c->end, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* The rank that failed first tells why; others only that somebody gave up. */
+static enum status report(const struct compiled *c, int first, struct error *err)
+{
+    const struct part *worst = NULL;
+    for (int i = first; i < first + c->part[first].segment->ranks; i++)
+        if (c->part[i].status && (!worst || worst->status == STATUS_FAILED))
+            worst = &c->part[i];
+    if (worst && c->part[first].segment->ranks > 1)
+        exchange_mend(c->options.exchange);
+    if (worst && err)
+        *err = worst->err;
+    return worst ? worst->status : STATUS_OK;
+}
+
+/* The output of the last segment, [wanted, width]: rank r has columns [r * width / ranks, ...). */
+static const float *gather(struct compiled *c, int first, int output)
+{
+    const struct part *part = &c->part[first];
+    int64_t width = c->p->buffers[output].width, own = part->program.buffers[output].width;
+    if (own == width)
+        return part->result;
+    for (int r = 0; r < part->segment->ranks; r++)
+        for (int32_t i = 0; i < c->step.batch->wanted; i++)
+            memcpy(c->gathered + i * width + r * own, part[r].result + i * own, (size_t)own * sizeof(float));
+    return c->gathered;
+}
+
+static enum status split_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
+{
+    c->step = (struct step){b, state, output};
+    int last = 0;
+    for (int i = 0; i < c->count; i += c->part[i].segment->ranks) {
+        last = i;
+        if (c->part[i].segment->ranks > 1)
+            run_ranks(c, i);
+        else
+            run_part(c, &c->part[i]);
+        enum status status = report(c, i, err);
+        if (status)
+            return status;
+    }
+    if (result)
+        *result = output >= 0 ? gather(c, last, output) : NULL;
+    return STATUS_OK;
+}
+
+/* ---- state ----------------------------------------------------------------------------------------------------------- */
+
+static void split_state_close(const struct compile_options *o, struct state_memory *memory)
+{
+    for (int i = 0; memory->parts && i < o->segment_count; i++) {
+        struct compile_options part = *o;
+        part.device = o->segments[i].device;
+        o->segments[i].backend->state_close(&part, &memory->parts[i]);
+    }
+    free(memory->parts);
+    *memory = (struct state_memory){0};
+}
+
+static enum status split_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+{
+    struct compiled *c;
+    *out = (struct state_memory){0};
+    enum status status = plan(&c, p, o, err);
+    if (status)
+        return status;
+    out->parts = calloc((size_t)c->count + 1, sizeof *out->parts);
+    if (!out->parts)
+        status = error_memory(err, "a split KV cache");
+    for (int i = 0; i < c->count && !status; i++)
+        status = c->part[i].segment->backend->state_open(&c->part[i].program, &c->part[i].options, blocks, &out->parts[i], err);
+    if (status)
+        split_state_close(o, out);
+    split_free(c);
+    return status;
+}
+
+static enum status split_state_copy(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < c->count && !status; i++)
+        if (c->part[i].program.groups[group].layers)
+            status = c->part[i].segment->backend->state_copy(c->part[i].compiled, &state->parts[i], group, to, from, err);
+    return status;
+}
+
+/* Between a token's values of the whole group, [layer][head][k_dim] then [layer][head][v_dim], and those of one part. */
+static void each_head(const struct compiled *c, const struct part *part, int group, float *whole, float *own, bool out)
+{
+    const struct state_group *g = &c->p->groups[group], *mine = &part->program.groups[group];
+    for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
+        int dim = value ? g->v_dim : g->k_dim;
+        for (int layer = 0; layer < mine->layers; layer++) {
+            int first = mine->heads < g->heads ? part->segment->rank * mine->heads : 0;
+            float *at = whole + ((int64_t)(part->layer_start[group] + layer) * g->heads + first) * dim;
+            size_t size = (size_t)mine->heads * (size_t)dim;
+            memcpy(out ? at : own, out ? own : at, size * sizeof *at);
+            own += size;
+        }
+        whole += (int64_t)g->layers * g->heads * dim;
+    }
+}
+
+static int64_t token_values(const struct state_group *g)
+{
+    return g->kind == STATE_RECURRENT ? g->layers * g->values : (int64_t)g->layers * g->heads * (g->k_dim + (g->v_in_k ? 0 : g->v_dim));
+}
+
+static enum status each_part(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, float *values, bool out,
+                             struct error *err)
+{
+    const struct state_group *g = &c->p->groups[group];
+    int64_t whole = token_values(g);
+    float *own = malloc((size_t)(whole * (count + 1)) * sizeof *own);
+    enum status status = own ? STATUS_OK : error_memory(err, "a block's state");
+    for (int i = 0; i < c->count && !status; i++) {
+        const struct part *part = &c->part[i];
+        const struct state_group *mine = &part->program.groups[group];
+        const struct backend *backend = part->segment->backend;
+        float *recurrent = values + part->layer_start[group] * g->values; /* layers one after another: nothing to rearrange */
+        float *at = g->kind == STATE_RECURRENT ? recurrent : own;
+        if (!mine->layers || (part->segment->rank && mine->heads == g->heads && out))
+            continue;
+        for (int t = 0; t < count && !out && g->kind == STATE_PAGED; t++)
+            each_head(c, part, group, values + t * whole, own + t * token_values(mine), false);
+        status = out ? backend->read_state(part->compiled, &state->parts[i], group, block, first, count, at, err)
+                     : backend->write_state(part->compiled, &state->parts[i], group, block, first, count, at, err);
+        for (int t = 0; t < count && out && g->kind == STATE_PAGED && !status; t++)
+            each_head(c, part, group, values + t * whole, own + t * token_values(mine), true);
+    }
+    free(own);
+    return status;
+}
+
+static enum status split_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
+                              struct error *err)
+{
+    return each_part(c, (struct state_memory *)(uintptr_t)state, group, block, first, count, out, true, err);
+}
+
+static enum status split_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
+                               struct error *err)
+{
+    return each_part(c, state, group, block, first, count, (float *)(uintptr_t)in, false, err);
+}
+
+/* ---- compiling ------------------------------------------------------------------------------------------------------- */
+
+static int64_t widest_output(const struct program *p)
+{
+    int64_t widest = 1;
+    for (int i = 0; i < p->output_count; i++)
+        widest = p->buffers[p->outputs[i].buffer].width > widest ? p->buffers[p->outputs[i].buffer].width : widest;
+    return widest;
+}
+
+static enum status split_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    struct compiled *c;
+    enum status status = plan(&c, p, o, err);
+    if (status)
+        return status;
+    status = open_exchange(c, err);
+    c->gathered = malloc((size_t)(widest_output(p) * o->max_wanted) * sizeof *c->gathered);
+    if (!status && !c->gathered)
+        status = error_memory(err, "a split program's outputs");
+    for (int i = 0; i < c->count && !status; i++) {
+        struct part *part = &c->part[i];
+        part->whole = c;
+        part->options.exchange = c->options.exchange;
+        status = part->segment->backend->compile(&part->compiled, &part->program, &part->options, err);
+        if (!status && part->segment->rank && pthread_create(&part->thread, NULL, rank_main, part))
+            status = error_set(err, STATUS_FAILED, "cannot start a thread for device %d", part->segment->device);
+        part->started = !status && part->segment->rank;
+    }
+    if (status)
+        split_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err)
+{
+    struct compiled *c;
+    enum status status = plan(&c, p, o, err);
+    if (status)
+        return status;
+    for (int i = 0; i < c->count && !status; i++) {
+        const struct program *part = &c->part[i].program;
+        out[i].weight_bytes = program_weight_bytes(part, 0, part->op_count);
+        out[i].layers = part->group_count ? part->groups[0].layers : 0;
+        status = c->part[i].segment->backend->sizes(part, &c->part[i].options, &out[i].sizes, err);
+    }
+    split_free(c);
+    return status;
+}
+
+static enum status split_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
+{
+    struct part_sizes *parts = calloc((size_t)o->segment_count + 1, sizeof *parts);
+    enum status status = parts ? split_part_sizes(p, o, parts, err) : error_memory(err, "a split program");
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < o->segment_count && !status; i++) {
+        out->scratch_bytes += parts[i].sizes.scratch_bytes;
+        for (int g = 0; g < p->group_count && g < 8; g++)
+            out->block_bytes[g] += parts[i].sizes.block_bytes[g];
+    }
+    free(parts);
+    return status;
+}
+
+static void split_describe(const struct compiled *c, char *out, size_t size)
+{
+    size_t n = 0;
+    for (int i = 0; i < c->count && n + 1 < size; i++) {
+        const struct segment *s = c->part[i].segment;
+        n += (size_t)snprintf(out + n, size - n, "%soperations %d to %d", i ? " | " : "", s->first, s->end - 1);
+        if (s->ranks > 1 && n < size)
+            n += (size_t)snprintf(out + n, size - n, ", rank %d of %d", s->rank, s->ranks);
+        if (n + 2 < size) {
+            n += (size_t)snprintf(out + n, size - n, ": ");
+            s->backend->describe(c->part[i].compiled, out + n, size - n);
+            n += strlen(out + n);
+        }
+    }
+}
+
+const struct backend backend_split = {
+    .name = "split",
+    .sizes = split_sizes,
+    .compile = split_compile,
+    .step = split_step,
+    .read_state = split_read,
+    .write_state = split_write,
+    .state_open = split_state_open,
+    .state_close = split_state_close,
+    .state_copy = split_state_copy,
+    .describe = split_describe,
+    .free = split_free,
+};

@@ -1,0 +1,237 @@
+/* Split programs against whole ones: segments in every cut, ranks, state, a rank that fails. */
+#include "tiny.h"
+
+#include "kernels/split.h"
+
+static const struct tiny_shape shape = {.hidden = 32, .heads = 4, .kv_heads = 4, .head_dim = 8, .inner = 64, .layers = 3, .vocab = 40,
+                                        .format = STORAGE_F32, .head_format = STORAGE_F32, .bias = true};
+
+static const struct backend *best_cpu(void)
+{
+    struct error err = {0};
+    const struct backend *cpu = backend_cpu(&err);
+    cr_assert(cpu, "%s", err.text);
+    return cpu;
+}
+
+static int32_t tokens[TINY_SEQUENCES][40];
+
+/* Three steps of four sequences, prompts and single tokens; logits of the rows wanted, one after another. */
+static int64_t conversation(struct tiny_run *run, const struct tiny *t, float *out)
+{
+    static const int counts[3][TINY_SEQUENCES] = {{9, 1, 17, 0}, {1, 1, 1, 20}, {1, 7, 1, 1}};
+    int64_t vocab = t->p.buffers[t->logits].width, at = 0;
+    int done[TINY_SEQUENCES] = {0};
+    for (int i = 0; i < TINY_SEQUENCES * 40; i++)
+        tokens[i / 40][i % 40] = (int32_t)((i * 7 + i / 40) % t->p.vocab);
+    for (int step = 0; step < 3; step++) {
+        const int32_t *from[TINY_SEQUENCES];
+        float *to[TINY_SEQUENCES];
+        for (int s = 0; s < TINY_SEQUENCES; s++) {
+            from[s] = tokens[s] + done[s];
+            to[s] = out + at;
+            at += counts[step][s] * vocab;
+            done[s] += counts[step][s];
+        }
+        tiny_step(run, t, t->logits, counts[step], from, to);
+    }
+    return at;
+}
+
+enum { MOST = 60 * 40 * 2 };
+
+static int64_t run_with(const struct tiny *t, const struct backend *backend, const struct compile_options *o, float *out)
+{
+    struct tiny_run run;
+    tiny_open(&run, t, backend, o);
+    int64_t n = conversation(&run, t, out);
+    tiny_close(&run);
+    return n;
+}
+
+static int64_t run_split(const struct tiny *t, const struct segment *segments, int count, float *out)
+{
+    struct compile_options o = tiny_options(STORAGE_F32);
+    o.segments = segments, o.segment_count = count;
+    return run_with(t, &backend_split, &o, out);
+}
+
+Test(split, cuts)
+{
+    static float whole[MOST], parts[MOST];
+    struct tiny t;
+    int places[128];
+    struct compile_options o = tiny_options(STORAGE_F32);
+    tiny_build(&t, &shape);
+    int count = program_cuts(&t.p, places);
+    cr_assert_eq(count, 2 * shape.layers + 1, "%d", count); /* behind EMBED and behind both halves of each layer: "hidden" still comes out */
+    int64_t n = run_with(&t, best_cpu(), &o, whole);
+    for (int i = 0; i < count; i++) {
+        struct segment two[] = {{best_cpu(), 0, 0, places[i], 0, 1}, {best_cpu(), 0, places[i], t.p.op_count, 0, 1}};
+        memset(parts, 0, sizeof parts);
+        cr_assert_eq(run_split(&t, two, 2, parts), n);
+        cr_assert_arr_eq(whole, parts, (size_t)n * sizeof *whole, "cut at %d", places[i]);
+    }
+    struct segment three[] = {{&backend_reference, 0, 0, places[1], 0, 1}, {best_cpu(), 0, places[1], places[4], 0, 1},
+                              {&backend_reference, 0, places[4], t.p.op_count, 0, 1}};
+    run_split(&t, three, 3, parts);
+    cr_assert_lt(tiny_error(parts, whole, n), 1e-5);
+    arena_free(&t.arena);
+}
+
+/* An operation alone on another backend, wherever it stands: several buffers cross. */
+Test(split, single_operations)
+{
+    static float whole[MOST], parts[MOST];
+    struct tiny t;
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct tiny_shape s = shape;
+    s.layers = 1, s.qk_norm = true, s.cap = 5;
+    tiny_build(&t, &s);
+    int64_t n = run_with(&t, &backend_reference, &o, whole);
+    for (int i = 1; i < t.p.op_count - 1; i++) {
+        struct segment three[] = {{&backend_reference, 0, 0, i, 0, 1}, {best_cpu(), 0, i, i + 1, 0, 1}, {&backend_reference, 0, i + 1, t.p.op_count, 0, 1}};
+        if (t.p.ops[i].kind == OP_STORE || t.p.ops[i].kind == OP_ATTEND)
+            continue; /* one without the other's state */
+        run_split(&t, three, 3, parts);
+        cr_assert_lt(tiny_error(parts, whole, n), 1e-5, "operation %d, %s", i, op_names[t.p.ops[i].kind]);
+    }
+    arena_free(&t.arena);
+}
+
+static void check_ranks(const struct tiny_shape *s, int ranks)
+{
+    static float whole[MOST], parts[MOST];
+    struct tiny t;
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct segment list[5];
+    tiny_build(&t, s);
+    int64_t n = run_with(&t, &backend_reference, &o, whole);
+    for (int i = 0; i < ranks; i++)
+        list[i] = (struct segment){&backend_reference, i, 0, t.p.op_count, i, ranks};
+    run_split(&t, list, ranks, parts);
+    double error = tiny_error(parts, whole, n);
+    cr_assert_lt(error, 1e-6, "%d ranks, %d heads over %d: %g", ranks, s->heads, s->kv_heads, error);
+    arena_free(&t.arena);
+}
+
+Test(split, ranks)
+{
+    struct tiny_shape s = shape;
+    check_ranks(&s, 2);
+    check_ranks(&s, 4);
+    s.kv_heads = 2, s.qk_norm = true, s.cap = 5;
+    check_ranks(&s, 2);
+    s.kv_heads = 1; /* attention stays whole, the rest is shared */
+    check_ranks(&s, 2);
+    s.vocab = 39; /* so do the logits */
+    check_ranks(&s, 2);
+    s.kv_heads = 2, s.inner = 128, s.format = STORAGE_Q8_0; /* blocks of 32: only the inner width can be cut by columns */
+    check_ranks(&s, 2);
+}
+
+/* What is shared out is read by one rank alone. */
+Test(split, shares)
+{
+    struct tiny t;
+    struct program rank;
+    struct arena arena = {0};
+    struct error err = {0};
+    tiny_build(&t, &shape);
+    uint64_t whole = program_weight_bytes(&t.p, 0, t.p.op_count), own;
+    for (int ranks = 2; ranks <= 4; ranks *= 2) {
+        cr_assert_eq(program_shard(&rank, &t.p, 1, ranks, &arena, &err), STATUS_OK, "%s", err.text);
+        own = 0;
+        for (int i = 0; i < rank.op_count; i++)
+            if (rank.ops[i].kind == OP_LINEAR)
+                own += (uint64_t)(rank.weights[rank.ops[i].w].out * rank.weights[rank.ops[i].w].in) * 4;
+        cr_assert_lt(own, whole / (uint64_t)ranks + 1, "%d ranks", ranks);
+    }
+    cr_assert_eq(program_shard(&rank, &t.p, 1, 7, &arena, &err), STATUS_USAGE);
+    cr_assert(strstr(err.text, "cannot be shared out over 7"), "%s", err.text);
+    arena_free(&arena);
+    arena_free(&t.arena);
+}
+
+/* A token's state reads and writes the same through any split. */
+Test(split, state)
+{
+    struct tiny t;
+    struct tiny_run whole, parts;
+    struct error err = {0};
+    static float out[MOST], expected[3 * 2 * 4 * 8], got[3 * 2 * 4 * 8];
+    struct compile_options o = tiny_options(STORAGE_F32), split = o;
+    tiny_build(&t, &shape);
+    int places[128], count = program_cuts(&t.p, places), middle = places[count / 2], end = t.p.op_count;
+    struct segment list[] = {{best_cpu(), 0, 0, middle, 0, 1}, {&backend_reference, 0, middle, end, 0, 2}, {&backend_reference, 0, middle, end, 1, 2}};
+    split.segments = list, split.segment_count = 3;
+    tiny_open(&whole, &t, &backend_reference, &o);
+    tiny_open(&parts, &t, &backend_split, &split);
+    conversation(&whole, &t, out);
+    conversation(&parts, &t, out);
+    for (int slot = 0; slot < 9; slot++) {
+        cr_assert_eq(whole.backend->read_state(whole.compiled, &whole.state, 0, whole.table[0][0], slot, 1, expected, &err), STATUS_OK);
+        cr_assert_eq(parts.backend->read_state(parts.compiled, &parts.state, 0, parts.table[0][0], slot, 1, got, &err), STATUS_OK);
+        cr_assert_lt(tiny_error(got, expected, 3 * 2 * 4 * 8), 1e-5);
+        cr_assert_eq(parts.backend->write_state(parts.compiled, &parts.state, 0, 60, 15 - slot, 1, expected, &err), STATUS_OK);
+        cr_assert_eq(parts.backend->state_copy(parts.compiled, &parts.state, 0, 61, 60, &err), STATUS_OK);
+        cr_assert_eq(parts.backend->read_state(parts.compiled, &parts.state, 0, 61, 15 - slot, 1, got, &err), STATUS_OK);
+        cr_assert_arr_eq(got, expected, sizeof got);
+    }
+    tiny_close(&whole);
+    tiny_close(&parts);
+    arena_free(&t.arena);
+}
+
+/* ---- a rank that fails ------------------------------------------------------------------------------------------------ */
+
+static int fail_rank = -1;
+
+static enum status failing_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err);
+static struct compiled *second;
+
+static enum status failing_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
+{
+    if (c == second && fail_rank == 1)
+        return error_set(err, STATUS_DEVICE, "this card burnt down");
+    return backend_reference.step(c, b, state, output, result, err);
+}
+
+static enum status failing_compile(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
+{
+    enum status status = backend_reference.compile(out, p, o, err);
+    second = o->rank == 1 ? *out : second;
+    return status;
+}
+
+Test(split, a_rank_that_fails, .timeout = 60)
+{
+    struct tiny t;
+    struct tiny_run run;
+    struct error err = {0};
+    struct backend failing = backend_reference;
+    failing.step = failing_step;
+    failing.compile = failing_compile;
+    tiny_build(&t, &shape);
+    struct segment list[] = {{&failing, 0, 0, t.p.op_count, 0, 2}, {&failing, 1, 0, t.p.op_count, 1, 2}};
+    struct compile_options o = tiny_options(STORAGE_F32);
+    o.segments = list, o.segment_count = 2;
+    tiny_open(&run, &t, &backend_split, &o);
+    static float out[MOST];
+    conversation(&run, &t, out);
+    int32_t wanted[1] = {0};
+    const int32_t *const blocks[1] = {run.table[0]};
+    struct batch_row row = {3, NULL, 0, 0};
+    struct batch_sequence s = {.rows = 1, .blocks = blocks, .adapter = -1};
+    struct batch batch = {1, 1, 1, &row, &s, wanted};
+    const float *result;
+    fail_rank = 1;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(run.backend->step(run.compiled, &batch, &run.state, t.logits, &result, &err), STATUS_DEVICE);
+        cr_assert_str_eq(err.text, "this card burnt down");
+    }
+    fail_rank = -1;
+    cr_assert_eq(run.backend->step(run.compiled, &batch, &run.state, t.logits, &result, &err), STATUS_OK);
+    tiny_close(&run);
+    arena_free(&t.arena);
+}
