@@ -274,6 +274,7 @@ const struct backend *backend_cpu(struct error *err);
 struct cuda_room {
     char name[128];
     uint64_t free_bytes; /* of its memory, now */
+    uint64_t bandwidth;  /* nominal: bytes a second; 0: not told */
 };
 enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err);
 /* Operations (multiplications and additions) a second that `threads` threads (0: all cores) reach now with dot products of

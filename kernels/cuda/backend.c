@@ -363,5 +363,6 @@ enum status backend_cuda(const struct backend **out, int device, struct cuda_roo
     *out = &cuda_backend;
     snprintf(room->name, sizeof room->name, "%s", info.name);
     room->free_bytes = info.free_bytes;
+    room->bandwidth = info.bandwidth;
     return STATUS_OK;
 }

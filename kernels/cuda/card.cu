@@ -42,6 +42,15 @@ static int versions(struct cuda_versions *out)
 
 static int count(int *devices) { return cudaGetDeviceCount(devices); }
 
+/* Two transfers a clock on all kinds of memory that cards have, as the driver counts clocks (kHz). */
+static uint64_t bandwidth(int device)
+{
+    int clock, bits;
+    if (cudaDeviceGetAttribute(&clock, cudaDevAttrMemoryClockRate, device) || cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device))
+        return 0;
+    return (uint64_t)clock * 1000 * 2 * (uint64_t)bits / 8;
+}
+
 static int info(int device, struct cuda_info *out)
 {
     struct cudaDeviceProp p;
@@ -60,6 +69,7 @@ static int info(int device, struct cuda_info *out)
     out->processors = p.multiProcessorCount;
     out->free_bytes = free_bytes;
     out->total_bytes = total_bytes;
+    out->bandwidth = bandwidth(device);
     return 0;
 }
 

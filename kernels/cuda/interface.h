@@ -23,6 +23,7 @@ struct cuda_info {
     int major, minor; /* compute capability */
     int processors;   /* streaming multiprocessors */
     uint64_t free_bytes, total_bytes;
+    uint64_t bandwidth; /* nominal, of its memory: bytes a second; 0: not told */
 };
 
 struct cuda_versions { /* major * 1000 + minor * 10 */
@@ -39,7 +40,7 @@ struct cuda_launch {
 
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 1, CUDA_MARKS = 8 };
+enum { CUDA_INTERFACE = 2, CUDA_MARKS = 8 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */

@@ -299,6 +299,7 @@ enum status engine_prepare(struct ingot_engine *e, const struct model *model, co
 struct placement {
     int cards;
     int card[MAX_SEGMENTS]; /* one may be named twice */
+    double card_bandwidth[MAX_SEGMENTS];
     uint64_t card_bytes[MAX_SEGMENTS], host_bytes; /* free */
 };
 /* Also the engine's backend as long as all of the model is on these devices, and the plan's device and what memory it has. */

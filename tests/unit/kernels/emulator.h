@@ -298,7 +298,8 @@ static inline int emulated_count(int *devices) { return *devices = 1, 0; }
 static inline int emulated_info(int device, struct cuda_info *out)
 {
     (void)device;
-    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30};
+    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30,
+                              .bandwidth = 1000000000000};
     return 0;
 }
 
