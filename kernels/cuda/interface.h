@@ -38,9 +38,18 @@ struct cuda_launch {
     size_t args_bytes;
 };
 
+/* y[rows, out] = x w^T, with float32 sums, added to what y holds if `add`; the next row of y is y_stride values on. */
+struct cuda_gemm {
+    const uint16_t *w, *x; /* bf16: [out, in], [rows, in] */
+    float *y;
+    int64_t out, rows, in, y_stride;
+    int add;
+};
+enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
+
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 2, CUDA_MARKS = 8 };
+enum { CUDA_INTERFACE = 3, CUDA_MARKS = 8 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */
@@ -62,6 +71,8 @@ struct cuda_interface {
     int (*download)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
     int (*copy)(struct cuda_stream *s, void *to, const void *from, size_t bytes); /* within the device */
     int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
+    const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
+    int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
     int (*mark)(struct cuda_stream *s, int mark);  /* below CUDA_MARKS */
     int (*reach)(struct cuda_stream *s, int mark); /* waits until all is done that was asked for before the mark */
     int (*wait)(struct cuda_stream *s);            /* until all is done */

@@ -124,7 +124,7 @@ static int run_norm(const struct compiled *c, const struct op *op)
     return LAUNCH(norm, rows_of(c, op->x) * (width / n), 1, CUDA_WARPS * sizeof(float), a);
 }
 
-static int run_linear(const struct compiled *c, const struct op *op)
+static int linear_rows(const struct compiled *c, const struct op *op, int32_t first, int32_t rows)
 {
     static const enum cuda_kernel kernels[STORAGE_COUNT] = {
 #define FORMAT(id, name, encode, round) [STORAGE_##id] = CUDA_linear_##name,
@@ -132,9 +132,25 @@ static int run_linear(const struct compiled *c, const struct op *op)
 #undef FORMAT
     };
     const struct weight *w = &c->p->weights[op->w];
-    struct linear_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .bias = vector(c, op->b),
-                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(w), .factor = w->factor, .rows = rows_of(c, op->x)};
+    struct linear_args a = {.x = buffer(c, op->x) + first * w->in, .y = buffer(c, op->y) + first * w->out, .weight = c->weight[op->w], .grids = c->grids, .bias = vector(c, op->b),
+                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(w), .factor = w->factor, .rows = rows};
     return launch(c, kernels[w->format], parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
+}
+
+/* Sequences with many rows by cuBLAS, what lies between them by our own kernels. */
+static int run_linear(const struct compiled *c, const struct op *op)
+{
+    int32_t done = 0;
+    for (int32_t i = 0; i < c->batch->sequences; i++) {
+        const struct batch_sequence *s = &c->batch->sequence[i];
+        if (!cuda_gemm_serves(c, op, s->rows))
+            continue;
+        int code = linear_rows(c, op, done, s->first_row - done);
+        if (code || (code = cuda_gemm_linear(c, op, s->first_row, s->rows)))
+            return code;
+        done = s->first_row + s->rows;
+    }
+    return linear_rows(c, op, done, rows_of(c, op->x) - done);
 }
 
 static int run_rope(const struct compiled *c, const struct op *op)
