@@ -148,7 +148,7 @@ void candidates_sort(struct candidates *c)
     for (int64_t i = 0; i < c->count; i++)
         best = fmaxf(best, c->list[i].score);
     for (int64_t i = 0; i < c->count && isfinite(best); i++)
-        if (choice_weight(c->list[i].score, best))
+        if (choice_bin(c->list[i].score, best) < CHOICE_BINS)
             c->list[kept++] = c->list[i];
     c->count = isfinite(best) ? kept : c->count;
     qsort(c->list, (size_t)c->count, sizeof *c->list, compare_candidates);
