@@ -256,8 +256,8 @@ struct backend {
     void (*free)(struct compiled *c);
 };
 
-/* What choose() answers, from a row on the host: its plain twin. */
-enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM], struct error *err);
+/* What choose() answers, from a row on the host: its plain twin. scores: [vocab], scratch. */
+void choice_make(struct row_choice *c, const float *row, int64_t vocab, float *scores, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM]);
 
 /* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
  * costs address space only. sizes: of the program. */

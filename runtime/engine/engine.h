@@ -138,6 +138,8 @@ enum status sampler_see(struct sampler *s, int32_t id, bool prompt, struct error
  * nothing is allowed. */
 int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw);
 
+/* The same token, sooner where the row would have to be sorted: from its best values if they settle it. */
+int32_t sampler_next(struct sampler *s, const float *logits, uint64_t draw);
 /* The same where a backend chooses: what to ask for (at least `best`), and the token. Lists live until the sampler sees another
  * token. sampler_pick: SAMPLER_LACKS if the choice does not settle it and the row must. */
 enum { SAMPLER_LACKS = -2 };

@@ -241,6 +241,21 @@ int32_t sampler_pick(struct sampler *s, const struct row_choice *choice, uint64_
     return choose(s, &c, draw);
 }
 
+int32_t sampler_next(struct sampler *s, const float *logits, uint64_t draw)
+{
+    const struct ingot_sampling *o = &s->options;
+    int32_t token = SAMPLER_LACKS;
+    if (s->candidates && o->temperature > 0 && (o->top_k <= 0 || o->top_k > CHOICE_BEST)) {
+        struct row_choice choice;
+        struct token_score list[CHOICE_ROOM];
+        float listed[CHOICE_ROOM];
+        sampler_ask(s, 1, &choice);
+        choice_make(&choice, logits, s->vocab, (float *)(void *)s->candidates, list, listed);
+        token = sampler_pick(s, &choice, draw);
+    }
+    return token == SAMPLER_LACKS ? sampler_choose(s, logits, draw) : token;
+}
+
 /* ---- log probabilities ---------------------------------------------------------------------------------------------------- */
 
 /* Insertion into a short list, best first and lower ids before; most values fail the first test. */
