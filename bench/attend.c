@@ -162,7 +162,7 @@ int main(int argc, char **argv)
     for (int32_t t = 0; t < depth + 1; t++) {
         for (int64_t i = 0; i < values; i++)
             token[i] = next_random();
-        backend->write_state(compiled, &state, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, token, &err);
+        backend->write_state(compiled, &state, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, 1, token, &err);
     }
     for (int64_t i = 0; i < most * width; i++)
         embeddings[i] = next_random();

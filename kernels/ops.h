@@ -198,6 +198,9 @@ struct compile_options {
     int segment_count;
     struct exchange *exchange;  /* where SEND, RECEIVE and REDUCE meet the other parts; NULL: the program has none */
     int rank;                   /* of this part among those that share its matrices */
+    /* Called while weights go to a device if that takes a while, at most 10 times a second. NULL: nobody looks. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 
 /* Types that K and V of paged state can have: F32, F16, BF16, F8_E4M3, Q8_0, Q4_0. Those with a scale have one for every 32
@@ -236,13 +239,14 @@ struct backend {
      * fetch or step. */
     enum status (*choose)(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err);
     enum status (*fetch)(struct compiled *c, int32_t wanted, const float **row, struct error *err);
-    /* Paged state in canonical order [layer][head][k_dim] then [layer][head][v_dim] of one token in a block, as float32:
-     * for saving, loading and moving between devices and types. slot: 0..BLOCK_TOKENS-1. These and state_copy may be called
+    /* Paged state of `count` tokens of a block, from slot `first` (0..BLOCK_TOKENS-1) on: each token in canonical order
+     * [layer][head][k_dim] then [layer][head][v_dim], as float32, for saving, loading and moving between devices and types.
+     * Recurrent state: all of it, whatever first and count say. These and state_copy may be called
      * by any thread, also while a step runs that has nothing to do with the block. STATUS_DEVICE: it was lost. */
-    enum status (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
-                              struct error *err);
-    enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
-                               struct error *err);
+    enum status (*read_state)(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count,
+                              float *out, struct error *err);
+    enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
+                               const float *in, struct error *err);
     /* The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
     enum status (*state_open)(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err);
     void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */

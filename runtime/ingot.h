@@ -120,6 +120,9 @@ struct ingot_engine_options {
     bool reference;       /* the naive path that judges all others */
     bool deterministic;   /* the same bits however a prompt is cut into pieces or reused; other requests never show anyway */
     uint64_t memory;      /* bytes that may be used; 0: what the system has available */
+    /* Called while weights go to a device if that takes a while, at most 10 times a second. May be NULL. */
+    void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 
 /* What an engine would take; the same numbers that opening goes by. */

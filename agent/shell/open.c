@@ -115,8 +115,14 @@ enum status shell_engine(const struct settings *s, const char *name, int paralle
     o.parallel = parallel;
     if (!status)
         status = shell_model(s, name, model, err);
+    struct progress progress = {0};
+    if (isatty(STDERR_FILENO) && !s->quiet.value) {
+        o.progress = show_progress;
+        o.progress_context = &progress;
+    }
     if (!status)
         status = (enum status)ingot_engine_open(engine, *model, &o, outer(err));
+    end_progress(&progress);
     if (status) {
         ingot_model_close(*model);
         *model = NULL;

@@ -259,40 +259,49 @@ static enum status cpu_sizes(const struct program *p, const struct compile_optio
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
 
-static void each_value(const struct compiled *c, unsigned char *at, int group, int slot, float *out, const float *in)
+/* One token; returns how many values it has. */
+static int64_t each_value(const struct compiled *c, unsigned char *at, int group, int slot, float *out, const float *in)
 {
     const struct state_group *g = &c->p->groups[group];
     const struct state_layout *l = &c->layout[group];
-    if (g->kind == STATE_RECURRENT) {
-        out ? memcpy(out, at, l->block_bytes) : memcpy(at, in, l->block_bytes);
-        return;
-    }
+    int64_t done = 0;
     for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
         enum storage type = value ? c->options.v_type : c->options.k_type;
         int dim = value ? g->v_dim : g->k_dim;
         for (int layer = 0; layer < g->layers; layer++)
-            for (int head = 0; head < g->heads; head++) {
+            for (int head = 0; head < g->heads; head++, done += dim) {
                 unsigned char *part = at + (uint64_t)layer * l->layer_bytes + (uint64_t)head * (l->k_bytes + l->v_bytes) +
                                       (value ? l->k_bytes : 0);
                 if (out)
-                    cache_read(type, !value, dim, slot, part, out), out += dim;
+                    cache_read(type, !value, dim, slot, part, out + done);
                 else
-                    cache_write(type, !value, dim, slot, in, part, c->isa->narrow), in += dim;
+                    cache_write(type, !value, dim, slot, in + done, part, c->isa->narrow);
             }
     }
+    return done;
 }
 
-static enum status cpu_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out, struct error *err)
+static enum status cpu_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
+                            struct error *err)
 {
+    unsigned char *at = state->pool[group] + (uint64_t)block * c->layout[group].block_bytes;
     (void)err;
-    each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, out, NULL);
+    if (c->p->groups[group].kind == STATE_RECURRENT)
+        memcpy(out, at, c->layout[group].block_bytes);
+    for (int i = 0; i < count && c->p->groups[group].kind == STATE_PAGED; i++)
+        out += each_value(c, at, group, first + i, out, NULL);
     return STATUS_OK;
 }
 
-static enum status cpu_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in, struct error *err)
+static enum status cpu_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
+                             struct error *err)
 {
+    unsigned char *at = state->pool[group] + (uint64_t)block * c->layout[group].block_bytes;
     (void)err;
-    each_value(c, state->pool[group] + (uint64_t)block * c->layout[group].block_bytes, group, slot, NULL, in);
+    if (c->p->groups[group].kind == STATE_RECURRENT)
+        memcpy(at, in, c->layout[group].block_bytes);
+    for (int i = 0; i < count && c->p->groups[group].kind == STATE_PAGED; i++)
+        in += each_value(c, at, group, first + i, NULL, in);
     return STATUS_OK;
 }
 

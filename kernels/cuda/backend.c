@@ -254,6 +254,7 @@ enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled
     status = code ? cuda_failed(c, code, err, "asking for the device") : allocate(c, err);
     if (!status)
         status = cuda_upload(c, err);
+    c->options.progress = NULL; /* it was for this call */
     if (status) {
         cuda_free(c);
         return status;

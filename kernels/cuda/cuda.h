@@ -113,8 +113,10 @@ enum status cuda_upload(struct compiled *c, struct error *err);
 
 /* state.c */
 void cuda_state_layout(struct compiled *c);
-enum status cuda_read_state(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out, struct error *err);
-enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in, struct error *err);
+enum status cuda_read_state(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
+                            struct error *err);
+enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
+                             struct error *err);
 enum status cuda_copy_state(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
 
 /* library.c: libingot-cuda.so, once all that a device needs is there; STATUS_DEVICE says what is missing. */

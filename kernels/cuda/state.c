@@ -53,17 +53,19 @@ static void convert(const struct device_part *part, unsigned char *at, float *ou
 }
 
 /* A token of the block that lies in transfers->block. */
-static void each_head(const struct compiled *c, int group, int slot, float *out, const float *in)
+static void each_head(const struct compiled *c, int group, int first, int count, float *out, const float *in)
 {
     const struct state_group *g = &c->p->groups[group];
-    for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
-        const struct device_part *part = value ? &c->state[group].v : &c->state[group].k;
-        for (int layer = 0; layer < g->layers; layer++)
-            for (int head = 0; head < g->heads; head++) {
-                convert(part, c->transfers->block + layer * c->layer_bytes[group] + part->offset + ((int64_t)head * BLOCK_TOKENS + slot) * part->head_bytes, out, in);
-                out ? (out += part->dim) : (in += part->dim);
-            }
-    }
+    for (int slot = first; slot < first + count; slot++)
+        for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
+            const struct device_part *part = value ? &c->state[group].v : &c->state[group].k;
+            for (int layer = 0; layer < g->layers; layer++)
+                for (int head = 0; head < g->heads; head++) {
+                    int64_t at = layer * c->layer_bytes[group] + part->offset + ((int64_t)head * BLOCK_TOKENS + slot) * part->head_bytes;
+                    convert(part, c->transfers->block + at, out, in);
+                    out ? (out += part->dim) : (in += part->dim);
+                }
+        }
 }
 
 /* With the lock held. */
@@ -78,26 +80,32 @@ static enum status transfer(const struct compiled *c, const struct state_memory 
     return code ? cuda_failed(c, code, err, "%s block %d of the cache", up ? "writing" : "reading", block) : STATUS_OK;
 }
 
-enum status cuda_read_state(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out, struct error *err)
+enum status cuda_read_state(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
+                            struct error *err)
 {
     pthread_mutex_lock(&c->transfers->lock);
     enum status status = transfer(c, state, group, block, false, err);
     if (!status && c->p->groups[group].kind == STATE_RECURRENT)
         memcpy(out, c->transfers->block, (size_t)c->block_bytes[group]);
     else if (!status)
-        each_head(c, group, slot, out, NULL);
+        each_head(c, group, first, count, out, NULL);
     pthread_mutex_unlock(&c->transfers->lock);
     return status;
 }
 
-enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in, struct error *err)
+enum status cuda_write_state(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
+                             struct error *err)
 {
     enum status status = STATUS_OK;
     pthread_mutex_lock(&c->transfers->lock);
-    if (c->p->groups[group].kind == STATE_RECURRENT)
+    if (c->p->groups[group].kind == STATE_RECURRENT) {
         memcpy(c->transfers->block, in, (size_t)c->block_bytes[group]);
-    else if (!(status = transfer(c, state, group, block, false, err))) /* the block's other tokens stay */
-        each_head(c, group, slot, NULL, in);
+    } else {
+        if (count < BLOCK_TOKENS) /* the block's other tokens stay */
+            status = transfer(c, state, group, block, false, err);
+        if (!status)
+            each_head(c, group, first, count, NULL, in);
+    }
     if (!status)
         status = transfer(c, state, group, block, true, err);
     pthread_mutex_unlock(&c->transfers->lock);

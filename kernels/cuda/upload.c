@@ -1,11 +1,16 @@
-/* Weights on their way to the device: through a ring of pinned pieces, so that the disk (a weight's pages are read when they are
- * copied), the copy and the transfer run at the same time, and no second copy of a weight ever lies in the host's memory. */
+/* Weights on their way to the device: through a ring of pinned pieces, so that the disk, the copy and the transfer run
+ * at the same time, and no second copy of a weight ever lies in the host's memory. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/team.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/formats/grids.h"
+
+enum { COPY_THREADS = 4, COPY_ALONE = 1 << 20, AHEAD = 64 << 20, AHEAD_STEP = 256 << 10 };
 
 struct ring {
     struct compiled *c;
@@ -16,7 +21,44 @@ struct ring {
     bool used[UPLOAD_PIECES];
     int code;
     const char *name; /* of the weight, for words */
+    /* how far the system was asked to read files */
+    int ahead_weight;
+    int64_t ahead_at; /* bytes of that weight */
+    uint64_t ahead;   /* bytes of all */
+    uint64_t total;   /* to send; for progress */
+    double begin, shown;
 };
+
+/* Keeps the disk busy: files are read AHEAD bytes before they are copied, in the order in which weights go over. One call reads no
+ * more than the device's window of read-ahead, so it is asked in small steps. */
+static void read_ahead(struct ring *r)
+{
+    const struct program *p = r->c->p;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    while (r->ahead < r->c->upload_bytes + AHEAD && r->ahead_weight < p->weight_count) {
+        const struct weight *w = &p->weights[r->ahead_weight];
+        int64_t size = w->out * w->row_bytes, now = size - r->ahead_at < AHEAD_STEP ? size - r->ahead_at : AHEAD_STEP;
+        uintptr_t from = ((uintptr_t)w->data + (uintptr_t)r->ahead_at) / page * page;
+        if (r->c->weight[r->ahead_weight])
+            (void)madvise((void *)from, (uintptr_t)w->data + (uintptr_t)(r->ahead_at + now) - from, MADV_WILLNEED); /* a hint */
+        r->ahead_at += now;
+        r->ahead += (uint64_t)now;
+        if (r->ahead_at >= size)
+            r->ahead_weight++, r->ahead_at = 0;
+    }
+}
+
+/* From 0.3 s on: what is shorter needs no bar. */
+static void show(struct ring *r)
+{
+    const struct compile_options *o = &r->c->options;
+    double now = clock_seconds();
+    bool end = r->c->upload_bytes >= r->total;
+    if (!o->progress || (end ? !r->shown : now - r->begin < 0.3 || now - r->shown < 0.1))
+        return;
+    o->progress(o->progress_context, r->c->upload_bytes < r->total ? r->c->upload_bytes : r->total, r->total);
+    r->shown = now;
+}
 
 /* Sends what the piece holds and waits until the next one is free. */
 static void flush(struct ring *r)
@@ -31,6 +73,7 @@ static void flush(struct ring *r)
     r->c->upload_bytes += r->filled;
     r->to += r->filled;
     r->filled = 0;
+    show(r);
     r->piece = (r->piece + 1) % UPLOAD_PIECES;
     if (!r->code && r->used[r->piece])
         r->code = cuda->reach(r->c->stream, r->piece);
@@ -45,21 +88,48 @@ static void start(struct ring *r, void *to, const char *name)
     r->name = r->code ? r->name : name;
 }
 
+struct copying {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t size;
+};
+
+static void copy_part(void *argument, int thread, int threads)
+{
+    const struct copying *c = argument;
+    size_t from = c->size * (size_t)thread / (size_t)threads, to = c->size * (size_t)(thread + 1) / (size_t)threads;
+    memcpy(c->to + from, c->from + from, to - from);
+}
+
+/* Pages that are not there yet are waited for at several places at once, and one core does not copy as fast as PCIe sends. */
+static void copy(unsigned char *to, const unsigned char *from, size_t size)
+{
+    struct copying c = {to, from, size};
+    int cores = team_cores();
+    if (size < COPY_ALONE)
+        copy_part(&c, 0, 1);
+    else
+        team_run(cores < COPY_THREADS ? cores : COPY_THREADS, copy_part, &c);
+}
+
 static void add(struct ring *r, const void *bytes, size_t size)
 {
     const unsigned char *from = bytes;
     while (size && !r->code) {
         size_t room = UPLOAD_PIECE - r->filled, now = size < room ? size : room;
-        memcpy(r->memory + (size_t)r->piece * UPLOAD_PIECE + r->filled, from, now);
+        copy(r->memory + (size_t)r->piece * UPLOAD_PIECE + r->filled, from, now);
         r->filled += now, from += now, size -= now;
-        if (r->filled == UPLOAD_PIECE)
+        if (r->filled == UPLOAD_PIECE) {
             flush(r);
+            read_ahead(r);
+        }
     }
 }
 
 static void add_weight(struct ring *r, const struct weight *w, unsigned char *to)
 {
     int64_t bytes = cuda_row_bytes(w);
+    read_ahead(r);
     start(r, to, w->name);
     if (bytes == w->row_bytes)
         add(r, w->data, (size_t)(w->out * bytes));
@@ -94,8 +164,7 @@ static void add_grids(struct ring *r, struct grids *to)
 
 enum status cuda_upload(struct compiled *c, struct error *err)
 {
-    struct ring r = {.c = c, .name = ""};
-    double begin = clock_seconds();
+    struct ring r = {.c = c, .name = "", .begin = clock_seconds(), .total = c->weights.used};
     int code = c->cuda->pin(c->options.device, (void **)&r.memory, (size_t)UPLOAD_PIECES * UPLOAD_PIECE);
     if (code)
         return cuda_failed(c, code, err, "%d MiB of pinned memory", UPLOAD_PIECES * (UPLOAD_PIECE >> 20));
@@ -109,7 +178,7 @@ enum status cuda_upload(struct compiled *c, struct error *err)
     flush(&r);
     int waited = c->cuda->wait(c->stream); /* also behind an error: transfers may still read the ring */
     c->cuda->unpin(c->options.device, r.memory);
-    c->upload_seconds = clock_seconds() - begin;
+    c->upload_seconds = clock_seconds() - r.begin;
     if (r.code || waited)
         return cuda_failed(c, r.code ? r.code : waited, err, "uploading %s", QUOTE(r.name, strlen(r.name)));
     return STATUS_OK;

@@ -108,7 +108,7 @@ unsigned char *reference_slot(const struct reference *r, int group, int layer, i
     return base + ((int64_t)head * BLOCK_TOKENS + slot) * head_bytes(o->k_type, g->k_dim);
 }
 
-static void each_part(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
+static void each_part(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
                       const float *in)
 {
     struct reference r = c->r;
@@ -120,35 +120,36 @@ static void each_part(const struct compiled *c, const struct state_memory *state
         out ? memcpy(out, values, size) : memcpy(values, in, size);
         return;
     }
-    for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
-        enum storage type = value ? r.options.v_type : r.options.k_type;
-        int dim = value ? g->v_dim : g->k_dim;
-        for (int layer = 0; layer < g->layers; layer++)
-            for (int head = 0; head < g->heads; head++) {
-                unsigned char *at = reference_slot(&r, group, layer, block, slot, head, value);
-                if (out)
-                    reference_decode(type, at, dim, out), out += dim;
-                else
-                    reference_encode(type, in, dim, at), in += dim;
-            }
-    }
+    for (int slot = first; slot < first + count; slot++)
+        for (int value = 0; value < (g->v_in_k ? 1 : 2); value++) {
+            enum storage type = value ? r.options.v_type : r.options.k_type;
+            int dim = value ? g->v_dim : g->k_dim;
+            for (int layer = 0; layer < g->layers; layer++)
+                for (int head = 0; head < g->heads; head++) {
+                    unsigned char *at = reference_slot(&r, group, layer, block, slot, head, value);
+                    if (out)
+                        reference_decode(type, at, dim, out), out += dim;
+                    else
+                        reference_encode(type, in, dim, at), in += dim;
+                }
+        }
 }
 
 static enum status reference_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
 
-static enum status reference_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int slot, float *out,
+static enum status reference_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
                                   struct error *err)
 {
     (void)err;
-    each_part(c, state, group, block, slot, out, NULL);
+    each_part(c, state, group, block, first, count, out, NULL);
     return STATUS_OK;
 }
 
-static enum status reference_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int slot, const float *in,
-                                   struct error *err)
+static enum status reference_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
+                                   const float *in, struct error *err)
 {
     (void)err;
-    each_part(c, state, group, block, slot, NULL, in);
+    each_part(c, state, group, block, first, count, NULL, in);
     return STATUS_OK;
 }
 

@@ -49,10 +49,32 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, (int32_t)blocks, err);
 }
 
+struct uploading {
+    const struct ingot_engine_options *options;
+    char what[80];
+};
+
+static void show_upload(void *context, uint64_t done, uint64_t total)
+{
+    const struct uploading *u = context;
+    u->options->progress(u->options->progress_context, u->what, done, total);
+}
+
+static enum status compile(struct ingot_engine *e, const struct ingot_engine_options *o, struct error *err)
+{
+    struct uploading u = {.options = o};
+    struct compile_options c = e->compile;
+    snprintf(u.what, sizeof u.what, "weights to %s", e->plan.device);
+    c.progress = o->progress ? show_upload : NULL;
+    c.progress_context = &u;
+    return e->backend->compile(&e->compiled, &e->model->model->program, &c, err);
+}
+
 enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_model *model, const struct ingot_engine_options *options,
                                     struct ingot_error *error)
 {
     struct error *err = inner(error);
+    const struct ingot_engine_options *o = options ? options : &(struct ingot_engine_options){0};
     *out = NULL;
     struct ingot_engine *e = calloc(1, sizeof *e);
     if (!e)
@@ -61,7 +83,7 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
     pthread_cond_init(&e->work, NULL);
     e->model = ingot_model_share(model);
     e->logits = program_find_output(&model->model->program, "logits");
-    enum status status = engine_prepare(e, model->model, options ? options : &(struct ingot_engine_options){0}, err);
+    enum status status = engine_prepare(e, model->model, o, err);
     if (!status && !e->plan.fits)
         status = no_room(&e->plan, err);
     if (!status && e->logits < 0)
@@ -69,9 +91,9 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
     if (!status)
         status = allocate(e, err);
     if (!status)
-        status = e->backend->compile(&e->compiled, &model->model->program, &e->compile, err);
+        status = compile(e, o, err);
     if (status == STATUS_NO_ROOM && e->plan.fits)
-        status = no_room_after_all(e, options ? options : &(struct ingot_engine_options){0}, err);
+        status = no_room_after_all(e, o, err);
     if (!status && pthread_create(&e->thread, NULL, scheduler_main, e))
         status = error_set(err, STATUS_FAILED, "cannot start the scheduler's thread");
     e->started = !status;

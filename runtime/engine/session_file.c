@@ -42,15 +42,39 @@ static uint64_t token_bytes(const struct program *p, enum storage k_type, enum s
     return bytes;
 }
 
-static int64_t most_values(const struct program *p)
+/* A block of every group as float32 on its way between a session and a file, where tokens come one after another. */
+struct passage {
+    const struct ingot_engine *engine;
+    float *values[MAX_GROUPS]; /* [BLOCK_TOKENS][values of a token]; the first is the allocation */
+    unsigned char *bytes;      /* a token of one group as it is saved */
+};
+
+static enum status passage_open(struct passage *p, const struct ingot_engine *e, struct error *err)
 {
-    int64_t most = 1;
-    for (int i = 0; i < p->group_count; i++) {
-        int64_t k, v;
-        token_values(&p->groups[i], &k, &v);
+    const struct program *program = &e->model->model->program;
+    int64_t k, v, most = 1, all = 1, at = 0;
+    *p = (struct passage){.engine = e};
+    for (int g = 0; g < program->group_count; g++) {
+        token_values(&program->groups[g], &k, &v);
         most = k + v > most ? k + v : most;
+        all += (k + v) * BLOCK_TOKENS;
     }
-    return most;
+    p->values[0] = malloc((size_t)all * sizeof **p->values);
+    p->bytes = malloc((size_t)most * sizeof(float));
+    if (!p->values[0] || !p->bytes)
+        return error_memory(err, "a session's state");
+    for (int g = 0; g < program->group_count; g++) {
+        p->values[g] = p->values[0] + at;
+        token_values(&program->groups[g], &k, &v);
+        at += (k + v) * BLOCK_TOKENS;
+    }
+    return STATUS_OK;
+}
+
+static void passage_close(struct passage *p)
+{
+    free(p->values[0]);
+    free(p->bytes);
 }
 
 /* ---- saving ----------------------------------------------------------------------------------------------------------- */
@@ -82,26 +106,40 @@ static enum status put_header(struct saving *s, const struct ingot_session *sess
     return status ? status : put(s, session->tokens.data, session->tokens.count * sizeof *session->tokens.data);
 }
 
-static enum status put_token(struct saving *s, const struct ingot_session *session, int64_t at, float *values, unsigned char *bytes)
+static enum status put_token(struct saving *s, const struct passage *passage, int slot)
 {
-    const struct ingot_engine *e = session->engine;
+    const struct ingot_engine *e = passage->engine;
     const struct program *p = &e->model->model->program;
     for (int g = 0; g < p->group_count; g++) {
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
-        enum status status = e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS],
-                                                    (int)(at % BLOCK_TOKENS), values, s->err);
-        if (status)
-            return status;
-        format_find(saved_as(e->compile.k_type))->encode(values, NULL, bytes, k);
+        const float *values = passage->values[g] + slot * (k + v);
         size_t k_bytes = (size_t)(k * saved_bytes(e->compile.k_type));
+        format_find(saved_as(e->compile.k_type))->encode(values, NULL, passage->bytes, k);
         if (v)
-            format_find(saved_as(e->compile.v_type))->encode(values + k, NULL, bytes + k_bytes, v);
-        status = put(s, bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
+            format_find(saved_as(e->compile.v_type))->encode(values + k, NULL, passage->bytes + k_bytes, v);
+        enum status status = put(s, passage->bytes, k_bytes + (size_t)(v * saved_bytes(e->compile.v_type)));
         if (status)
             return status;
     }
     return STATUS_OK;
+}
+
+/* Block by block: a device is asked once for all of a block's tokens. */
+static enum status put_state(struct saving *s, const struct ingot_session *session)
+{
+    const struct ingot_engine *e = session->engine;
+    struct passage passage;
+    enum status status = passage_open(&passage, e, s->err);
+    for (int64_t at = 0; at < session->cached && !status; at += BLOCK_TOKENS) {
+        int count = session->cached - at < BLOCK_TOKENS ? (int)(session->cached - at) : BLOCK_TOKENS;
+        for (int g = 0; g < e->pool.group_count && !status; g++)
+            status = e->backend->read_state(e->compiled, &e->pool.memory, g, session->table[g].blocks[at / BLOCK_TOKENS], 0, count, passage.values[g], s->err);
+        for (int slot = 0; slot < count && !status; slot++)
+            status = put_token(s, &passage, slot);
+    }
+    passage_close(&passage);
+    return status;
 }
 
 enum ingot_status ingot_session_save(const struct ingot_session *session, const char *path, struct ingot_error *error)
@@ -110,14 +148,12 @@ enum ingot_status ingot_session_save(const struct ingot_session *session, const 
     if (session->active)
         return (enum ingot_status)error_set(err, STATUS_USAGE, "a request still runs on this session");
     struct saving s = {.hash = EVP_MD_CTX_new(), .err = err};
-    int64_t most = most_values(&session->engine->model->model->program);
-    float *values = malloc((size_t)most * sizeof *values);
-    unsigned char *bytes = malloc((size_t)most * 4), digest[HASH_BYTES];
-    enum status status = s.hash && values && bytes && EVP_DigestInit_ex(s.hash, EVP_sha256(), NULL) ? STATUS_OK : error_memory(err, "a session's file");
+    unsigned char digest[HASH_BYTES];
+    enum status status = s.hash && EVP_DigestInit_ex(s.hash, EVP_sha256(), NULL) ? STATUS_OK : error_memory(err, "a session's file");
     if (!status && !(status = file_writer_begin(&s.writer, path, err))) {
         status = put_header(&s, session);
-        for (int64_t i = 0; i < session->cached && !status; i++)
-            status = put_token(&s, session, i, values, bytes);
+        if (!status)
+            status = put_state(&s, session);
         if (!status && !EVP_DigestFinal_ex(s.hash, digest, NULL))
             status = error_memory(err, "a checksum");
         if (!status)
@@ -127,8 +163,6 @@ enum ingot_status ingot_session_save(const struct ingot_session *session, const 
         file_writer_abandon(&s.writer);
     }
     EVP_MD_CTX_free(s.hash);
-    free(values);
-    free(bytes);
     return (enum ingot_status)status;
 }
 
@@ -153,24 +187,37 @@ static enum status check_whole(const struct mapping *m, struct error *err)
                : error_set(err, STATUS_BAD_INPUT, "%s: the saved session is damaged (its checksum does not match)", m->path);
 }
 
-static enum status restore_token(struct ingot_session *s, int64_t at, const unsigned char *bytes, float *values, struct error *err)
+static const unsigned char *take_token(const struct passage *passage, const unsigned char *bytes, int slot)
 {
-    struct ingot_engine *e = s->engine;
+    const struct ingot_engine *e = passage->engine;
     const struct program *p = &e->model->model->program;
     for (int g = 0; g < p->group_count; g++) {
         int64_t k, v;
         token_values(&p->groups[g], &k, &v);
+        float *values = passage->values[g] + slot * (k + v);
         format_find(saved_as(e->compile.k_type))->decode(bytes, values, k);
         bytes += (size_t)(k * saved_bytes(e->compile.k_type));
         if (v)
             format_find(saved_as(e->compile.v_type))->decode(bytes, values + k, v);
         bytes += (size_t)(v * saved_bytes(e->compile.v_type));
-        enum status status = e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS],
-                                                     (int)(at % BLOCK_TOKENS), values, err);
-        if (status)
-            return status;
     }
-    return STATUS_OK;
+    return bytes;
+}
+
+static enum status take_state(struct ingot_session *s, const unsigned char *bytes, int64_t cached, struct error *err)
+{
+    struct ingot_engine *e = s->engine;
+    struct passage passage;
+    enum status status = passage_open(&passage, e, err);
+    for (int64_t at = 0; at < cached && !status; at += BLOCK_TOKENS) {
+        int count = cached - at < BLOCK_TOKENS ? (int)(cached - at) : BLOCK_TOKENS;
+        for (int slot = 0; slot < count; slot++)
+            bytes = take_token(&passage, bytes, slot);
+        for (int g = 0; g < e->pool.group_count && !status; g++)
+            status = e->backend->write_state(e->compiled, &e->pool.memory, g, s->table[g].blocks[at / BLOCK_TOKENS], 0, count, passage.values[g], err);
+    }
+    passage_close(&passage);
+    return status;
 }
 
 static enum status restore(struct ingot_session *s, const struct mapping *m, struct error *err)
@@ -201,18 +248,13 @@ static enum status restore(struct ingot_session *s, const struct mapping *m, str
         log_line(LOG_SAY, "%s: saved with another KV type: %llu tokens will be computed again", m->path, (unsigned long long)counts[1]);
         return STATUS_OK;
     }
-    float *values = malloc((size_t)most_values(p) * sizeof *values);
-    if (!values)
-        return error_memory(err, "a session");
     pthread_mutex_lock(&e->lock);
     enum status status = session_reserve(s, (int64_t)counts[1], err);
     pthread_mutex_unlock(&e->lock);
-    uint64_t each = token_bytes(p, e->compile.k_type, e->compile.v_type);
-    for (uint64_t i = 0; i < counts[1] && !status; i++)
-        status = restore_token(s, (int64_t)i, at + counts[0] * 4 + i * each, values, err);
+    if (!status)
+        status = take_state(s, at + counts[0] * 4, (int64_t)counts[1], err);
     if (!status)
         s->cached = (int64_t)counts[1];
-    free(values);
     return status;
 }
 

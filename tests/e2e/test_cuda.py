@@ -1,5 +1,5 @@
 """The program on a CUDA device that is emulated (tests/emulated_card.c): all but the card's own library is what runs on a card."""
-import json, os, pathlib, shutil, subprocess, urllib.error, urllib.request
+import json, os, pathlib, re, shutil, subprocess, urllib.error, urllib.request
 import numpy as np
 import pytest
 from conftest import INGOT, ingot
@@ -16,8 +16,8 @@ def card(tmp_path_factory):
         shutil.copy(file, folder)
     (folder / "tokens.json").write_text(json.dumps(TOKENS))
 
-    def run(*arguments, code=0, env=None):
-        r = subprocess.run([folder / "ingot", *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=folder,
+    def run(*arguments, code=0, env=None, stdin=""):
+        r = subprocess.run([folder / "ingot", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300, cwd=folder,
                            env=os.environ | {"LD_LIBRARY_PATH": str(folder)} | (env or {}))
         assert r.returncode == code, r.stderr
         return r
@@ -141,6 +141,20 @@ def test_no_memory(card, tiny, serve):
             server.client().completions.create(model="", prompt=[5, 9], max_tokens=1)
     assert health(server)[0] == 200
     assert server.stop()[0] == 0
+
+
+@pytest.mark.parametrize("kv", ["f16", "q8_0,f32"])
+def test_session_moves(card, tiny, kv):
+    """A session saved on one device goes on on the other, from its cache."""
+    options = "--kv", kv, "--ignore-eos", "-n", 5, "--temperature", 0, "--context", 256
+    said = []
+    for first, then in ("cuda", "cpu"), ("cpu", "cuda"):
+        card("chat", tiny, *options, "--device", first, stdin=f"a long message of forty tokens\n/save {first}.talk\n/exit\n")
+        r = card("chat", tiny, *options, "--device", then, "--resume", f"{first}.talk", stdin="more\n/stats\n/exit\n")
+        assert "computed again" not in r.stderr
+        assert int(re.search(r"\((\d+) from the cache\)", r.stdout)[1]) > 40, r.stdout
+        said.append(r.stdout.splitlines()[0])
+    assert said[0] == said[1] and said[0]
 
 
 def test_missing(card, tiny):

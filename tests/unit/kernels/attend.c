@@ -82,7 +82,7 @@ static void compute(const struct run *r, const struct backend *backend, enum sto
         for (int i = 0; i < values; i++)
             token[i] = tiny_float() * (i % 37 == 5 ? 4.0f : 1.0f);
         if (table[t / BLOCK_TOKENS] >= 0)
-            backend->write_state(c, &state, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, token, NULL);
+            backend->write_state(c, &state, 0, table[t / BLOCK_TOKENS], t % BLOCK_TOKENS, 1, token, NULL);
     }
     for (int i = 0; i < s->rows * wide; i++)
         embeddings[i] = tiny_float();

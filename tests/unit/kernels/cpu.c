@@ -435,10 +435,10 @@ Test(cpu, state_there_and_back_and_like_the_reference)
         for (int which = 0; which < 2; which++) {
             tiny_open(&run, &t, which ? backend_cpu(NULL) : &backend_reference, &o);
             tiny_step(&run, &t, t.logits, (int[4]){20}, (const int32_t *[4]){tokens[0]}, (float *[4]){got});
-            run.backend->read_state(run.compiled, &run.state, 0, run.table[0][1], 1, state[which], NULL);
+            run.backend->read_state(run.compiled, &run.state, 0, run.table[0][1], 1, 1, state[which], NULL);
             float again[2 * 2 * 2 * 24];
-            run.backend->write_state(run.compiled, &run.state, 0, run.table[2][3], 7, state[which], NULL);
-            run.backend->read_state(run.compiled, &run.state, 0, run.table[2][3], 7, again, NULL);
+            run.backend->write_state(run.compiled, &run.state, 0, run.table[2][3], 7, 1, state[which], NULL);
+            run.backend->read_state(run.compiled, &run.state, 0, run.table[2][3], 7, 1, again, NULL);
             cr_assert_eq(memcmp(state[which], again, sizeof again), 0);
             tiny_close(&run);
         }

@@ -255,7 +255,7 @@ static int64_t run_model(const struct backend *b, const struct tiny *t, enum sto
     }
     struct error err = {0};
     if (state)
-        cr_assert_eq(b->read_state(run.compiled, &run.state, 0, run.table[3][1], 2, state, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(b->read_state(run.compiled, &run.state, 0, run.table[3][1], 2, 1, state, &err), STATUS_OK, "%s", err.text);
     tiny_close(&run);
     return rows * vocab;
 }
@@ -360,7 +360,7 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
         int32_t block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
         const float *token = values + t % 13 * 29;
         if (block >= 0)
-            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, token, &err), STATUS_OK, "%s", err.text);
+            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, 1, token, &err), STATUS_OK, "%s", err.text);
     }
     struct batch_row row[ATTEND_MOST_ROWS];
     int32_t wanted[ATTEND_MOST_ROWS];
@@ -374,7 +374,7 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
     memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
     for (int i = 0; i < s->rows; i++) {
         int32_t t = s->cached + i, block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
-        cr_assert_eq(b->read_state(c, &memory, 0, block, slot, state + i * per_token, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(b->read_state(c, &memory, 0, block, slot, 1, state + i * per_token, &err), STATUS_OK, "%s", err.text);
         memset(state + i * per_token, 0, (size_t)(s->kv_heads * s->k_dim) * sizeof *state); /* layer 0 was not stored */
         if (!s->v_in_k)
             memset(state + i * per_token + 2 * s->kv_heads * s->k_dim, 0, (size_t)(s->kv_heads * s->v_dim) * sizeof *state);
@@ -544,6 +544,50 @@ Test(cuda, choices)
 
 /* ---- the backend ------------------------------------------------------------------------------------------------------------ */
 
+/* A block's tokens go and come in runs of any length; each backend reads what another wrote. */
+Test(cuda, runs_of_slots)
+{
+    enum { VALUES = 2 * 2 * 2 * 8 }; /* of a token: layers, K and V, heads, head_dim */
+    struct tiny t;
+    struct tiny_run run[2];
+    struct compile_options o = tiny_options(STORAGE_F16);
+    static float values[BLOCK_TOKENS][VALUES], got[BLOCK_TOKENS][VALUES], other[BLOCK_TOKENS][VALUES];
+    struct error err = {0};
+    tiny_build(&t, &plain_shape);
+    tiny_open(&run[0], &t, cuda_under_test(), &o);
+    tiny_open(&run[1], &t, &backend_reference, &o);
+    for (int i = 0; i < BLOCK_TOKENS * VALUES; i++)
+        values[i / VALUES][i % VALUES] = (float)(i % 2039) / 8;
+    for (int k = 0; k < 2; k++) {
+        const struct backend *b = run[k].backend;
+        cr_assert_eq(b->write_state(run[k].compiled, &run[k].state, 0, 3, 0, BLOCK_TOKENS, *values, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(b->write_state(run[k].compiled, &run[k].state, 0, 3, 5, 4, values[0], &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(b->read_state(run[k].compiled, &run[k].state, 0, 3, 0, 7, *got, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(b->read_state(run[k].compiled, &run[k].state, 0, 3, 7, BLOCK_TOKENS - 7, got[7], &err), STATUS_OK, "%s", err.text);
+        for (int i = 0; i < BLOCK_TOKENS; i++)
+            cr_assert_arr_eq(got[i], values[i >= 5 && i < 9 ? i - 5 : i], sizeof *got, "backend %d, token %d", k, i);
+        if (k == 0)
+            memcpy(other, got, sizeof got);
+    }
+    cr_assert_arr_eq(other, got, sizeof got);
+    tiny_close(&run[0]), tiny_close(&run[1]);
+    arena_free(&t.arena);
+}
+
+struct seen_progress {
+    int calls;
+    uint64_t done;
+};
+
+static void see_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct seen_progress *s = (struct seen_progress *)context;
+    cr_assert(done > s->done && done <= total && total >= 700 * 9000 * 4, "%llu of %llu behind %llu", (unsigned long long)done, (unsigned long long)total,
+              (unsigned long long)s->done);
+    s->calls++;
+    s->done = done;
+}
+
 /* More bytes than the ring of pinned pieces holds, and rows that do not lie side by side. */
 Test(cuda, ring)
 {
@@ -560,6 +604,18 @@ Test(cuda, ring)
     program_output(&p, "x", x);
     int32_t tokens[] = {0, 699, 350, 120, 466, 583};
     cr_assert_lt(compare(&p, 6, tokens, NULL, 0), 1e-30);
+    struct seen_progress seen = {0};
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct compiled *c;
+    struct error err = {0};
+    o.progress = see_progress, o.progress_context = &seen;
+    for (int slow = 0; slow < 2; slow++) {
+        emulated_device.slow = slow ? 200000 : 0;
+        cr_assert_eq(emulated_compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+        cr_assert(slow ? seen.calls > 2 && seen.done >= 700 * 9000 * 4 : !seen.calls, "slow %d: %d calls, %llu", slow, seen.calls, (unsigned long long)seen.done);
+        cuda_backend.free(c);
+    }
+    emulated_device.slow = 0;
     free(bytes);
     arena_free(&arena);
 }
@@ -598,8 +654,8 @@ Test(cuda, failures)
     cr_assert(isfinite(result[0]));
     float before[2 * 2 * 2 * 8], copied[2 * 2 * 2 * 8];
     cr_assert_eq(cuda_copy_state(c, &memory, 0, 2, 0, &err), STATUS_OK);
-    cr_assert_eq(cuda_read_state(c, &memory, 0, 0, 0, before, &err), STATUS_OK);
-    cr_assert_eq(cuda_read_state(c, &memory, 0, 2, 0, copied, &err), STATUS_OK);
+    cr_assert_eq(cuda_read_state(c, &memory, 0, 0, 0, 1, before, &err), STATUS_OK);
+    cr_assert_eq(cuda_read_state(c, &memory, 0, 2, 0, 1, copied, &err), STATUS_OK);
     cr_assert_arr_eq(before, copied, sizeof before);
     cr_assert(isfinite(before[0]));
     batch.rows = 1000;

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "kernels/ops.h"
 #include "kernels/cuda/interface.h"
@@ -282,7 +283,8 @@ static struct emulated_device {
     struct work work[EMULATED_WORK];
     int work_count;
     int fail_at;        /* the launch that fails, 1: the next; 0: none */
-    size_t limit, used; /* of memory; 0: none */
+    size_t limit;       /* of an allocation; 0: none */
+    unsigned slow;      /* microseconds that reach() takes */
 } emulated_device;
 
 enum { EMULATED_NO_MEMORY = 2, EMULATED_BAD_LAUNCH = 9 };
@@ -405,6 +407,7 @@ static inline int emulated_mark(struct cuda_stream *s, int mark) { return (void)
 static inline int emulated_reach(struct cuda_stream *s, int mark)
 {
     (void)s;
+    usleep(emulated_device.slow);
     for (int i = emulated_device.work_count - 1; i >= 0; i--)
         if (emulated_device.work[i].kind == WORK_MARK && emulated_device.work[i].mark == mark) {
             emulated_do(i + 1);

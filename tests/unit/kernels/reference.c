@@ -86,9 +86,9 @@ Test(reference, state_there_and_back)
     tiny_open(&run, &t, &backend_reference, &o);
     tiny_step(&run, &t, t.logits, (int[4]){20}, (const int32_t *[4]){tokens[0]}, (float *[4]){whole});
     float state[2 * 2 * 2 * 24], again[2 * 2 * 2 * 24];
-    run.backend->read_state(run.compiled, &run.state, 0, run.table[0][1], 2, state, NULL);
-    run.backend->write_state(run.compiled, &run.state, 0, run.table[2][3], 7, state, NULL);
-    run.backend->read_state(run.compiled, &run.state, 0, run.table[2][3], 7, again, NULL);
+    run.backend->read_state(run.compiled, &run.state, 0, run.table[0][1], 2, 1, state, NULL);
+    run.backend->write_state(run.compiled, &run.state, 0, run.table[2][3], 7, 1, state, NULL);
+    run.backend->read_state(run.compiled, &run.state, 0, run.table[2][3], 7, 1, again, NULL);
     cr_assert_eq(memcmp(state, again, sizeof state), 0);
     for (size_t i = 0; i < sizeof state / sizeof *state; i++)
         cr_assert(isfinite(state[i]));

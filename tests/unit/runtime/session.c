@@ -328,7 +328,7 @@ Test(session, saved_and_loaded_with_every_kv_type)
             const struct ingot_engine *e = f.engine;
             memset(values, 0, sizeof values);
             for (int i = 0; i < 2; i++)
-                e->backend->read_state(e->compiled, &e->pool.memory, 0, (i ? loaded : s)->table[0].blocks[t / BLOCK_TOKENS], (int)(t % BLOCK_TOKENS), values[i], NULL);
+                e->backend->read_state(e->compiled, &e->pool.memory, 0, (i ? loaded : s)->table[0].blocks[t / BLOCK_TOKENS], (int)(t % BLOCK_TOKENS), 1, values[i], NULL);
             cr_assert(memcmp(values[0], values[1], sizeof values[0]) == 0, "KV %s: token %d came back otherwise", kv[k], (int)t);
         }
         greedy(&f, s, 10, a);
