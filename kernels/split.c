@@ -291,32 +291,48 @@ static void each_head(const struct compiled *c, const struct part *part, int gro
     }
 }
 
-static int64_t token_values(const struct state_group *g)
+static int64_t token_values(const struct state_group *g) { return (int64_t)g->layers * g->heads * (g->k_dim + (g->v_in_k ? 0 : g->v_dim)); }
+
+/* A run of slots of one block. */
+struct slots {
+    struct state_memory *state;
+    int group, first, count;
+    int32_t block;
+};
+
+static enum status part_slots(const struct part *part, const struct slots *s, struct state_memory *memory, float *values, bool out, struct error *err)
 {
-    return g->kind == STATE_RECURRENT ? g->layers * g->values : (int64_t)g->layers * g->heads * (g->k_dim + (g->v_in_k ? 0 : g->v_dim));
+    const struct backend *b = part->segment->backend;
+    return out ? b->read_state(part->compiled, memory, s->group, s->block, s->first, s->count, values, err)
+               : b->write_state(part->compiled, memory, s->group, s->block, s->first, s->count, values, err);
 }
 
-static enum status each_part(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, float *values, bool out,
-                             struct error *err)
+static enum status paged_part(const struct compiled *c, const struct part *part, const struct slots *s, float *values, float *own, bool out, struct error *err)
 {
-    const struct state_group *g = &c->p->groups[group];
-    int64_t whole = token_values(g);
-    float *own = malloc((size_t)(whole * (count + 1)) * sizeof *own);
-    enum status status = own ? STATUS_OK : error_memory(err, "a block's state");
+    int64_t whole = token_values(&c->p->groups[s->group]), mine = token_values(&part->program.groups[s->group]);
+    for (int i = 0; i < s->count && !out; i++)
+        each_head(c, part, s->group, values + i * whole, own + i * mine, false);
+    enum status status = part_slots(part, s, &s->state->parts[part - c->part], own, out, err);
+    for (int i = 0; i < s->count && out && !status; i++)
+        each_head(c, part, s->group, values + i * whole, own + i * mine, true);
+    return status;
+}
+
+static enum status each_part(const struct compiled *c, const struct slots *s, float *values, bool out, struct error *err)
+{
+    const struct state_group *g = &c->p->groups[s->group];
+    bool recurrent = g->kind == STATE_RECURRENT;
+    float *own = recurrent ? NULL : malloc((size_t)token_values(g) * (size_t)s->count * sizeof *own);
+    enum status status = recurrent || own ? STATUS_OK : error_memory(err, "tokens' state");
     for (int i = 0; i < c->count && !status; i++) {
         const struct part *part = &c->part[i];
-        const struct state_group *mine = &part->program.groups[group];
-        const struct backend *backend = part->segment->backend;
-        float *recurrent = values + part->layer_start[group] * g->values; /* layers one after another: nothing to rearrange */
-        float *at = g->kind == STATE_RECURRENT ? recurrent : own;
+        const struct state_group *mine = &part->program.groups[s->group];
         if (!mine->layers || (part->segment->rank && mine->heads == g->heads && out))
             continue;
-        for (int t = 0; t < count && !out && g->kind == STATE_PAGED; t++)
-            each_head(c, part, group, values + t * whole, own + t * token_values(mine), false);
-        status = out ? backend->read_state(part->compiled, &state->parts[i], group, block, first, count, at, err)
-                     : backend->write_state(part->compiled, &state->parts[i], group, block, first, count, at, err);
-        for (int t = 0; t < count && out && g->kind == STATE_PAGED && !status; t++)
-            each_head(c, part, group, values + t * whole, own + t * token_values(mine), true);
+        if (recurrent) /* layers one after another: nothing to rearrange */
+            status = part_slots(part, s, &s->state->parts[i], values + part->layer_start[s->group] * g->values, out, err);
+        else
+            status = paged_part(c, part, s, values, own, out, err);
     }
     free(own);
     return status;
@@ -325,13 +341,15 @@ static enum status each_part(const struct compiled *c, struct state_memory *stat
 static enum status split_read(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
                               struct error *err)
 {
-    return each_part(c, (struct state_memory *)(uintptr_t)state, group, block, first, count, out, true, err);
+    struct slots s = {(struct state_memory *)(uintptr_t)state, group, first, count, block};
+    return each_part(c, &s, out, true, err);
 }
 
 static enum status split_write(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count, const float *in,
                                struct error *err)
 {
-    return each_part(c, state, group, block, first, count, (float *)(uintptr_t)in, false, err);
+    struct slots s = {state, group, first, count, block};
+    return each_part(c, &s, (float *)(uintptr_t)in, false, err);
 }
 
 /* ---- compiling ------------------------------------------------------------------------------------------------------- */

@@ -51,7 +51,7 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
 
 struct uploading {
     const struct ingot_engine_options *options;
-    char what[100];
+    char what[80];
 };
 
 static void show_upload(void *context, uint64_t done, uint64_t total)
