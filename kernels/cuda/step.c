@@ -111,7 +111,7 @@ static int run_embed(const struct compiled *c, const struct op *op)
 {
     const struct weight *w = &c->p->weights[op->w];
     struct embed_args a = {.batch = c->device_batch, .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .width = w->in,
-                           .row_bytes = cuda_row_bytes(w), .scale = op->scale, .factor = w->factor, .format = w->format,
+                           .row_bytes = cuda_row_bytes(c, w), .scale = op->scale, .factor = w->factor, .format = w->format, .planes = cuda_relay(c, w, &(struct relay_args){0}),
                            .only_wanted = only_wanted(c, op->y)};
     return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
 }
@@ -133,8 +133,71 @@ static int run_linear(const struct compiled *c, const struct op *op)
     };
     const struct weight *w = &c->p->weights[op->w];
     struct linear_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .bias = vector(c, op->b),
-                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(w), .factor = w->factor, .rows = rows_of(c, op->x)};
+                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(c, w), .factor = w->factor, .rows = rows_of(c, op->x)};
     return launch(c, kernels[w->format], parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
+}
+
+/* ---- stages ------------------------------------------------------------------------------------------------------------- */
+
+/* x as bytes, behind the stage's norm if it has one. */
+static int run_input(const struct compiled *c, const struct stage *s)
+{
+    const struct op *norm = s->norm, *first = s->linear[0];
+    int x = norm ? norm->x : first->x;
+    int64_t n = c->p->buffers[x].width;
+    struct input_args a = {.x = buffer(c, x), .q = c->input, .scales = c->input_scales, .n = n, .padded = parts(n, INPUT_UNIT) * INPUT_UNIT};
+    if (norm) {
+        a.norm = 1, a.centred = norm->centred, a.epsilon = norm->epsilon, a.offset = norm->offset;
+        a.weight = vector(c, norm->w), a.bias = vector(c, norm->b);
+        a.y = s->floats ? buffer(c, norm->y) : NULL;
+    }
+    return LAUNCH(input, rows_of(c, x), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+/* Linears of one format, and the stage's last operation if it is theirs. */
+static int run_gemv(const struct compiled *c, const struct stage *s, int from, int count, const struct op *tail)
+{
+    static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of four: see interface.h */
+#define FAST(id, name, kind) [STORAGE_##id] = CUDA_gemv_##name,
+#include "kernels/cuda/fast.def"
+#undef FAST
+    };
+    const struct op *first = s->linear[from];
+    int64_t in = c->p->weights[first->w].in;
+    bool gated = tail && tail->kind == OP_GATE;
+    struct gemv_args a = {.parts = count, .rows = rows_of(c, first->x), .in = in, .padded = parts(in, INPUT_UNIT) * INPUT_UNIT, .x = buffer(c, first->x),
+                          .q = c->input, .scales = c->input_scales};
+    for (int i = 0; i < count; i++) {
+        const struct op *op = s->linear[from + i];
+        const struct weight *w = &c->p->weights[op->w];
+        a.part[i] = (struct gemv_part){.weight = c->weight[op->w], .bias = vector(c, op->b), .y = buffer(c, tail ? tail->y : op->y), .out = w->out,
+                                       .row_bytes = cuda_row_bytes(c, w), .factor = w->factor};
+        a.outs += gated && i ? 0 : w->out;
+    }
+    if (gated)
+        a.activation = tail->activation;
+    else if (tail)
+        a.add = buffer(c, tail->x), a.scale = tail->scale;
+    int many = a.rows > 1;
+    enum cuda_kernel kernel = (enum cuda_kernel)((int)kernels[c->p->weights[first->w].format] + many + 2 * gated);
+    return launch(c, kernel, parts(a.outs, CUDA_WARPS), parts(a.rows, many ? GEMV_TILE : 1), 0, &a, sizeof a);
+}
+
+static int run_stage(const struct compiled *c, const struct stage *s)
+{
+    int code = s->bytes ? run_input(c, s) : s->norm ? run_norm(c, s->norm) : 0;
+    for (int i = 0, count; i < s->linears && !code; i += count) {
+        const struct weight *w = &c->p->weights[s->linear[i]->w];
+        count = 1;
+        if (!cuda_fast(c, w)) {
+            code = run_linear(c, s->linear[i]);
+            continue;
+        }
+        while (i + count < s->linears && c->p->weights[s->linear[i + count]->w].format == w->format && cuda_fast(c, &c->p->weights[s->linear[i + count]->w]))
+            count++;
+        code = run_gemv(c, s, i, count, s->tail);
+    }
+    return code;
 }
 
 static int run_rope(const struct compiled *c, const struct op *op)
@@ -303,9 +366,12 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
     int count = program_needed(c->p, output), code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
     if (code)
         return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
-    for (int i = 0; i < count; i++)
-        if ((code = run[c->p->ops[i].kind](c, &c->p->ops[i])))
-            return op_failed(c, &c->p->ops[i], code, err);
+    for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
+        const struct stage *s = &c->stage[i];
+        const struct op *op = s->linears ? s->linear[0] : &c->p->ops[s->first];
+        if ((code = s->linears ? run_stage(c, s) : run[op->kind](c, op)))
+            return op_failed(c, op, code, err);
+    }
     if (output >= 0 && whole && (code = fetch(c, output)))
         return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
     return STATUS_OK;
