@@ -1,6 +1,5 @@
 /* The plain twin of every backend's choose(): what devices are judged by. */
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "kernels/ops.h"
 
@@ -20,11 +19,9 @@ static void score(const struct row_choice *c, const float *row, int64_t vocab, f
         scores[i] = (may(c, i) ? scores[i] : -INFINITY) / c->temperature;
 }
 
-enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM], struct error *err)
+void choice_make(struct row_choice *c, const float *row, int64_t vocab, float *scores, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM])
 {
-    float *scores = malloc((size_t)vocab * sizeof *scores), best = -INFINITY;
-    if (!scores)
-        return error_memory(err, "a choice");
+    float best = -INFINITY;
     score(c, row, vocab, scores);
     c->most = -INFINITY, c->norm = c->total = 0, c->count = 0, c->list = list, c->logits = logits;
     for (int64_t i = 0; i < vocab; i++)
@@ -42,6 +39,4 @@ enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, s
             logits[c->count] = row[i];
             list[c->count++] = (struct token_score){(int32_t)i, scores[i]};
         }
-    free(scores);
-    return STATUS_OK;
 }

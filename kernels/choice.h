@@ -66,7 +66,10 @@ DEVICE static inline uint64_t choice_weight(float score, float best)
     double sum = 1 / 479001600.0; /* Taylor's, from r^12 / 12! on; |r| < 0.35 */
     for (int i = 0; i < 12; i++)
         sum = sum * r + series[i];
-    return (uint64_t)(ldexp(sum, (int)n + CHOICE_UNIT) + 0.5);
+    uint64_t bits = (uint64_t)((int)n + CHOICE_UNIT + 1023) << 52; /* of 2^(n + CHOICE_UNIT) */
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return (uint64_t)(int64_t)(sum * scale + 0.5);
 }
 
 /* How long a list may get that is asked to hold `best`: some more, for those that lie close to its end. */

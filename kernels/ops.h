@@ -256,8 +256,8 @@ struct backend {
     void (*free)(struct compiled *c);
 };
 
-/* What choose() answers, from a row on the host: its plain twin. */
-enum status choice_make(struct row_choice *c, const float *row, int64_t vocab, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM], struct error *err);
+/* What choose() answers, from a row on the host: its plain twin. scores: [vocab], scratch. */
+void choice_make(struct row_choice *c, const float *row, int64_t vocab, float *scores, struct token_score list[CHOICE_ROOM], float logits[CHOICE_ROOM]);
 
 /* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
  * costs address space only. sizes: of the program. */
@@ -274,6 +274,7 @@ const struct backend *backend_cpu(struct error *err);
 struct cuda_room {
     char name[128];
     uint64_t free_bytes; /* of its memory, now */
+    uint64_t bandwidth;  /* nominal: bytes a second; 0: not told */
 };
 enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err);
 /* Operations (multiplications and additions) a second that `threads` threads (0: all cores) reach now with dot products of

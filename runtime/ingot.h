@@ -132,6 +132,7 @@ struct ingot_plan_part {
     int layers;            /* whose state lies there */
     bool shared;           /* with the parts beside it: each has a slice of the matrices */
     uint64_t weights_bytes, kv_bytes, scratch_bytes, available_bytes;
+    double read_bandwidth; /* as in the plan */
 };
 
 struct ingot_plan {
@@ -143,12 +144,16 @@ struct ingot_plan {
     bool fits;
     char advice[4][200];
     int advice_count;
-    double read_bandwidth; /* bytes per second, measured; 0 if not */
+    double read_bandwidth; /* bytes per second: of a card as its properties say; 0: not told, or the CPU, which somebody may measure */
     struct ingot_plan_part parts[16]; /* where there are several devices, in the order in which they work */
     int part_count;
 };
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);
+
+/* Tokens a second that reading every weight once for each allows: parts work one after another, those that share matrices together.
+ * host: bytes per second of the CPU's memory. A prediction, for a card from nominal numbers. 0: a bandwidth is not known. */
+double ingot_plan_decode_bound(const struct ingot_plan *plan, double host);
 
 /* Bytes per second that `threads` threads (0: all cores) read from memory now, by the kind of its pages: those of mapped files,
  * or of copies (--no-mmap). Takes about 0.2 s. 0: no memory for it. */

@@ -33,6 +33,7 @@ static const char *words(int error) { return error == EMULATED_LOST ? "the devic
 LOCKED(upload, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(download, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(copy, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
+LOCKED(gemm, (struct cuda_stream * s, const struct cuda_gemm *g), s, g)
 LOCKED(mark, (struct cuda_stream * s, int mark), s, mark)
 LOCKED(reach, (struct cuda_stream * s, int mark), s, mark)
 LOCKED(wait, (struct cuda_stream * s), s)
@@ -72,6 +73,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     pthread_mutex_lock(&lock);
     i = emulated_interface;
     i.words = words;
+    i.gemm = locked_gemm;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
     i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;
     i.mark = locked_mark, i.reach = locked_reach, i.wait = locked_wait;

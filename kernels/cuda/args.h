@@ -220,4 +220,26 @@ struct choose_args { /* blocks: (slices of the row, choices); shared memory: CHO
     float *listed_logits;           /* [choices][room] */
 };
 
+struct unpack_args { /* a block for each row */
+    const unsigned char *weight;
+    const struct grids *grids;
+    uint16_t *y; /* [rows, in], bf16 */
+    int64_t in, row_bytes;
+    float factor; /* 0: none */
+    int format;   /* enum storage */
+    int planes;   /* rows are planes */
+};
+
+struct narrow_args {
+    const float *x;
+    uint16_t *y; /* bf16 */
+    int64_t count;
+};
+
+struct spread_args {
+    const float *bias; /* [out] */
+    float *y;          /* [rows, out] */
+    int64_t out, count;
+};
+
 #endif

@@ -126,6 +126,11 @@ static void take_scratch(struct compiled *c)
     c->input = device_take(c, r, widest * c->options.max_rows, 1);
     c->input_scales = device_take(c, r, widest / 16 * 2 * c->options.max_rows, sizeof(float));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
+    if (c->gemm.widest && (!c->cuda || c->cuda->gemm_library())) {
+        c->gemm.tile = device_take(c, r, c->gemm.tile_values, sizeof(uint16_t));
+        c->gemm.x = device_take(c, r, c->options.max_rows * c->gemm.widest, sizeof(uint16_t));
+        r->used += CUDA_GEMM_WORKSPACE;
+    }
     int64_t choices = cuda_most_choices(c), slices = (cuda_widest_output(c) + CHOOSE_SLICE - 1) / CHOOSE_SLICE;
     c->chooser.asked = device_take(c, r, 1, cuda_asked_bytes(c));
     c->chooser.slices = device_take(c, r, choices * slices * 2, sizeof(float));
@@ -209,6 +214,7 @@ static enum status plan(struct compiled **out, const struct program *p, const st
             c->embedding_width = p->buffers[p->ops[i].y].width;
     for (int i = 0; i < p->rope_count; i++)
         c->rope_stride = p->ropes[i].dims > c->rope_stride ? p->ropes[i].dims : c->rope_stride;
+    cuda_gemm_plan(c);
     *out = c;
     return STATUS_OK;
 }
@@ -341,7 +347,11 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        snprintf(out + n, size - (size_t)n, "%s", c->plain ? "; plain kernels (INGOT_CUDA_KERNELS)" : "");
+        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : "kernels for bytes");
+    if (n > 0 && (size_t)n < size && c->gemm.x)
+        snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
+    else if (n > 0 && (size_t)n < size)
+        snprintf(out + n, size - (size_t)n, "%s", c->options.deterministic ? "" : "; no cuBLAS was found for prompts");
 }
 
 const struct backend cuda_backend = {
@@ -370,5 +380,6 @@ enum status backend_cuda(const struct backend **out, int device, struct cuda_roo
     *out = &cuda_backend;
     snprintf(room->name, sizeof room->name, "%s", info.name);
     room->free_bytes = info.free_bytes;
+    room->bandwidth = info.bandwidth;
     return STATUS_OK;
 }

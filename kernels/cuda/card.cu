@@ -5,10 +5,12 @@
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/cublas.h"
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/relay.h"
+#include "kernels/cuda/unpack.h"
 
 /* The second bound, blocks of a multiprocessor, leaves so many registers that none are spilled: 65536 / (CUDA_THREADS * blocks). */
 #define KERNEL(name) \
@@ -48,9 +50,10 @@ struct cuda_stream {
     int device;
     cudaStream_t stream;
     cudaEvent_t mark[CUDA_MARKS];
+    void *cublas, *workspace; /* from the first gemm on */
 };
 
-static const char *error_words(int error) { return cudaGetErrorString((cudaError_t)error); }
+static const char *error_words(int error) { return error >= CUBLAS_CODES ? cublas_words(error - CUBLAS_CODES) : cudaGetErrorString((cudaError_t)error); }
 
 static int versions(struct cuda_versions *out)
 {
@@ -59,6 +62,15 @@ static int versions(struct cuda_versions *out)
 }
 
 static int count(int *devices) { return cudaGetDeviceCount(devices); }
+
+/* Two transfers a clock on all kinds of memory that cards have, as the driver counts clocks (kHz). */
+static uint64_t bandwidth(int device)
+{
+    int clock, bits;
+    if (cudaDeviceGetAttribute(&clock, cudaDevAttrMemoryClockRate, device) || cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device))
+        return 0;
+    return (uint64_t)clock * 1000 * 2 * (uint64_t)bits / 8;
+}
 
 static int info(int device, struct cuda_info *out)
 {
@@ -78,6 +90,7 @@ static int info(int device, struct cuda_info *out)
     out->processors = p.multiProcessorCount;
     out->free_bytes = free_bytes;
     out->total_bytes = total_bytes;
+    out->bandwidth = bandwidth(device);
     return 0;
 }
 
@@ -114,6 +127,9 @@ static void close_stream(struct cuda_stream *s)
     (void)cudaSetDevice(s->device);
     if (s->stream) {
         (void)cudaStreamSynchronize(s->stream);
+        if (s->cublas)
+            (void)cublas_library()->destroy(s->cublas);
+        (void)cudaFree(s->workspace);
         (void)cudaStreamDestroy(s->stream);
     }
     for (int i = 0; i < CUDA_MARKS; i++)
@@ -160,6 +176,34 @@ static int launch(struct cuda_stream *s, const struct cuda_launch *l)
     return error ? error : cudaLaunchKernel(kernels[l->kernel], dim3(l->grid_x, l->grid_y), dim3(CUDA_THREADS), args, l->shared_bytes, s->stream);
 }
 
+static const char *gemm_library(void) { return cublas_library() ? cublas_library()->path : NULL; }
+
+static int cublas_code(int status) { return !status ? 0 : status == CUBLAS_ALLOC_FAILED ? cudaErrorMemoryAllocation : CUBLAS_CODES + status; }
+
+/* A workspace of our own: sums then have one order, whatever else the card does. */
+static int gemm_open(struct cuda_stream *s, const struct cublas *library)
+{
+    int code = allocate(s->device, &s->workspace, CUDA_GEMM_WORKSPACE), status = 0;
+    if (code || (status = library->create(&s->cublas)))
+        return code ? code : cublas_code(status);
+    status = library->set_stream(s->cublas, s->stream); /* which takes the workspace away */
+    return cublas_code(status ? status : library->set_workspace(s->cublas, s->workspace, CUDA_GEMM_WORKSPACE));
+}
+
+static int gemm(struct cuda_stream *s, const struct cuda_gemm *g)
+{
+    enum { PLAIN = 0, TRANSPOSED = 1, F32 = 0 /* CUDA_R_32F */, BF16 = 14 /* CUDA_R_16BF */, COMPUTE_F32 = 68, BEST = -1 };
+    const struct cublas *library = cublas_library();
+    const float one = 1, add = g->add ? 1 : 0;
+    cudaError_t error = cudaSetDevice(s->device);
+    if (error || !library)
+        return error ? error : cudaErrorNotSupported;
+    int code = s->cublas ? 0 : gemm_open(s, library);
+    /* columns first: y^T [out, rows] = w [out, in] x^T [in, rows] */
+    return code ? code : cublas_code(library->product(s->cublas, TRANSPOSED, PLAIN, (int)g->out, (int)g->rows, (int)g->in, &one, g->w, BF16, (int)g->in, g->x,
+                                                      BF16, (int)g->in, &add, g->y, F32, (int)g->y_stride, COMPUTE_F32, BEST));
+}
+
 static int mark(struct cuda_stream *s, int number)
 {
     cudaError_t error = cudaSetDevice(s->device);
@@ -182,7 +226,7 @@ extern "C" __attribute__((visibility("default"))) const struct cuda_interface *i
 {
     static const struct cuda_interface interface = {
         CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
-        launch, mark, reach, wait,
+        launch, gemm_library, gemm, mark, reach, wait,
     };
     return &interface;
 }

@@ -61,7 +61,7 @@ static size_t write_asked(struct compiled *c, struct row_choice *choices, int32_
         const struct row_choice *q = &choices[i];
         int64_t row_in_buffer = c->p->buffers[c->output].rows == ROWS_WANTED ? q->wanted : c->batch->wanted_rows[q->wanted];
         row[i] = (struct choose_row){.row = row_in_buffer, .first_word = -1, .best = q->best, .first_edit = (int32_t)all_edits, .temperature = q->temperature};
-        if (q->count == 0) {
+        if (q->count == 0 && q->edit_count) {
             row[i].edits = q->edit_count;
             memcpy(edit + all_edits, q->edits, (size_t)q->edit_count * sizeof *edit);
             all_edits += q->edit_count;

@@ -53,6 +53,13 @@ struct stage {
     bool bytes, floats; /* what the linears read */
 };
 
+/* Products by cuBLAS (gemm.c). */
+struct gemm {
+    int32_t rows; /* of a sequence at least */
+    int64_t tile_values, widest;
+    uint16_t *tile, *x; /* on the device; NULL: no cuBLAS */
+};
+
 struct compiled {
     const struct cuda_interface *cuda;
     struct cuda_stream *stream;
@@ -94,6 +101,7 @@ struct compiled {
     int output;         /* the buffer that rows are chosen from */
     bool pending;       /* the step may still run */
     struct chooser chooser;
+    struct gemm gemm;
 };
 
 enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
@@ -132,6 +140,11 @@ size_t cuda_answer_bytes(int32_t choices, int32_t room);
 int64_t cuda_widest_output(const struct compiled *c);
 enum status cuda_choose(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err);
 enum status cuda_fetch(struct compiled *c, int32_t wanted, const float **row, struct error *err);
+
+/* gemm.c */
+void cuda_gemm_plan(struct compiled *c);
+bool cuda_gemm_serves(const struct compiled *c, const struct op *op, int32_t rows);
+int cuda_gemm_linear(const struct compiled *c, const struct op *op, int32_t first_row, int32_t rows);
 
 /* upload.c: weights, vectors and codebooks to where they belong. */
 enum status cuda_upload(struct compiled *c, struct error *err);

@@ -26,6 +26,7 @@ struct cuda_info {
     int major, minor; /* compute capability */
     int processors;   /* streaming multiprocessors */
     uint64_t free_bytes, total_bytes;
+    uint64_t bandwidth; /* nominal, of its memory: bytes a second; 0: not told */
 };
 
 struct cuda_versions { /* major * 1000 + minor * 10 */
@@ -40,9 +41,18 @@ struct cuda_launch {
     size_t args_bytes;
 };
 
+/* y[rows, out] = x w^T, with float32 sums, added to what y holds if `add`; the next row of y is y_stride values on. */
+struct cuda_gemm {
+    const uint16_t *w, *x; /* bf16: [out, in], [rows, in] */
+    float *y;
+    int64_t out, rows, in, y_stride;
+    int add;
+};
+enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
+
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 1, CUDA_MARKS = 8 };
+enum { CUDA_INTERFACE = 3, CUDA_MARKS = 8 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */
@@ -64,6 +74,8 @@ struct cuda_interface {
     int (*download)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
     int (*copy)(struct cuda_stream *s, void *to, const void *from, size_t bytes); /* within the device */
     int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
+    const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
+    int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
     int (*mark)(struct cuda_stream *s, int mark);  /* below CUDA_MARKS */
     int (*reach)(struct cuda_stream *s, int mark); /* waits until all is done that was asked for before the mark */
     int (*wait)(struct cuda_stream *s);            /* until all is done */

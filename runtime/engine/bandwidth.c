@@ -50,6 +50,26 @@ static void *pages_of(enum ingot_pages kind)
     return p;
 }
 
+/* Seconds that a device takes for its weights; negative: nobody knows. */
+static double seconds(const char *device, uint64_t bytes, double bandwidth, double host)
+{
+    bandwidth = strcmp(device, "cpu") ? bandwidth : host;
+    return bandwidth > 0 ? (double)bytes / bandwidth : -1;
+}
+
+double ingot_plan_decode_bound(const struct ingot_plan *p, double host)
+{
+    double all = p->part_count ? 0 : seconds(p->device, p->weights_bytes, p->read_bandwidth, host);
+    for (int i = 0; i < p->part_count; i++) {
+        const struct ingot_plan_part *part = &p->parts[i];
+        double own = seconds(part->device, part->weights_bytes, part->read_bandwidth, host);
+        if (own < 0)
+            return 0;
+        all = part->shared ? (own > all ? own : all) : all + own; /* shared parts are all there is */
+    }
+    return all > 0 ? 1 / all : 0;
+}
+
 double ingot_read_bandwidth(enum ingot_pages pages, int threads)
 {
     void *p = pages_of(pages);

@@ -86,7 +86,7 @@ static enum status choose_token(struct ingot_request *r, struct row *row, int32_
         enum status status = row_logits(r->engine, row, err);
         if (status)
             return status;
-        *token = sampler_choose(&r->sampler, row->logits, draw);
+        *token = sampler_next(&r->sampler, row->logits, draw);
     }
     return *token >= 0 ? STATUS_OK
                        : error_set(err, STATUS_FAILED, "the logits behind token %zu are not numbers; the weights may be damaged", r->session->tokens.count);

@@ -138,6 +138,8 @@ enum status sampler_see(struct sampler *s, int32_t id, bool prompt, struct error
  * nothing is allowed. */
 int32_t sampler_choose(struct sampler *s, const float *logits, uint64_t draw);
 
+/* The same token, sooner where the row would have to be sorted: from its best values if they settle it. */
+int32_t sampler_next(struct sampler *s, const float *logits, uint64_t draw);
 /* The same where a backend chooses: what to ask for (at least `best`), and the token. Lists live until the sampler sees another
  * token. sampler_pick: SAMPLER_LACKS if the choice does not settle it and the row must. */
 enum { SAMPLER_LACKS = -2 };
@@ -299,6 +301,7 @@ enum status engine_prepare(struct ingot_engine *e, const struct model *model, co
 struct placement {
     int cards;
     int card[MAX_SEGMENTS]; /* one may be named twice */
+    double card_bandwidth[MAX_SEGMENTS];
     uint64_t card_bytes[MAX_SEGMENTS], host_bytes; /* free */
 };
 /* Also the engine's backend as long as all of the model is on these devices, and the plan's device and what memory it has. */

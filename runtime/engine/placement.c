@@ -48,6 +48,7 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
         for (int k = 0; k < out->cards; k++)
             times += out->card[k] == out->card[i];
         out->card_bytes[i] = (o->memory ? o->memory : room.free_bytes) / times;
+        out->card_bandwidth[i] = (double)room.bandwidth / (double)times;
         least = out->card_bytes[i] < least ? out->card_bytes[i] : least;
         snprintf(name + strlen(name), size - strlen(name), "%s%d", i ? "," : "", out->card[i]);
         e->segments[i] = (struct segment){.backend = cuda, .device = out->card[i], .end = p->op_count, .rank = i, .ranks = out->cards};
@@ -55,6 +56,7 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
     if (status)
         return status;
     e->plan.available_bytes = least * (uint64_t)out->cards; /* matrices and cache are shared out evenly */
+    e->plan.read_bandwidth = out->cards == 1 ? out->card_bandwidth[0] : 0; /* of several, each part's */
     e->compile.device = out->card[0];
     e->backend = cuda;
     if (out->cards > 1) {
@@ -84,7 +86,6 @@ enum status placement_choose(struct ingot_engine *e, const struct program *p, co
         out->cards = 0;
         log_line(LOG_SAY, "--gpu-layers: %s; all layers run on the CPU", why.text);
     }
-    /* auto: the CPU. The CUDA backend has to be asked for by name until it has passed scripts/gpu-check on a card (docs/gpu.md). */
     e->backend = o->reference ? &backend_reference : backend_cpu(err);
     snprintf(e->plan.device, sizeof e->plan.device, "cpu");
     e->plan.available_bytes = o->memory ? o->memory : out->host_bytes;
@@ -133,6 +134,7 @@ enum status placement_offload(struct ingot_engine *e, const struct program *p, c
     e->segments[0] = (struct segment){.backend = cpu, .end = cut, .ranks = 1};
     e->segments[1] = (struct segment){.backend = e->backend, .device = at->card[0], .first = cut, .end = p->op_count, .ranks = 1};
     snprintf(e->plan.device, sizeof e->plan.device, "cpu+cuda:%d", at->card[0]);
+    e->plan.read_bandwidth = 0;
     e->plan.available_bytes += at->host_bytes;
     e->backend = &backend_split;
     e->compile.segments = e->segments;
@@ -162,6 +164,7 @@ enum status placement_parts(struct ingot_engine *e, const struct program *p, con
                                          .kv_bytes = block * plan_blocks(plan), .scratch_bytes = sizes[i].sizes.scratch_bytes};
         bool card = at->cards > 1 || i > 0;
         snprintf(part->device, sizeof part->device, card ? "cuda:%d" : "cpu", s->device);
+        part->read_bandwidth = card ? at->card_bandwidth[at->cards > 1 ? i : 0] : 0;
         part->available_bytes = !card ? at->host_bytes : at->card_bytes[at->cards > 1 ? i : 0];
         plan->fits &= part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes;
         plan->weights_bytes += part->weights_bytes;

@@ -168,7 +168,7 @@ static enum status fit(struct ingot_engine *e, const struct model *model, const 
     return STATUS_OK;
 }
 
-enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
+static enum status prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
 {
     struct ingot_plan *p = &e->plan;
     struct compile_options *c = &e->compile;
@@ -198,6 +198,24 @@ enum status engine_prepare(struct ingot_engine *e, const struct model *model, co
         return status;
     c->max_context = p->context;
     return e->backend == &backend_split ? placement_parts(e, &model->program, &at, err) : STATUS_OK;
+}
+
+/* Whether `auto` takes a card that is there and that the model fits. Not before the CUDA backend has passed scripts/gpu-check on one
+ * (docs/gpu.md): until then it has to be asked for by name. */
+static const bool auto_takes_cards = false;
+
+enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
+{
+    if (auto_takes_cards && !o->reference && (!o->device || !strcmp(o->device, "auto"))) {
+        struct ingot_engine_options card = *o;
+        struct error why;
+        card.device = "cuda";
+        enum status status = prepare(e, model, &card, &why);
+        if (!status && e->plan.fits)
+            return STATUS_OK;
+        log_line(LOG_VERBOSE, "--device auto: the CPU; %s", status ? why.text : "the model does not fit the card");
+    }
+    return prepare(e, model, o, err);
 }
 
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *o, struct ingot_plan *out, struct ingot_error *err)

@@ -148,7 +148,7 @@ void candidates_sort(struct candidates *c)
     for (int64_t i = 0; i < c->count; i++)
         best = fmaxf(best, c->list[i].score);
     for (int64_t i = 0; i < c->count && isfinite(best); i++)
-        if (choice_weight(c->list[i].score, best))
+        if (choice_bin(c->list[i].score, best) < CHOICE_BINS)
             c->list[kept++] = c->list[i];
     c->count = isfinite(best) ? kept : c->count;
     qsort(c->list, (size_t)c->count, sizeof *c->list, compare_candidates);
@@ -239,6 +239,21 @@ int32_t sampler_pick(struct sampler *s, const struct row_choice *choice, uint64_
     for (int32_t i = 0; i < choice->count; i++)
         c.rest -= choice_weight(list[i].score, best);
     return choose(s, &c, draw);
+}
+
+int32_t sampler_next(struct sampler *s, const float *logits, uint64_t draw)
+{
+    const struct ingot_sampling *o = &s->options;
+    int32_t token = SAMPLER_LACKS;
+    if (s->candidates && o->temperature > 0 && (o->top_k <= 0 || o->top_k > CHOICE_BEST)) {
+        struct row_choice choice;
+        struct token_score list[CHOICE_ROOM];
+        float listed[CHOICE_ROOM];
+        sampler_ask(s, 1, &choice);
+        choice_make(&choice, logits, s->vocab, (float *)(void *)s->candidates, list, listed);
+        token = sampler_pick(s, &choice, draw);
+    }
+    return token == SAMPLER_LACKS ? sampler_choose(s, logits, draw) : token;
 }
 
 /* ---- log probabilities ---------------------------------------------------------------------------------------------------- */

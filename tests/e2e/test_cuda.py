@@ -81,7 +81,9 @@ def test_grammar(card, tiny, grammar, tmp_path):
 def test_plan(card, tiny):
     plan = json.loads(card("plan", tiny, "--device", "cuda:0", "--json").stdout)
     assert plan["device"] == "cuda:0" and plan["available_bytes"] == 1 << 30 and plan["fits"]
-    assert plan["decode_tokens_per_second_bound"] is None
+    assert plan["decode_tokens_per_second_bound"] is None  # nothing was measured; the card's properties say 1 TB/s
+    assert plan["decode_tokens_per_second_predicted"] == pytest.approx(1e12 / plan["weights_bytes"], rel=1e-3)
+    assert "predicted: at most" in (text := card("plan", tiny, "--device", "cuda").stdout) and "cuda:0 1000 GB/s" in text
     card("plan", tiny, "--device", "cuda", "--memory", 1000, code=5)
     assert json.loads(card("plan", tiny, "--json").stdout)["device"] == "cpu"
 
@@ -158,10 +160,14 @@ def test_session_moves(card, tiny, kv):
 
 
 def test_missing(card, tiny):
-    parts = json.loads(card("plan", tiny, "-ngl", 1, "--json").stdout)["parts"]
+    plan = json.loads(card("plan", tiny, "-ngl", 1, "--json").stdout)
+    parts = plan["parts"]
     assert [p["device"] for p in parts] == ["cpu", "cuda:0"] and parts[1]["layers"] == 1
-    parts = json.loads(card("plan", tiny, "--device", "cuda:0,0", "--json").stdout)["parts"]
+    assert 0 < plan["decode_tokens_per_second_predicted"] < 1e12 / parts[1]["weights_bytes"] and plan["decode_tokens_per_second_bound"] is None
+    plan = json.loads(card("plan", tiny, "--device", "cuda:0,0", "--json").stdout)
+    parts = plan["parts"]
     assert [p["shared"] for p in parts] == [True, True] and parts[0]["available_bytes"] == 1 << 29
+    assert plan["decode_tokens_per_second_predicted"] == pytest.approx(5e11 / max(p["weights_bytes"] for p in parts), rel=1e-3)
     assert "there are devices 0 to 0" in card("plan", tiny, "--device", "cuda:1", code=1).stderr
     card("plan", tiny, "--device", "cuda:x", code=2)
     card("logits", tiny, "--device", "cuda", "--reference", "--tokens", "tokens.json", "--out", "out.npy", code=2)

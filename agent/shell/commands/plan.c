@@ -5,8 +5,19 @@
 #include "base/json.h"
 #include "runtime/ingot.h"
 
-static void print_json(const struct ingot_plan *p, double bound)
+/* null where it is not known */
+static void json_rate(struct str *out, const char *key, double rate)
 {
+    if (rate > 0)
+        str_format(out, ", \"%s\": %.1f", key, rate);
+    else
+        str_format(out, ", \"%s\": null", key);
+}
+
+/* host: bytes per second of this machine's memory, measured; 0: no part runs on the CPU. */
+static void print_json(const struct ingot_plan *p, double host)
+{
+    double rate = ingot_plan_decode_bound(p, host);
     struct str out = {0};
     str_format(&out, "{\"device\": \"%s\", \"context\": %lld, \"k_type\": \"%s\", \"v_type\": \"%s\", \"threads\": %d, \"weights_bytes\": %llu, ", p->device,
                (long long)p->context, p->k_type, p->v_type, p->threads, (unsigned long long)p->weights_bytes);
@@ -24,15 +35,33 @@ static void print_json(const struct ingot_plan *p, double bound)
                    i ? ", " : "", part->device, part->layers, part->shared ? "true" : "false", (unsigned long long)part->weights_bytes,
                    (unsigned long long)part->kv_bytes, (unsigned long long)part->scratch_bytes, (unsigned long long)part->available_bytes);
     }
-    if (bound > 0)
-        str_format(&out, "], \"decode_tokens_per_second_bound\": %.1f}\n", bound);
-    else
-        str_add_text(&out, "], \"decode_tokens_per_second_bound\": null}\n");
+    str_add_char(&out, ']');
+    json_rate(&out, "decode_tokens_per_second_bound", strcmp(p->device, "cpu") ? 0 : rate); /* from what was measured alone */
+    json_rate(&out, "decode_tokens_per_second_predicted", rate);
+    str_add_text(&out, "}\n");
     fwrite(str_text(&out), 1, out.size, stdout);
     str_free(&out);
 }
 
-static void print_text(const struct ingot_plan *p, double bound)
+static void print_rate(const struct ingot_plan *p, double host)
+{
+    double rate = ingot_plan_decode_bound(p, host);
+    if (rate <= 0)
+        return;
+    if (!strcmp(p->device, "cpu")) {
+        printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", rate, host / 1e9);
+        return;
+    }
+    printf("decode     predicted: at most %.1f tokens/s, if every weight is read once per token at nominal speed (", rate);
+    for (int i = 0; i < (p->part_count ? p->part_count : 1); i++) {
+        const char *device = p->part_count ? p->parts[i].device : p->device;
+        double card = p->part_count ? p->parts[i].read_bandwidth : p->read_bandwidth;
+        printf("%s%s %.0f GB/s%s", i ? ", " : "", device, (strcmp(device, "cpu") ? card : host) / 1e9, strcmp(device, "cpu") ? "" : " measured");
+    }
+    printf(")\n");
+}
+
+static void print_text(const struct ingot_plan *p, double host)
 {
     printf("device     %s, %d threads\ncontext    %lld tokens\n", p->device, p->threads, (long long)p->context);
     printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   (%s/%s, %llu bytes per token)\nscratch    %10.1f MiB\n", (double)p->weights_bytes / 0x1p20,
@@ -45,8 +74,7 @@ static void print_text(const struct ingot_plan *p, double bound)
                (double)(part->weights_bytes + part->kv_bytes + part->scratch_bytes) / 0x1p20, (double)part->available_bytes / 0x1p20, part->layers,
                part->shared ? " shared" : "", (double)part->weights_bytes / 0x1p20, (double)part->kv_bytes / 0x1p20);
     }
-    if (bound > 0)
-        printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", bound, p->read_bandwidth / 1e9);
+    print_rate(p, host);
     for (int i = 0; i < p->advice_count; i++)
         printf("advice     %s\n", p->advice[i]);
 }
@@ -63,10 +91,9 @@ enum status command_plan(const struct settings *s, struct error *err)
     if (!status)
         status = shell_model(s, name, &model, err);
     if (!status && !(status = (enum status)ingot_plan_make(model, &o, &plan, (struct ingot_error *)err))) {
-        if (!strcmp(plan.device, "cpu")) /* a card's is not measured yet */
-            plan.read_bandwidth = ingot_read_bandwidth(s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE, plan.threads);
-        double bound = plan.weights_bytes ? plan.read_bandwidth / (double)plan.weights_bytes : 0;
-        s->json.value ? print_json(&plan, bound) : print_text(&plan, bound);
+        bool host = !strncmp(plan.device, "cpu", 3); /* "cpu+cuda:0" too */
+        double bandwidth = host ? ingot_read_bandwidth(s->no_mmap.value ? INGOT_PAGES_HUGE : INGOT_PAGES_FILE, plan.threads) : 0;
+        s->json.value ? print_json(&plan, bandwidth) : print_text(&plan, bandwidth);
         if (!plan.fits)
             status = error_set(err, STATUS_NO_ROOM, "%s", s->json.value ? "" : "it does not fit: see the advice above");
     }

@@ -542,6 +542,77 @@ Test(cuda, rounding)
     }
 }
 
+/* ---- products of many rows -------------------------------------------------------------------------------------------------- */
+
+enum { PRODUCT_OUT = 11, PRODUCT_ROWS = 70 + 3 + 65 };
+
+/* Rows of three sequences through one LINEAR; tile_rows: outputs unpacked at a time, 0: as planned. */
+static void product(const struct backend *b, enum storage format, int64_t in, bool deterministic, int tile_rows, bool one_alone, const float *x, float *out)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    tiny_seed = 88172645463325252u;
+    struct weight e = tiny_weight("unused", STORAGE_F32, 1, in, 1), w = tiny_weight("linear", format, PRODUCT_OUT, in, 1);
+    w.factor = 0.75f;
+    int from = program_buffer(&p, "x", in, ROWS_ALL), to = program_buffer(&p, "y", PRODUCT_OUT, ROWS_ALL);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = from, op->w = program_weight(&p, &e);
+    op = program_add(&p, OP_LINEAR);
+    op->x = from, op->y = to, op->w = program_weight(&p, &w), op->b = tile_rows ? tiny_vector(&p, "bias", PRODUCT_OUT, 0) : -1;
+    program_output(&p, "y", to);
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct compiled *c;
+    struct error err = {0};
+    o.max_rows = o.max_wanted = PRODUCT_ROWS, o.deterministic = deterministic;
+    cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+    if (tile_rows && b != &backend_reference)
+        c->gemm.tile_values = tile_rows * in;
+    static struct batch_row row[PRODUCT_ROWS];
+    static int32_t wanted[PRODUCT_ROWS];
+    const int32_t *const blocks[1] = {(int32_t[8]){0}};
+    struct batch_sequence s[3] = {{.rows = 70, .blocks = blocks, .adapter = -1}, {.first_row = 70, .rows = 3, .blocks = blocks, .adapter = -1},
+                                  {.first_row = 73, .rows = 65, .blocks = blocks, .adapter = -1}};
+    struct batch batch = {PRODUCT_ROWS, 3, PRODUCT_ROWS, row, s, wanted};
+    for (int i = 0; i < PRODUCT_ROWS; i++)
+        row[i] = (struct batch_row){-1, x + i * in, i, i < 70 ? 0 : i < 73 ? 1 : 2}, wanted[i] = i;
+    if (one_alone)
+        batch.rows = batch.wanted = 70, batch.sequences = 1;
+    const float *result;
+    cr_assert_eq(b->step(c, &batch, &(struct state_memory){0}, to, &result, &err), STATUS_OK, "%s", err.text);
+    memcpy(out, result, (size_t)(batch.wanted * PRODUCT_OUT) * sizeof *out);
+    b->free(c);
+    arena_free(&arena);
+}
+
+Test(cuda, products_of_many_rows)
+{
+    enum { IN = 512 };
+    static const enum storage formats[] = {STORAGE_F32, STORAGE_BF16, STORAGE_Q4_0, STORAGE_Q6_K};
+    static float expected[PRODUCT_ROWS * PRODUCT_OUT], got[PRODUCT_ROWS * PRODUCT_OUT], alone[PRODUCT_ROWS * PRODUCT_OUT];
+    const struct backend *b = cuda_under_test();
+    float *x = rows_of_bytes(PRODUCT_ROWS, IN); /* so that few rows are exact */
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        int tile = i % 2 ? 4 : 0;
+        product(&backend_reference, formats[i], IN, false, tile, false, x, expected);
+        emulated_device.gemms = 0;
+        product(b, formats[i], IN, false, tile, false, x, got);
+        cr_assert_eq(emulated_device.gemms, on_card() ? 0 : tile ? 6 : 2);
+        double error = tiny_error(got, expected, PRODUCT_ROWS * PRODUCT_OUT), between = tiny_error(got + 70 * PRODUCT_OUT, expected + 70 * PRODUCT_OUT, 3 * PRODUCT_OUT);
+        cr_assert(error < 4e-3 && between < float_error, "%s: %g, few rows %g", storage_types[formats[i]].name, error, between);
+        product(b, formats[i], IN, false, tile, true, x, alone);
+        cr_assert_arr_eq(got, alone, 70 * PRODUCT_OUT * sizeof *got, "a sequence's bits depend on what else is in the batch");
+    }
+    for (int k = 0; k < 2; k++) { /* where every cut of a prompt has to give the same bits; where there is no library */
+        emulated_device.gemms = 0, emulated_device.no_gemm = k;
+        product(b, STORAGE_Q4_0, IN, !k, 0, false, x, got);
+        product(&backend_reference, STORAGE_Q4_0, IN, false, 0, false, x, expected);
+        cr_assert_eq(emulated_device.gemms, 0);
+        cr_assert(k && on_card() ? true : tiny_error(got, expected, PRODUCT_ROWS * PRODUCT_OUT) < float_error);
+    }
+    emulated_device.no_gemm = false;
+    free(x);
+}
+
 /* ---- choices -------------------------------------------------------------------------------------------------------------- */
 
 enum { CHOICE_WIDE = 2500, CHOICE_ROWS = 5, CHOICE_MOST = 8 };
@@ -553,10 +624,9 @@ static void same_choice(const struct row_choice *got, const float *row, int numb
 {
     struct { int32_t id; float score, logit; } list[2][CHOICE_ROOM];
     static struct token_score tokens[CHOICE_ROOM];
-    static float logits[CHOICE_ROOM];
+    static float logits[CHOICE_ROOM], scores[CHOICE_WIDE];
     struct row_choice want = *got;
-    struct error err = {0};
-    cr_assert_eq(choice_make(&want, row, CHOICE_WIDE, tokens, logits, &err), STATUS_OK);
+    choice_make(&want, row, CHOICE_WIDE, scores, tokens, logits);
     cr_assert_eq(got->count, want.count, "choice %d: %d are listed, not %d", number, got->count, want.count);
     cr_assert(got->most == want.most && got->norm == want.norm && got->total == want.total, "choice %d: %g %llx %llx", number, (double)got->most,
               (unsigned long long)got->norm, (unsigned long long)got->total);

@@ -182,6 +182,7 @@ static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/relay.h"
+#include "kernels/cuda/unpack.h"
 
 #define KERNEL(name) \
     static void emulate_##name(const void *args) { name##_body(*(const struct name##_args *)args); }
@@ -334,12 +335,13 @@ struct allocation {
 };
 
 struct work { /* asked for and not yet done */
-    enum { WORK_COPY, WORK_LAUNCH, WORK_MARK } kind;
+    enum { WORK_COPY, WORK_LAUNCH, WORK_GEMM, WORK_MARK } kind;
     void *to;
     const void *from;
     size_t bytes;
     int mark;
     struct cuda_launch launch;
+    struct cuda_gemm gemm;
     _Alignas(16) unsigned char args[512];
 };
 
@@ -349,6 +351,8 @@ static struct emulated_device {
     int work_count;
     int fail_at;        /* the launch that fails, 1: the next; 0: none */
     size_t limit;       /* of an allocation; 0: none */
+    bool no_gemm;       /* there is no such library */
+    int gemms;          /* asked for */
     unsigned slow;      /* microseconds that reach() takes */
 } emulated_device;
 
@@ -363,7 +367,8 @@ static inline int emulated_count(int *devices) { return *devices = 1, 0; }
 static inline int emulated_info(int device, struct cuda_info *out)
 {
     (void)device;
-    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30};
+    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30,
+                              .bandwidth = 1000000000000};
     return 0;
 }
 
@@ -416,6 +421,19 @@ static inline void emulated_protect(int protection)
             mprotect(emulated_device.allocation[i].map, emulated_device.allocation[i].mapped - PAGE, protection);
 }
 
+/* The library's product; its order of sums is its own affair. */
+static inline void emulate_gemm(const struct cuda_gemm *g)
+{
+    for (int64_t row = 0; row < g->rows; row++)
+        for (int64_t out = 0; out < g->out; out++) {
+            float sum = 0;
+            for (int64_t i = g->in; i-- > 0;)
+                sum += bf16_to_float(g->w[out * g->in + i]) * bf16_to_float(g->x[row * g->in + i]);
+            float *y = &g->y[row * g->y_stride + out];
+            *y = g->add ? *y + sum : sum;
+        }
+}
+
 /* Does the first `count` things that were asked for. */
 static inline void emulated_do(int count)
 {
@@ -427,6 +445,8 @@ static inline void emulated_do(int count)
             memcpy(w->to, w->from, w->bytes);
         else if (w->kind == WORK_LAUNCH)
             w->launch.args = w->args, emulate(&w->launch);
+        else if (w->kind == WORK_GEMM)
+            emulate_gemm(&w->gemm);
     }
     emulated_protect(PROT_NONE);
     memmove(d->work, d->work + count, (size_t)(d->work_count - count) * sizeof *d->work);
@@ -467,6 +487,16 @@ static inline int emulated_launch(struct cuda_stream *s, const struct cuda_launc
     return 0;
 }
 
+static inline const char *emulated_gemm_library(void) { return emulated_device.no_gemm ? NULL : "an emulated library"; }
+
+static inline int emulated_gemm(struct cuda_stream *s, const struct cuda_gemm *g)
+{
+    (void)s;
+    emulated_ask(WORK_GEMM)->gemm = *g;
+    emulated_device.gemms++;
+    return 0;
+}
+
 static inline int emulated_mark(struct cuda_stream *s, int mark) { return (void)s, emulated_ask(WORK_MARK)->mark = mark, 0; }
 
 static inline int emulated_reach(struct cuda_stream *s, int mark)
@@ -498,6 +528,8 @@ static const struct cuda_interface emulated_interface = {
     .download = emulated_copy,
     .copy = emulated_copy,
     .launch = emulated_launch,
+    .gemm_library = emulated_gemm_library,
+    .gemm = emulated_gemm,
     .mark = emulated_mark,
     .reach = emulated_reach,
     .wait = emulated_wait,

@@ -203,7 +203,7 @@ enum { SETTINGS = sizeof settings / sizeof *settings };
 /* Whatever is asked for, a choice from candidates is the choice from the row, or says that it lacks. Returns how often it does. */
 static int compare_choices(const struct ingot_sampling *o, float spread, bool ties, const uint32_t *allowed, int draws)
 {
-    static float row[WIDE], logits[CHOICE_ROOM];
+    static float row[WIDE], scores[WIDE], logits[CHOICE_ROOM];
     static struct token_score list[CHOICE_ROOM];
     struct ingot_sampling seeded = *o;
     struct ingot_bias bias[2] = {{11, 2.5f}, {20, -100}};
@@ -217,11 +217,12 @@ static int compare_choices(const struct ingot_sampling *o, float spread, bool ti
         struct row_choice choice;
         make_row(row, spread, ties);
         sampler_ask(&s, 1, &choice);
-        cr_assert_eq(choice_make(&choice, row, WIDE, list, logits, &err), STATUS_OK);
+        choice_make(&choice, row, WIDE, scores, list, logits);
         int32_t whole = sampler_choose(&s, row, (uint64_t)i), picked = sampler_pick(&s, &choice, (uint64_t)i);
         lacks += picked == SAMPLER_LACKS;
         cr_assert(picked == whole || picked == SAMPLER_LACKS, "temperature %g, top_k %d, top_p %g, spread %g: %d, not %d", o->temperature, (int)o->top_k,
                   o->top_p, (double)spread, picked, whole);
+        cr_assert_eq(sampler_next(&s, row, (uint64_t)i), whole);
         cr_assert_eq(sampler_see(&s, whole, i % 2, &err), STATUS_OK);
     }
     sampler_close(&s);
@@ -261,17 +262,16 @@ Test(sampler, weights_are_exponentials)
 
 Test(sampler, logprobs_from_candidates)
 {
-    static float row[WIDE], logits[CHOICE_ROOM];
+    static float row[WIDE], scores[WIDE], logits[CHOICE_ROOM];
     static struct token_score list[CHOICE_ROOM];
     struct ingot_logprob top[2][20];
-    struct error err;
     float own;
     for (int i = 0; i < 40; i++) {
         struct row_choice choice = {.best = 20, .temperature = 0.7f};
         make_row(row, 1 + (float)i, i % 2);
         row[9] = 2 * (1 + (float)i); /* among the best */
         row[7] = 0; /* a row with a NaN has no log probabilities */
-        cr_assert_eq(choice_make(&choice, row, WIDE, list, logits, &err), STATUS_OK);
+        choice_make(&choice, row, WIDE, scores, list, logits);
         if (!logprobs_listed(&choice, 9, top[0], 20, &own)) {
             cr_assert_gt(i, 5);
             continue; /* 20 with a weight are not there */
