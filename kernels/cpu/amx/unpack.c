@@ -15,12 +15,13 @@ INLINE __m512 codes_as_floats(__m512i codes, int at)
 /* A unit's first `blocks` times 32 values. */
 INLINE void store_unit(const struct unit *u, int blocks, int offset, int group, bool has_min, uint16_t *to)
 {
-    _Alignas(64) float scale[16], least[16]; /* in memory, where a broadcast costs a load and no shuffle */
+    _Alignas(64) float scale[16], least[16];
     _mm512_store_ps(scale, u->scale);
     if (has_min)
         _mm512_store_ps(least, u->min);
     else /* exact: offsets have at most 8 bits, scales at most 19 */
         _mm512_store_ps(least, _mm512_mul_ps(u->scale, _mm512_set1_ps((float)-offset)));
+    __asm__("" : "+m"(scale), "+m"(least)); /* read back: a broadcast from memory costs a load, from a register two shuffles */
 #pragma GCC unroll 8
     for (int b = 0; b < 8; b++) {
         if (b >= blocks)
