@@ -12,6 +12,7 @@ struct tile_config {
     uint16_t row_bytes[16];
     uint8_t rows[16];
 };
+_Static_assert(sizeof(struct tile_config) == 64, "what the instruction reads");
 
 /* bfloat16 [16 rows][32], or pairs of them [16][16][2], or float [16][16] */
 enum { TILE_DEPTH = 32, TILE_VALUES = TILE_ROWS * TILE_DEPTH, TILE_FLOATS = TILE_ROWS * 16, TILE_STRIDE = 64 };

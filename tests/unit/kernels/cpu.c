@@ -491,4 +491,19 @@ Test(cpu, isa_names)
     cr_assert_str_eq(cpu_isa_name(), "scalar");
     unsetenv("INGOT_ISA");
     cr_assert(backend_cpu(&err));
+    if (!isa_find("amx"))
+        return;
+    cr_assert_str_eq(cpu_isa_name(), "amx");
+    setenv("INGOT_ISA", "avx512-vnni", 1);
+    cr_assert_str_eq(cpu_isa_name(), "avx512-vnni");
+}
+
+/* Twice: what the first one leaves configured would abort the second. */
+Test(cpu, peaks)
+{
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+        for (int kind = PEAK_INT8; tiny_isa(names[n]) && kind <= PEAK_F32; kind++) {
+            double once = isa_find(names[n])->peak((enum peak)kind, 10), more = isa_find(names[n])->peak((enum peak)kind, 20);
+            cr_assert_float_eq(more, 2 * once, 1e-9 * more, "%s: %g, %g operations", names[n], once, more);
+        }
 }
