@@ -6,8 +6,9 @@
 The kernels' tiles are sized for the register file; a change that makes gcc 12 spill an accumulator halves a kernel's speed and
 breaks nothing else. So every innermost loop with dot products is read from the disassembly, and the vector loads and stores
 whose address is the stack pointer or the frame pointer are counted, for each 100 dot products of the loop. Broadcasts of single
-values do not count. Nor may a loop store what a dot product has just summed: a tile that was not unrolled lives in memory. LIMITS lists the functions whose loops have some; all others may have none. Of AMX's loops every one may touch no
-memory but for its tiles, and the longest takes a tile load for each dot product. --list prints what is there."""
+values do not count. Nor may a loop store what a dot product has just summed: a tile that was not unrolled lives in memory. LIMITS lists the
+functions whose loops have some; all others may have none. Loops of AMX may touch no memory but for their tiles, and those with two
+by two sums take at most one tile load for each dot product. --list prints what is there."""
 import fnmatch, os, pathlib, re, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

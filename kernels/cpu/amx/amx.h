@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* panel.c: weights of any format that amx_unpacks() times many rows of FORM_TILES */
+/* panel.c: weights of any format that amx_unpack_of() knows times many rows of FORM_TILES, at most AMX_PANEL_ROWS weight rows */
 enum { AMX_PANEL_ROWS = 256 };
 void amx_many(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
 size_t amx_panel_bytes(int64_t n, int32_t rows);

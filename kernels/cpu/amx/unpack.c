@@ -1,5 +1,5 @@
 /* Rows of weights as bfloat16, in the order of tiles. Codes of quantised formats become float32 times their scale, plus their
- * minimum, exactly, then are rounded once: an error of at most 2^-9 of each weight. */
+ * minimum, exactly but for one rounding, then bfloat16: an error of at most 2^-8 of each weight. */
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512/unit_iq.h"

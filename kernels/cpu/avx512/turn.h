@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/wide/lanes.h"
 
-/* v: rows of 16 words. Column c of them, for constant c what the compiler needs of the first two steps is all it keeps. */
+/* v: 16 rows of 16 words, turned inside their 16-byte lanes; turned_column() then puts a column's four lanes together. */
 INLINE void turn_lanes(__m512i v[16])
 {
     __m512i pair[16];
