@@ -291,6 +291,7 @@ bool call_end(struct output *o); /* false: the arguments are not UTF-8 */
 bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to);
 /* The model stopped behind a closed value (X, K): a call, with a warning. */
 enum step call_unfinished(struct output *o);
+bool calls_complete(const struct output *o); /* the block's call is all that was wanted: it need not be closed */
 void calls_accept(struct output *o);
 void calls_reject(struct output *o); /* warnings of the block too */
 
@@ -328,6 +329,11 @@ void json_fix_controls(struct str *out, const char *text, size_t size);
 
 /* Templates refuse arguments of one kind, two calls at once, content beside calls, reasoning: a bit each. */
 enum { AS_TEXT = 8, ONE_CALL = 4, NO_CONTENT = 2, NO_REASONING = 1, PROBES = 16 };
+
+/* notation_block.c: as the first block of a dialect says; nothing where that is not known. */
+void notation_of_block(struct call_notation *n, const struct dialect *d);
+#define NOTATION_TEXTS(n) \
+    &(n)->before, &(n)->between, &(n)->separator, &(n)->after, &(n)->key, &(n)->value, &(n)->other, &(n)->close, &(n)->joint
 
 /* A question, and where variant is not negative an answer that calls PROBE_NAME with {"k": "v", "n": 1} and PROBE_SECOND with {}.
  * False: the template refuses such a request. */

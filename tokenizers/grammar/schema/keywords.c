@@ -383,7 +383,7 @@ static bool add_text(struct context *c, expr e, bool negated)
 {
     struct pool *p = c->s->pool;
     struct shape *shape = c->shape;
-    expr all = expr_repeat(p, chars_any(p, SPELL_JSON), 0, UNLIMITED);
+    expr all = expr_repeat(p, chars_any(p, c->s->spelling), 0, UNLIMITED);
     if (negated && !only(c, TYPE_STRING))
         return false;
     e = negated ? expr_minus(p, all, e) : e;
