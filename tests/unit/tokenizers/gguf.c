@@ -153,6 +153,25 @@ Test(gguf, every_name_compiles)
     }
 }
 
+/* Names that cut digits from the right. */
+Test(gguf, digits_in_threes)
+{
+    static const struct {
+        const char *name, *text, *expected;
+    } cases[] = {
+        {"llama-bpe", "1212", "12|1|2"}, {"afmoe", "1212", "1|2|12"},   {"superbpe", "1212", "1|2|12"},
+        {"tiny_aya", "1212", "1|2|12"},  {"afmoe", "1212a", "1|2|12|a"}, {"tiny_aya", "1212a", "12|1|2|a"}, {"chameleon", "1212", "1|2|1|2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct file f = {0};
+        add_bytes(&f, cases[i].name);
+        add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2");
+        struct tokenizer *t = open_good(&f);
+        tiny_expect(t, cases[i].text, cases[i].expected);
+        tokenizer_close(t);
+    }
+}
+
 Test(gguf, refused)
 {
     struct file f = {0};
@@ -231,16 +250,26 @@ Test(gguf, unigram)
     tokenizer_close(t);
 }
 
-Test(gguf, gemma4)
+/* Merges of characters, by the model's name or by the pre-tokenizer's. */
+static void of_characters(const char *model, const char *pre, bool bos)
 {
     struct file f = {0};
-    add_text(&f, "tokenizer.ggml.model", "gemma4");
+    add_text(&f, "tokenizer.ggml.model", model);
+    if (pre)
+        add_text(&f, "tokenizer.ggml.pre", pre);
     add_texts(&f, "tokenizer.ggml.tokens", "<unk>\n<bos>\na\nb\n" M "\nab\n" M "ab\n<0xC3>\n<0xA9>");
     NUMBERS(&f, "tokenizer.ggml.token_type", int32_t, META_I32, 2, 3, 1, 1, 1, 1, 1, 6, 6);
     add_texts(&f, "tokenizer.ggml.merges", "a b\n" M " ab");
     add_number(&f, "tokenizer.ggml.bos_token_id", 1);
     struct tokenizer *t = open_good(&f);
     tiny_expect(t, "ab ab\xC3\xA9", "ab|" M "ab|<0xC3>|<0xA9>");
-    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, "<bos>|a");
+    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, bos ? "<bos>|a" : "a");
     tokenizer_close(t);
+}
+
+Test(gguf, pieces_by_merges)
+{
+    of_characters("gemma4", NULL, true);
+    of_characters("gpt2", "granite-embed-multi-311m", true);
+    of_characters("gpt2", "sarvam-moe", false);
 }
