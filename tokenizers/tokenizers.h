@@ -265,6 +265,8 @@ struct chat_abilities {
     bool tools, bare_tools, bare_parameters;    /* printed; with a name alone; with parameters that nothing describes */
     bool needs_tools;                           /* fails without a list, which may be empty */
     bool calls, arguments_object, arguments_text, results, no_content, any_id, parallel;
+    bool user_at_result;                        /* printed: a user right behind a tool's result ... */
+    bool empty_reply, blank_reply;              /* ... with a reply between them that is empty, a blank */
     bool reads_functions, reads_date_string, reads_datetime; /* variables that only some loaders define */
 };
 void chat_probe(const struct chat_template *t, const struct chat_source *source, struct chat_abilities *out);

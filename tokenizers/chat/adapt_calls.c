@@ -208,6 +208,27 @@ bool adapt_content_to_empty(struct adapting *a)
     return changed;
 }
 
+/* A user who speaks right behind a tool's result, where the template wants the model's turn in between: an empty one, or a
+ * blank where the template takes no empty one. */
+bool adapt_reply_to_results(struct adapting *a)
+{
+    if (a->can->user_at_result || !(a->can->empty_reply || a->can->blank_reply))
+        return false;
+    struct json *messages = arena_array(a->arena, 2 * (size_t)a->count, sizeof *messages);
+    uint32_t count = 0;
+    if (!messages)
+        return adapt_failed(a);
+    for (uint32_t i = 0; i < a->count; i++) {
+        if (i && adapt_is(&a->messages[i], "user") && adapt_is(&a->messages[i - 1], "tool"))
+            messages[count++] = adapt_message(a, "assistant", json_text(" ", a->can->empty_reply ? 0 : 1));
+        messages[count++] = a->messages[i];
+    }
+    bool changed = count != a->count;
+    a->messages = messages;
+    a->count = count;
+    return changed;
+}
+
 /* Nine letters or digits: as it is if it is so, else the same nine for the same id (FNV-1a). */
 static struct json short_id(struct adapting *a, const struct json *id)
 {

@@ -102,6 +102,18 @@ Test(adapt, calls)
            "[f d]a:A<f n=1>;t:R1;a:<f n=2>;t:R2;", "split-calls"});
 }
 
+Test(adapt, a_user_behind_a_result)
+{
+    static const char refuses[] = "{% for m in messages %}{% if m.role == 'user' and not loop.first and messages[loop.index0 - 1].role == 'tool' %}{{ raise_exception('no') }}"
+                                  "{% endif %}{% endfor %}" OBJECT_CALLS;
+#define TURNS "\"messages\": [{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"content\": \"A\", \"tool_calls\": [" CALL("c", "{\"n\": 1}") "]}," \
+              "{\"role\": \"tool\", \"tool_call_id\": \"c\", \"content\": \"R\"}, {\"role\": \"user\", \"content\": \"V\"}]}"
+    static const char refuses_empty[] = "{% for m in messages %}{% if m.role == 'assistant' and not m.content and not m.tool_calls or m.role == 'user' and not loop.first and "
+                                        "messages[loop.index0 - 1].role == 'tool' %}{{ raise_exception('no') }}{% endif %}{% endfor %}" OBJECT_CALLS;
+    CHECK({refuses, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;a:;u:V;", "reply-to-results"},
+          {refuses_empty, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;a: ;u:V;", "reply-to-results"}, {OBJECT_CALLS, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;u:V;", ""});
+}
+
 Test(adapt, a_template_without_tools)
 {
     CHECK({PLAIN, "{\"messages\": [{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [" CALL("c", "\"{\\\"n\\\": 1}\"") "]},"
