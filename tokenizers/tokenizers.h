@@ -271,6 +271,8 @@ struct chat_abilities {
 };
 void chat_probe(const struct chat_template *t, const struct chat_source *source, struct chat_abilities *out);
 
+struct call_notation; /* below */
+
 /* What was done to a request. */
 struct chat_notes {
     struct chat_note {
@@ -282,10 +284,11 @@ struct chat_notes {
 };
 
 /* Fits a request object to its template in named steps (chat/adapt.def): histories it would refuse or drop parts of, tools it does
- * not print. out borrows from request and arena. now: as for chat_render. STATUS_BAD_INPUT: content of a kind that the template has
+ * not print. out borrows from request and arena. calls: how the model writes calls (NULL: not known), for templates that print none
+ * of earlier turns. now: as for chat_render. STATUS_BAD_INPUT: content of a kind that the template has
  * no place for. */
-enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const char *now, struct json *out,
-                       struct chat_notes *notes, struct error *err);
+enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const struct call_notation *calls,
+                       const char *now, struct json *out, struct chat_notes *notes, struct error *err);
 
 /* Builds the context that transformers builds from a request object {"messages", "tools", "documents",
  * "add_generation_prompt", "template_kwargs"}: nulls in messages dropped, reasoning aliased, special tokens added,
