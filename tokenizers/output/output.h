@@ -251,6 +251,9 @@ void json_calls_begin(struct output *o, size_t at);
 enum step json_calls_read(struct output *o);
 /* A JSON value that is a call's arguments alone, begun as call_begin() left it; o->at at its first byte. */
 enum step json_arguments_read(struct output *o);
+/* Messages that are calls: in MESSAGE_BODY the arguments, then in MESSAGE_END what `end` finds behind them. */
+enum { MESSAGE_START = CALLS_OWN, MESSAGE_BODY, MESSAGE_CODE, MESSAGE_END };
+enum step json_body_read(struct output *o, enum step (*end)(struct output *));
 bool json_arguments_begin(struct output *o); /* false: no value that arguments can have begins here */
 /* The rest of the line from `from` on is white space: STEP_CALL with o->at at its end; STEP_TEXT: it is not. */
 enum step line_end(struct output *o, size_t from, size_t *looked);
