@@ -138,6 +138,13 @@ def test_arguments_that_are_no_json_follow_their_schema(serve, tiny, dialect):
             assert isinstance(a["aisle"], bool) and len(a["guest"]) <= 4 and all(t in ("a", 1) for t in a["tags"]) and len(a["note"] or "") <= 4
 
 
+@pytest.mark.parametrize("dialect,held", [("qwen3_coder", True), ("kimi_k2", True), ("olmo3", True), ("llama32_pythonic", False), ("gemma4", False)])
+def test_strict_says_where_it_is_void(serve, tiny, dialect, held):
+    client = serve(tiny, "--alias", "tiny", "--dialect", dialect, "--context", 8192).client()
+    r = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], tools=[tool("lamp", strict=True, on={"type": "boolean"})], max_tokens=8)
+    assert any("not held" in w["text"] for w in r.model_extra.get("warnings", [])) != held
+
+
 def test_no_tools_no_calls(server):
     r = server.client().chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], tools=[LAMP], tool_choice="none", max_tokens=4)
     assert not r.choices[0].message.tool_calls and "warnings" not in (r.model_extra or {})
