@@ -214,8 +214,9 @@ static enum status open_kind(struct gguf_file *f, const char *model, uint64_t si
     static const struct {
         const char *name;
         enum status (*open)(struct gguf_file *f);
-    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4}};
-    static const char *const pending[] = {"rwkv", "plamo2", "none", "no_vocab"};
+    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4},
+                 {"rwkv", gguf_open_rwkv}};
+    static const char *const pending[] = {"plamo2", "none", "no_vocab"};
     enum status status = read_arrays(f);
     if (status)
         return status;

@@ -194,9 +194,17 @@ Test(gguf, refused)
     add_texts(&f, "tokenizer.ggml.tokens", "a");
     refused(&f, "frob");
     f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "plamo2");
+    add_texts(&f, "tokenizer.ggml.tokens", "a");
+    refused(&f, "plamo2");
+    f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "rwkv");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
-    refused(&f, "rwkv");
+    refused(&f, "0x00");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
+    add_texts(&f, "tokenizer.ggml.tokens", "a\n\\x0");
+    refused(&f, "escape");
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "llama");
     refused(&f, "tokenizer.ggml.tokens");
@@ -272,4 +280,32 @@ Test(gguf, pieces_by_merges)
     of_characters("gemma4", NULL, true);
     of_characters("gpt2", "granite-embed-multi-311m", true);
     of_characters("gpt2", "sarvam-moe", false);
+}
+
+Test(gguf, rwkv)
+{
+    struct file f = {0};
+    struct str texts = {0}, types = {0};
+    str_add_text(&texts, "<s>"); /* as Python prints bytes */
+    for (int i = 0; i < 256; i++)
+        str_format(&texts, i == '\\' ? "\n\\\\" : i == '\t' ? "\n\\t" : i > ' ' && i < 0x7F ? "\n%c" : "\n\\x%02x", i);
+    str_add_text(&texts, "\nab\nabcd\n\\n\\n\n\\xe4\\xbd\\xa0\nit\\'s\n[PAD]");
+    for (int32_t i = 0; i < 263; i++)
+        str_add(&types, &(int32_t){i == 0 ? 3 : i == 262 ? 5 : 1}, 4);
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
+    add_texts(&f, "tokenizer.ggml.tokens", str_text(&texts));
+    str_add(add(&f, "tokenizer.ggml.token_type", META_ARRAY, META_I32, 263), str_text(&types), types.size);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "abcabcd", "ab|c|abcd");
+    tiny_expect(t, "\n\n\n", "\xC4\x8A\xC4\x8A|\xC4\x8A"); /* Ċ stands for a line break */
+    tiny_expect(t, "it's\t\\", "it's|\xC4\x89|\\");
+    tiny_expect(t, "[PAD]", "[|P|A|D|]");
+    struct ids ids = {0};
+    struct error err;
+    cr_assert_eq(tokenizer_encode(t, "\xE4\xBD\xA0\xE5\xFF", 5, (struct encode_options){0}, &ids, &err), STATUS_OK);
+    cr_expect(ids.count == 3 && ids.data[0] == 260 && ids.data[1] == 0xE5 + 1 && ids.data[2] == 0xFF + 1); /* bytes that are no text too */
+    ids_free(&ids);
+    tokenizer_close(t);
+    str_free(&texts);
+    str_free(&types);
 }
