@@ -35,6 +35,7 @@ struct expr_node {
     bool finite;    /* few texts: nothing is repeated without end */
     uint8_t alive;  /* whether AND and NOT hold any text: found out when asked */
     uint8_t whole;  /* whether it holds every plain character: found out when asked (plain.c) */
+    uint8_t loops;  /* whether all text without '<' leads back to it: the same */
     uint16_t depth;
     uint32_t a, b;  /* BYTES: a = set. CONCAT: a b. OR, AND: b members at list a. NOT, REPEAT: a. CALL: a = rule. MULTIPLE: below */
     uint32_t lo, hi; /* REPEAT: bounds */
