@@ -281,7 +281,8 @@ enum status backend_cuda(const struct backend **out, int device, struct cuda_roo
  * operands in registers, with the instruction set that backend_cpu() runs. 0: it has no such instruction. Takes about 0.1 s. */
 enum peak { PEAK_INT8, PEAK_BF16, PEAK_F32 };
 double cpu_peak(enum peak kind, int threads);
-const char *cpu_isa_name(void); /* "avx512-vnni", "avx2", "neon", "scalar" ... */
+const char *cpu_isa_name(void); /* "amx", "avx512-vnni", "avx2", "neon", "scalar" ... */
+const char *cpu_isa_refused(void); /* why a better one that the processor has is not used, though INGOT_ISA allows it; NULL: none is */
 
 /* ---- split programs --------------------------------------------------------------------------------------------------- */
 

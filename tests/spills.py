@@ -6,11 +6,14 @@
 The kernels' tiles are sized for the register file; a change that makes gcc 12 spill an accumulator halves a kernel's speed and
 breaks nothing else. So every innermost loop with dot products is read from the disassembly, and the vector loads and stores
 whose address is the stack pointer or the frame pointer are counted, for each 100 dot products of the loop. Broadcasts of single
-values do not count. Nor may a loop store what a dot product has just summed: a tile that was not unrolled lives in memory. LIMITS lists the functions whose loops have some; all others may have none. --list prints what is there."""
+values do not count. Nor may a loop store what a dot product has just summed: a tile that was not unrolled lives in memory. LIMITS lists the
+functions whose loops have some; all others may have none. Loops of AMX may touch no memory but for their tiles, and those with two
+by two sums take at most one tile load for each dot product. --list prints what is there."""
 import fnmatch, os, pathlib, re, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = ["avx512/many.c", "avx512/panel_bf16.c", "avx512/few.c", "avx512/few_iq.c", "avx512/nibble.c", "avx2/table.c", "avx2/few.c"]
+TILE_FILE, TILE_DOTS = "amx/panel.c", 4  # two by two sums
 DOTS_LEAST = 8  # fewer: the end of a row
 LIMITS = [  # accesses for 100 dot products; the first that fits
     ("avx512/many.c *", 3),  # constants of the start values
@@ -77,6 +80,23 @@ def spills(code):
     return out
 
 
+def tile_faults(functions):
+    """[words] on the loops with dot products of tiles, and how many there are."""
+    bad, dots_most, count = [], 0, 0
+    for name, code in functions.items():
+        for first, last in innermost(code):
+            body = [(m, o) for at, m, o in code if first <= at <= last]
+            dots = sum(m == "tdpbf16ps" for m, _ in body)
+            if not dots:
+                continue
+            count, dots_most = count + 1, max(dots, dots_most)
+            loads = sum(m == "tileloadd" for m, _ in body)
+            others = sum("(" in o and not m.startswith(("tile", "lea", "nop", "j")) for m, o in body)
+            if others or (dots >= TILE_DOTS and loads > dots):
+                bad.append(f"{name}: {loads} tile loads and {others} other accesses to memory in the loop with {dots} dot products at {first:#x}")
+    return bad + ([] if dots_most >= TILE_DOTS else [f"no loop has {TILE_DOTS} dot products of tiles"]), count
+
+
 def most(pattern_table, file, name):
     return next((limit for pattern, limit in pattern_table if fnmatch.fnmatch(f"{file} {name}", pattern)), 0)
 
@@ -118,6 +138,10 @@ def main():
             bad += 1
             print(f"{file}: no loop with dot products was found")
         loops += here
+    faults, tile_loops = tile_faults(functions(build / "CMakeFiles/ingot_objects.dir/kernels/cpu" / (TILE_FILE + ".o")))
+    for fault in faults:
+        print(f"{TILE_FILE} {fault}")
+    bad, loops = bad + len(faults), loops + tile_loops
     print(f"spills: {loops} hot loops read, {bad} worse than listed")
     sys.exit(bad > 0)
 

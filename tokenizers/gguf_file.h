@@ -1,4 +1,4 @@
-/* A vocabulary inside a GGUF file while it is opened: shared by open_gguf.c and open_gguf_pieces.c. */
+/* A vocabulary inside a GGUF file while it is opened: shared by open_gguf.c, open_gguf_pieces.c and open_gguf_rwkv.c. */
 #ifndef TOKENIZERS_GGUF_FILE_H
 #define TOKENIZERS_GGUF_FILE_H
 
@@ -26,6 +26,7 @@ enum status gguf_read_around(struct gguf_file *f, bool bos, bool eos);
 
 enum status gguf_open_llama(struct gguf_file *f); /* SentencePiece BPE */
 enum status gguf_open_t5(struct gguf_file *f);    /* SentencePiece Unigram */
+enum status gguf_open_rwkv(struct gguf_file *f);  /* longest match of bytes */
 enum status gguf_open_bert(struct gguf_file *f);  /* WordPiece */
 
 #endif

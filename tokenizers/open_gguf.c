@@ -138,6 +138,10 @@ static enum status read_merges(struct gguf_file *f)
     return status;
 }
 
+static enum status open_characters(struct gguf_file *f, bool bos);
+
+static bool is_name(const char *name, uint64_t size, const char *other) { return strlen(other) == size && !memcmp(name, other, size); }
+
 static enum status open_gpt2(struct gguf_file *f)
 {
     struct tokenizer *t = f->t;
@@ -149,6 +153,9 @@ static enum status open_gpt2(struct gguf_file *f)
         return status;
     if (!found)
         log_line(LOG_WARN, "the file has no tokenizer.ggml.pre: it is old, and its text may be split in other places than the model knows");
+    bool sarvam = is_name(name, size, "sarvam-moe");
+    if (sarvam || is_name(name, size, "granite-embed-multi-311m") || is_name(name, size, "gemma4"))
+        return open_characters(f, !sarvam);
     struct opening o = {.t = t, .err = f->err};
     unsigned flags;
     t->bpe.vocabulary = &t->vocabulary;
@@ -170,10 +177,10 @@ static enum status open_gpt2(struct gguf_file *f)
     return status ? status : gguf_read_around(f, flags & PRE_BOS, false);
 }
 
-/* ---- pieces by merges ("gemma4") ------------------------------------------------------------------------------------------------- */
+/* ---- pieces by merges ("gemma4" and a few names) ------------------------------------------------------------------------------------------------- */
 
 /* Characters, not bytes: blanks are marks, and what is no token becomes byte tokens. */
-static enum status open_gemma4(struct gguf_file *f)
+static enum status open_characters(struct gguf_file *f, bool bos)
 {
     struct tokenizer *t = f->t;
     struct opening o = {.t = t, .err = f->err};
@@ -195,8 +202,10 @@ static enum status open_gemma4(struct gguf_file *f)
     if (!status)
         status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
     t->model = model_bpe;
-    return status ? status : gguf_read_around(f, true, false);
+    return status ? status : gguf_read_around(f, bos, false);
 }
+
+static enum status open_gemma4(struct gguf_file *f) { return open_characters(f, true); }
 
 /* ---- all kinds ------------------------------------------------------------------------------------------------------------------ */
 
@@ -205,8 +214,9 @@ static enum status open_kind(struct gguf_file *f, const char *model, uint64_t si
     static const struct {
         const char *name;
         enum status (*open)(struct gguf_file *f);
-    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4}};
-    static const char *const pending[] = {"rwkv", "plamo2", "none", "no_vocab"};
+    } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4},
+                 {"rwkv", gguf_open_rwkv}};
+    static const char *const pending[] = {"plamo2", "none", "no_vocab"};
     enum status status = read_arrays(f);
     if (status)
         return status;

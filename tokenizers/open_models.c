@@ -81,6 +81,12 @@ enum status open_unigram(struct opening *o, const struct json *v)
 
 /* ---- words ------------------------------------------------------------------------------------------------------------------- */
 
+enum status model_greedy(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err)
+{
+    (void)s;
+    return greedy_encode(&t->words, piece, size, out, err);
+}
+
 enum status model_wordpiece(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err)
 {
     return wordpiece_encode(&t->words, &s->word, piece, size, out, err);

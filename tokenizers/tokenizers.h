@@ -125,6 +125,16 @@ typedef uint32_t grammar_part;
 enum status grammar_builder_open(struct grammar_builder **out, struct error *err);
 void grammar_builder_close(struct grammar_builder *b); /* NULL is fine */
 enum status grammar_part_schema(struct grammar_builder *b, const struct json *schema, grammar_part *out, struct error *err);
+/* The arguments of a call as models write them that use no JSON object: key NAME value VALUE close for each member of the schema's
+ * object, joint between two. Undeclared members have plain names. Fails as grammar_part_schema(). */
+struct grammar_arguments {
+    grammar_part key, value[6], close, joint; /* value: by json_kind of what follows it */
+    const char *until;                        /* strings stand raw, up to this closing tag, which they never hold; NULL: as JSON has them */
+    bool marked;                              /* `value` tells strings from others; else it takes a reader who knows the schema */
+    bool python;                              /* True, False, None */
+};
+enum status grammar_part_arguments(struct grammar_builder *b, const struct json *schema, const struct grammar_arguments *as, grammar_part *out,
+                                   struct error *err);
 enum status grammar_part_regex(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
 grammar_part grammar_part_text(struct grammar_builder *b, const char *text, size_t size);  /* exactly these bytes */
 grammar_part grammar_part_token(struct grammar_builder *b, const char *text, size_t size); /* the special token spelled so */
@@ -255,9 +265,13 @@ struct chat_abilities {
     bool tools, bare_tools, bare_parameters;    /* printed; with a name alone; with parameters that nothing describes */
     bool needs_tools;                           /* fails without a list, which may be empty */
     bool calls, arguments_object, arguments_text, results, no_content, any_id, parallel;
+    bool user_at_result;                        /* printed: a user right behind a tool's result ... */
+    bool empty_reply, blank_reply;              /* ... with a reply between them that is empty, a blank */
     bool reads_functions, reads_date_string, reads_datetime; /* variables that only some loaders define */
 };
 void chat_probe(const struct chat_template *t, const struct chat_source *source, struct chat_abilities *out);
+
+struct call_notation; /* below */
 
 /* What was done to a request. */
 struct chat_notes {
@@ -270,10 +284,11 @@ struct chat_notes {
 };
 
 /* Fits a request object to its template in named steps (chat/adapt.def): histories it would refuse or drop parts of, tools it does
- * not print. out borrows from request and arena. now: as for chat_render. STATUS_BAD_INPUT: content of a kind that the template has
+ * not print. out borrows from request and arena. calls: how the model writes calls (NULL: not known), for templates that print none
+ * of earlier turns. now: as for chat_render. STATUS_BAD_INPUT: content of a kind that the template has
  * no place for. */
-enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const char *now, struct json *out,
-                       struct chat_notes *notes, struct error *err);
+enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const struct call_notation *calls,
+                       const char *now, struct json *out, struct chat_notes *notes, struct error *err);
 
 /* Builds the context that transformers builds from a request object {"messages", "tools", "documents",
  * "add_generation_prompt", "template_kwargs"}: nulls in messages dropped, reasoning aliased, special tokens added,
@@ -312,14 +327,20 @@ void dialect_choice_free(struct dialect_choice *c); /* a zeroed one is fine */
 enum status dialect_detect(struct dialect_choice *out, const struct chat_source *source, const struct chat_named *named,
                            const struct tokenizer *t, struct error *err);
 
-/* How a call is written whose arguments are JSON: before NAME between ARGUMENTS after; another call follows the arguments of the
- * one before with separator NAME between ARGUMENTS (size 0: there is only one call). NOTATION_ID stands for an id of nine letters or
- * digits. */
-enum { NOTATION_ID = 1 };
+/* How a call is written: before NAME between ARGUMENTS after; another call follows the arguments of the one before with
+ * separator NAME between ARGUMENTS (size 0: there is only one call). ARGUMENTS are a JSON object, or with `members` the members of
+ * one: key KEY value VALUE close for each, joint between two; `other` in place of `value` where VALUE is no string. NOTATION_ID
+ * stands for an id of nine letters or digits, NOTATION_INDEX for a call's number, NOTATION_TYPE for the name of the value's type in
+ * JSON Schema. */
+enum { NOTATION_ID = 1, NOTATION_TYPE = 2, NOTATION_INDEX = 3 };
 struct call_notation {
-    bool known;   /* false: the dialect writes arguments in another way; then, perhaps */
-    bool partial; /* before, and in between the one byte behind NAME, are known all the same */
+    bool known;     /* false: the dialect writes arguments in another way; then, perhaps */
+    bool partial;   /* before, and in between the one byte behind NAME, are known all the same */
+    bool unmarked;  /* nothing but the call's own shape tells it from text */
+    bool members, python; /* python: values are Python's */
     struct str before, between, separator, after;
+    struct str key, value, other, close, joint;
+    const char *until; /* strings stand raw up to this closing tag; NULL: as JSON has them */
 };
 /* As the template t (NULL: none) prints it, else as the dialect says. Fails only with STATUS_NO_ROOM; the caller frees *out. */
 enum status call_notation_find(struct call_notation *out, const struct dialect *d, const struct chat_template *t, const struct chat_source *source,
@@ -354,6 +375,7 @@ struct output_options {
     const char *prompt_tail; /* the end of the prompt (64 bytes or more are plenty), prompt_tail_size bytes: where the output starts */
     size_t prompt_tail_size;
     const struct json *tools; /* OpenAI's list, or a list of bare functions; must live until output_close(). NULL: none declared */
+    bool one_call;            /* the output is ended behind its first call, perhaps before its list is closed */
     uint64_t id_seed;         /* made-up ids of two answers differ where their seeds do */
     /* Called while output_add() and output_end() run; what e points to lives until it returns. May be NULL. */
     void (*event)(void *context, const struct output_event *e);

@@ -1,10 +1,13 @@
 #include "tokenizers/words.h"
 
+#include <stdlib.h>
+
 #include "tokenizers/unicode.h"
 
 void words_free(struct words *w)
 {
     str_free(&w->prefix);
+    trie_free(&w->tokens);
     *w = (struct words){0};
 }
 
@@ -70,5 +73,34 @@ enum status wordlevel_encode(const struct words *w, const char *word, size_t siz
     if (id < 0)
         return add_unknown(w, word, size, out, err);
     ids_add(out, id);
+    return STATUS_OK;
+}
+
+enum status greedy_start(struct words *w, const struct vocabulary *v, struct error *err)
+{
+    struct trie_text *texts = malloc((v->count + 1u) * sizeof *texts);
+    if (!texts)
+        return error_memory(err, "the vocabulary");
+    for (uint32_t e = 0; e < v->count; e++) {
+        size_t size;
+        const char *text = vocabulary_entry(v, e, &size);
+        texts[e] = (struct trie_text){text, (uint32_t)size, v->ids[e]};
+    }
+    w->vocabulary = v;
+    w->unk = -1;
+    enum status status = trie_build(&w->tokens, texts, v->count, err);
+    free(texts);
+    return status;
+}
+
+enum status greedy_encode(const struct words *w, const char *text, size_t size, struct ids *out, struct error *err)
+{
+    uint64_t steps = 0;
+    for (size_t at = 0, length = 0; at < size; at += length) {
+        int32_t id = trie_longest(&w->tokens, text + at, size - at, &length, &steps);
+        if (id < 0)
+            return add_unknown(w, text + at, size - at, out, err);
+        ids_add(out, id);
+    }
     return STATUS_OK;
 }

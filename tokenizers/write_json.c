@@ -274,7 +274,7 @@ enum status tokenizer_write_json(const struct tokenizer *t, const struct tensor_
         return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of tokenizer.ggml.model \"gemma4\"");
     if (t->unigram.scores || t->words.vocabulary)
         return error_set(err, STATUS_BAD_INPUT, "tokenizer.json cannot be written yet for a vocabulary of %s",
-                         t->unigram.scores ? "SentencePiece's Unigram" : "BERT's words");
+                         t->unigram.scores ? "SentencePiece's Unigram" : t->words.tokens.count ? "RWKV's bytes" : "BERT's words");
     str_add_text(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":");
     write_added(t, out);
     enum status status = t->bpe.ranks ? write_pieces_kind(t, set, out, err) : write_bytes_kind(t, set, out, err);

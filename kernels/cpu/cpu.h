@@ -20,7 +20,8 @@
  *            each + 128 on x86; scales [block][row]
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
- *   PACKED32 PACK_ROWS rows side by side [k][row], float32 */
+ *   PACKED32 PACK_ROWS rows side by side [k][row], float32
+ *   TILES    TILE_ROWS rows side by side [k / 2][row][2], bfloat16: tiles of AMX one after the other */
 enum form {
     FORM_FLOATS = 1,
     FORM_INT8 = 2,
@@ -30,10 +31,11 @@ enum form {
     FORM_PAIRS = 32,
     FORM_PACKED16 = 64,
     FORM_PACKED32 = 128,
+    FORM_TILES = 256,
     FORMS_PACKED = FORM_PACKED8 | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
 };
 
-enum { UNIT = 256, PACK_ROWS = 6, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
+enum { UNIT = 256, PACK_ROWS = 6, TILE_ROWS = 16, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
 
 /* Which arithmetic a row gets depends on its own sequence alone: on how many of the sequence's rows are in this step
  * (rows that are wanted, behind SELECT). So what else runs never shows in an answer. Below six rows a sequence's rows are
@@ -68,15 +70,17 @@ struct input {
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
     uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */
     float *p32;           /* [tile][padded][PACK_ROWS] */
+    uint16_t *tiles;      /* [rows / TILE_ROWS][padded / 2][TILE_ROWS][2]; behind n, in whole tiles of 32 k, zeros */
 };
 
 /* How the weights of one format are multiplied: y[in->row[i] * y_stride + out] for out in [first, end) of the weight's rows.
  * few: rows are handled one by one.
- * many: weight rows, at most PANEL_ROWS, are unpacked and all activation rows run over them.
+ * many: weight rows, at most panel_rows, are unpacked and all activation rows run over them.
  * In both a row's bits depend neither on the number of rows nor on its place among them. scratch: see scratch_bytes. */
 struct linear_kernel {
     const char *name;
     unsigned few_forms, many_forms;
+    int panel_rows; /* PANEL_ROWS times a power of two; 0: PANEL_ROWS */
     void (*few)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
     void (*many)(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
     size_t (*scratch_bytes)(int64_t n, int32_t rows); /* per thread, for weights [., n] and so many activation rows */
@@ -172,6 +176,7 @@ struct isa {
     void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half); /* to F16 or BF16, nearest even */
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
+    void (*pack_tiles)(struct input *in, int32_t tile); /* floats -> TILES of one tile of TILE_ROWS rows; NULL: no kernel wants it */
     void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
     /* total += part, both as attend leaves them */
@@ -190,6 +195,11 @@ enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const
 const struct isa *isa_best(struct error *err);
 /* By name, for tests; NULL if this machine or build lacks it. */
 const struct isa *isa_find(const char *name);
+#if defined(__x86_64__)
+/* Whether the processor has AMX's tiles and dot products of bfloat16, and the kernel lets this process use them, which is asked
+ * for here: a permission that all threads have that start later. why: may be NULL; gets words where only the kernel refuses. */
+bool amx_usable(const char **why);
+#endif
 
 /* ---- compiled programs ------------------------------------------------------------------------------------------------- */
 

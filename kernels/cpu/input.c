@@ -36,6 +36,7 @@ static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t 
     PLACE(FORM_PACKED8 | FORM_PAIRS, ps16, packed * padded / 16 * sizeof(float))
     PLACE(FORM_PACKED16, p16, packed * padded * sizeof(uint16_t))
     PLACE(FORM_PACKED32, p32, packed * padded * sizeof(float))
+    PLACE(FORM_TILES, tiles, (r + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS * padded * sizeof(uint16_t))
 #undef PLACE
     return at;
 }

@@ -6,31 +6,15 @@
 
 #if defined(__x86_64__)
 #define HAS(feature) __builtin_cpu_supports(#feature)
+#define CPU_INIT() __builtin_cpu_init()
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #define HWCAP(feature) ((getauxval(AT_HWCAP) & HWCAP_##feature) != 0)
 #define HWCAP2(feature) ((getauxval(AT_HWCAP2) & HWCAP2_##feature) != 0)
 #endif
-
-struct candidate {
-    const char *name;
-    const struct isa *isa;
-    bool usable;
-};
-
-enum { ISA_MOST = 8 };
-
-static int candidates(struct candidate out[ISA_MOST])
-{
-    int count = 0;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
+#ifndef CPU_INIT
+#define CPU_INIT() ((void)0)
 #endif
-#define ISA(id, name, check) out[count++] = (struct candidate){name, &isa_##id, (check)};
-#include "kernels/cpu/isa.def"
-#undef ISA
-    return count;
-}
 
 /* Names that INGOT_ISA may hold on any machine, weakest first. One without a table of its own means the next weaker one. */
 static const char *const known[] = {"scalar", "neon", "neon-dotprod", "neon-i8mm", "avx2", "avx512", "avx512-vnni", "amx"};
@@ -52,22 +36,26 @@ const struct isa *isa_best(struct error *err)
         error_set(err, STATUS_USAGE, "INGOT_ISA is %s; known are scalar, neon, neon-dotprod, neon-i8mm, avx2, avx512, avx512-vnni, amx", QUOTE(limit, strlen(limit)));
         return NULL;
     }
-    struct candidate c[ISA_MOST];
+    CPU_INIT();
     const struct isa *best = NULL;
-    for (int i = 0, count = candidates(c); i < count; i++)
-        if (c[i].usable && rank(c[i].name) <= most)
-            best = c[i].isa;
+#define ISA(id, name, check)            \
+    if (rank(name) <= most && (check))  \
+        best = &isa_##id;
+#include "kernels/cpu/isa.def"
+#undef ISA
     if (!best)
         error_set(err, STATUS_DEVICE, "this processor has none of the instruction sets that the program was built for");
     return best;
 }
 
-const struct isa *isa_find(const char *name)
+const struct isa *isa_find(const char *wanted)
 {
-    struct candidate c[ISA_MOST];
-    for (int i = 0, count = candidates(c); i < count; i++)
-        if (c[i].usable && strcmp(c[i].name, name) == 0)
-            return c[i].isa;
+    CPU_INIT();
+#define ISA(id, name, check)                      \
+    if (strcmp(name, wanted) == 0 && (check))     \
+        return &isa_##id;
+#include "kernels/cpu/isa.def"
+#undef ISA
     return NULL;
 }
 
@@ -75,4 +63,15 @@ const char *cpu_isa_name(void)
 {
     const struct isa *isa = isa_best(NULL);
     return isa ? isa->name : "none";
+}
+
+const char *cpu_isa_refused(void)
+{
+    const char *why = NULL;
+#if defined(__x86_64__)
+    const char *limit = getenv("INGOT_ISA");
+    if (!limit || !*limit || strcmp(limit, "amx") == 0)
+        amx_usable(&why);
+#endif
+    return why;
 }

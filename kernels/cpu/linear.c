@@ -34,13 +34,34 @@ static const struct sets *sets_of(const struct compiled *c, const struct stage *
 
 static int64_t runs(int64_t out, int64_t run) { return (out + run - 1) / run; }
 
+static int64_t items_of(const struct stage *s, int64_t run)
+{
+    int64_t items = 0;
+    for (int i = 0; i < (s->joint ? 1 : s->parts); i++)
+        items += runs(s->part[i].w->out, run);
+    return items;
+}
+
+/* The most weight rows that all kernels of the stage take at once, unless some threads would have fewer than four such panels. */
+static int64_t panel_rows(const struct compiled *c, const struct stage *s)
+{
+    int64_t rows = INT64_MAX;
+    for (int i = 0; i < s->parts; i++) {
+        int64_t own = s->part[i].kernel->panel_rows ? s->part[i].kernel->panel_rows : PANEL_ROWS;
+        rows = own < rows ? own : rows;
+    }
+    while (rows > PANEL_ROWS && items_of(s, rows) < 4 * c->threads)
+        rows /= 2;
+    return rows;
+}
+
 /* Weight rows in one item: a panel where there are many rows. */
 static int64_t grain(const struct compiled *c, const struct stage *s)
 {
+    if (sets_of(c, s)->count[SET_MANY])
+        return panel_rows(c, s);
     int64_t longest = 1;
     for (int i = 0; i < s->parts; i++) {
-        if (sets_of(c, s)->count[SET_MANY])
-            return PANEL_ROWS;
         longest = s->part[i].w->row_bytes > longest ? s->part[i].w->row_bytes : longest;
     }
     int64_t n = RUN_BYTES / longest;
@@ -51,25 +72,34 @@ int64_t stage_items(const struct compiled *c, const struct stage *s)
 {
     if (!buffer_rows(c, s->part[0].y))
         return 0;
-    int64_t run = grain(c, s), items = 0;
-    for (int i = 0; i < (s->joint ? 1 : s->parts); i++)
-        items += runs(s->part[i].w->out, run);
-    return items;
+    return items_of(s, grain(c, s));
 }
 
 /* ---- the input ------------------------------------------------------------------------------------------------------- */
 
-static void prepare_tile(struct compiled *c, const struct stage *s, struct input *in, int32_t tile)
+/* Rows that one thread prepares together: whole tiles of all packed forms. */
+static int32_t unit_rows(const struct input *in)
 {
-    for (int32_t i = tile * PACK_ROWS; i < (tile + 1) * PACK_ROWS && i < in->rows; i++) {
+    if (!(in->forms & FORM_TILES))
+        return PACK_ROWS;
+    return in->forms & FORMS_PACKED ? 3 * TILE_ROWS : TILE_ROWS;
+}
+_Static_assert(3 * TILE_ROWS % PACK_ROWS == 0, "both kinds of tiles end there");
+
+static void prepare_unit(struct compiled *c, const struct stage *s, struct input *in, int32_t unit)
+{
+    const int32_t first = unit * unit_rows(in), end = first + unit_rows(in) < in->rows ? first + unit_rows(in) : in->rows;
+    for (int32_t i = first; i < end; i++) {
         int32_t row = in->row[i];
         if (s->norm)
             norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
         if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_INT16))
             c->isa->quantise(in, i);
     }
-    if (in->forms & FORMS_PACKED)
-        c->isa->pack(in, tile);
+    for (int32_t i = first; i < end && in->forms & FORMS_PACKED; i += PACK_ROWS)
+        c->isa->pack(in, i / PACK_ROWS);
+    for (int32_t i = first; i < end && in->forms & FORM_TILES; i += TILE_ROWS)
+        c->isa->pack_tiles(in, i / TILE_ROWS);
 }
 
 size_t normed_bytes(int64_t n, int32_t rows) { return (size_t)((n + UNIT - 1) / UNIT * UNIT) * (size_t)rows * sizeof(float); }
@@ -96,15 +126,15 @@ static void place(struct compiled *c, const struct stage *s, unsigned char *memo
     }
 }
 
-static int32_t tiles(const struct input *in) { return (in->rows + PACK_ROWS - 1) / PACK_ROWS; }
+static int32_t units(const struct input *in) { return (in->rows + unit_rows(in) - 1) / unit_rows(in); }
 
-/* One row: every thread prepares its own copy, which costs less than meeting. Otherwise tiles are shared out. */
+/* One row: every thread prepares its own copy, which costs less than meeting. Otherwise units are shared out. */
 static void prepare(struct compiled *c, const struct stage *s, struct input in[SETS], int32_t rows, int thread, int threads)
 {
     place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, in);
-    int32_t few = tiles(&in[SET_FEW]), all = few + tiles(&in[SET_MANY]);
+    int32_t few = units(&in[SET_FEW]), all = few + units(&in[SET_MANY]);
     for (int32_t i = rows == 1 ? 0 : thread; i < all; i += rows == 1 ? 1 : threads)
-        prepare_tile(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
+        prepare_unit(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
     if (rows > 1)
         team_barrier();
 }

@@ -8,6 +8,7 @@
 
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
+enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */
 enum { ATTEND_TILE = 64 };   /* tokens between two corrections of the running softmax: part of the arithmetic */
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
@@ -45,6 +46,7 @@ struct embed_args {
     int64_t width, row_bytes;
     float scale, factor; /* factor 0: none */
     int format;          /* enum storage */
+    int planes;          /* the weight's rows are planes */
     int only_wanted;     /* y's rows are the wanted ones */
 };
 
@@ -66,6 +68,51 @@ struct linear_args { /* a warp for each output, LINEAR_ROWS rows at a time */
     int64_t in, out, row_bytes;
     float factor; /* 0: none */
     int rows;
+};
+
+struct device_plane { /* of a block: bytes [offset, offset + bytes) go to the row's bytes from `start` on */
+    int offset, bytes;
+    int64_t start;
+};
+
+struct relay_args {
+    const unsigned char *from; /* [blocks][block_bytes] */
+    unsigned char *to;         /* the weight's first row */
+    int64_t first, blocks, row_blocks, row_bytes; /* first: number of the first block in the weight */
+    int block_bytes, planes;
+    struct device_plane plane[4];
+};
+
+struct input_args { /* a block for each row */
+    const float *x;  /* [rows, n] */
+    float *y;        /* [rows, n] floats too; NULL: none */
+    signed char *q;  /* [rows, padded] */
+    float *scales;   /* [rows, padded / 16][2]: scale; scale * sum of the codes */
+    int64_t n, padded; /* padded: to 256 */
+    const float *weight, *bias; /* of the norm */
+    float epsilon, offset;
+    int norm, centred;
+};
+
+struct gemv_part {
+    const unsigned char *weight;
+    const float *bias; /* [out], NULL: none */
+    float *y;          /* [rows, out] */
+    int64_t out, row_bytes;
+    float factor; /* 0: none */
+};
+
+struct gemv_args { /* a warp for each output */
+    struct gemv_part part[3];
+    int parts;
+    int rows;
+    int64_t outs, in, padded; /* outs: of all parts, of one where two are gated */
+    const float *x;           /* [rows, in] */
+    const signed char *q;     /* [rows, padded] */
+    const float *scales;
+    const float *add;         /* [rows, out]: y = add + scale * (W x + b); NULL: nothing */
+    float scale;
+    int activation;
 };
 
 struct rope_args {
@@ -180,6 +227,7 @@ struct unpack_args { /* a block for each row */
     int64_t in, row_bytes;
     float factor; /* 0: none */
     int format;   /* enum storage */
+    int planes;   /* rows are planes */
 };
 
 struct narrow_args {

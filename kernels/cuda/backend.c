@@ -53,8 +53,6 @@ bool cuda_is_matrix(const struct program *p, int weight)
     return false;
 }
 
-int64_t cuda_row_bytes(const struct weight *w) { return w->in / storage_types[w->format].block_elements * storage_types[w->format].block_bytes; }
-
 int64_t cuda_rows_bound(const struct program *p, const struct compile_options *o, int buffer)
 {
     return p->buffers[buffer].rows == ROWS_WANTED ? o->max_wanted : o->max_rows;
@@ -101,7 +99,7 @@ static void take_weights(struct compiled *c)
     const struct program *p = c->p;
     for (int i = 0; i < p->weight_count; i++)
         if (cuda_is_matrix(p, i)) {
-            unsigned char *at = device_take(c, &c->weights, p->weights[i].out, (size_t)cuda_row_bytes(&p->weights[i]));
+            unsigned char *at = device_take(c, &c->weights, p->weights[i].out, (size_t)cuda_row_bytes(c, &p->weights[i]));
             if (c->weight)
                 c->weight[i] = at;
         }
@@ -124,6 +122,9 @@ static void take_scratch(struct compiled *c)
     }
     c->gathered = device_take(c, r, cuda_widest_output(c) * c->options.max_wanted, sizeof(float));
     c->grids = device_take(c, r, 1, sizeof *c->grids);
+    int64_t widest = cuda_widest_input(c);
+    c->input = device_take(c, r, widest * c->options.max_rows, 1);
+    c->input_scales = device_take(c, r, widest / 16 * 2 * c->options.max_rows, sizeof(float));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
     if (c->gemm.widest && (!c->cuda || c->cuda->gemm_library())) {
         c->gemm.tile = device_take(c, r, c->gemm.tile_values, sizeof(uint16_t));
@@ -187,6 +188,7 @@ static void cuda_free(struct compiled *c)
     free(c->vector);
     free(c->buffer);
     free(c->staged);
+    free(c->stage);
     free(c);
 }
 
@@ -197,10 +199,15 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     if (status)
         return status;
     struct compiled *c = calloc(1, sizeof *c);
-    if (!c)
+    if (!c || !(c->stage = calloc((size_t)p->op_count + 1, sizeof *c->stage))) {
+        free(c);
         return error_memory(err, "the CUDA backend");
+    }
+    const char *kernels = getenv("INGOT_CUDA_KERNELS");
     c->p = p;
     c->options = *o;
+    c->plain = kernels && !strcmp(kernels, "plain");
+    cuda_fuse(c);
     cuda_state_layout(c);
     for (int i = 0; i < p->op_count; i++)
         if (p->ops[i].kind == OP_EMBED && p->buffers[p->ops[i].y].width > c->embedding_width)
@@ -340,7 +347,7 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; plain kernels");
+        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : "kernels for bytes");
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

@@ -7,17 +7,32 @@
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/interface.h"
+#include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
+/* The second bound, blocks of a multiprocessor, leaves so many registers that none are spilled: 65536 / (CUDA_THREADS * blocks). */
 #define KERNEL(name) \
-    static __global__ void __launch_bounds__(CUDA_THREADS) kernel_##name(const struct name##_args a) { name##_body(a); }
+    static __global__ void __launch_bounds__(CUDA_THREADS, 5) kernel_##name(const struct name##_args a) { name##_body(a); }
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
 #define FORMAT(id, name, encode, round) \
     static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
 #include "kernels/formats/formats.def"
 #undef FORMAT
+
+enum { RUNS = 1, PLAIN = 0 };
+#define GEMV(name, id, kind, rows, gated) \
+    static __global__ void __launch_bounds__(CUDA_THREADS, rows > 1 ? 3 : 7) name(const struct gemv_args a) { gemv_body(STORAGE_##id, kind, rows, gated, a); }
+#define FAST(id, name, kind)                       \
+    GEMV(gemv_##name, id, kind, 1, 0)              \
+    GEMV(gemv_##name##_many, id, kind, GEMV_ROWS, 0) \
+    GEMV(gated_##name, id, kind, 1, 1)             \
+    GEMV(gated_##name##_many, id, kind, GEMV_ROWS, 1)
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef GEMV
 
 static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_kernel */
 #define KERNEL(name) (const void *)kernel_##name,
@@ -26,6 +41,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
+#define FAST(id, name, kind) (const void *)gemv_##name, (const void *)gemv_##name##_many, (const void *)gated_##name, (const void *)gated_##name##_many,
+#include "kernels/cuda/fast.def"
+#undef FAST
 };
 
 struct cuda_stream {
@@ -35,7 +53,7 @@ struct cuda_stream {
     void *cublas, *workspace; /* from the first gemm on */
 };
 
-static const char *words(int error) { return error >= CUBLAS_CODES ? cublas_words(error - CUBLAS_CODES) : cudaGetErrorString((cudaError_t)error); }
+static const char *error_words(int error) { return error >= CUBLAS_CODES ? cublas_words(error - CUBLAS_CODES) : cudaGetErrorString((cudaError_t)error); }
 
 static int versions(struct cuda_versions *out)
 {
@@ -207,7 +225,7 @@ static int wait(struct cuda_stream *s)
 extern "C" __attribute__((visibility("default"))) const struct cuda_interface *ingot_cuda_interface(void)
 {
     static const struct cuda_interface interface = {
-        CUDA_INTERFACE, cudaErrorMemoryAllocation, words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
+        CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
         launch, gemm_library, gemm, mark, reach, wait,
     };
     return &interface;

@@ -14,6 +14,8 @@
 #define KERNEL_CODE __device__ static inline
 #define KERNEL_TABLE __device__ static const
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY(n) _Pragma(CODE_TEXT(unroll n))
+#define CODE_TEXT(text) #text
 #define THREAD ((int)threadIdx.x)
 #define BLOCK ((int64_t)blockIdx.x)
 #define BLOCK_Y ((int64_t)blockIdx.y)
@@ -25,8 +27,34 @@
 /* The value of the lane whose number differs by the bits of `lanes`; all 32 lanes of a warp take part. */
 #define LANE_FLOAT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
 #define LANE_INT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
+/* Sixteen bytes at a multiple of 16. WORDS_ONCE: of weights, which nobody reads again soon, past the first cache. */
+#define WORDS(p) words_of(*(const uint4 *)(const void *)(p))
+#define WORDS_ONCE(p) words_of(__ldcs((const uint4 *)(const void *)(p)))
+#define STORE_WORDS(p, value) (*(uint4 *)(void *)(p) = make_uint4((value).w[0], (value).w[1], (value).w[2], (value).w[3]))
+/* c plus the products of four signed bytes each */
+#define DOT4(a, b, c) __dp4a((int)(a), (int)(b), (c))
+/* Four of the eight bytes of a and b: nibble i of `select` says which one byte i is. */
+#define CHOOSE_BYTES(a, b, select) __byte_perm((a), (b), (select))
+#define HALF_FLOAT(bits) half_bits_float(bits)
 /* Adds to an unsigned int or unsigned long long that others add to at the same time; what it was before. */
 #define ATOMIC_ADD(address, value) atomicAdd((address), (value))
+#endif
+
+struct words {
+    uint32_t w[4];
+};
+#ifdef __CUDACC__
+__device__ static inline struct words words_of(uint4 v)
+{
+    struct words out = {{v.x, v.y, v.z, v.w}};
+    return out;
+}
+__device__ static inline float half_bits_float(uint16_t bits)
+{
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
 #endif
 
 #ifdef __CUDACC__ /* ops.h has these for C */

@@ -41,6 +41,18 @@ struct chooser {
     unsigned char *answer, *host_answer; /* [choices] found, [choices][room] candidates, then logits */
 };
 
+/* How a LINEAR is done: by the plain kernel, from bytes, from floats. */
+enum fast { FAST_NOT, FAST_BYTES, FAST_FLOATS };
+enum { STAGE_LINEARS = 3, INPUT_UNIT = 256 };
+
+/* Operations that are done together (fuse.c). */
+struct stage {
+    int first, ops;
+    int linears; /* 0: one operation by itself */
+    const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
+    bool bytes, floats; /* what the linears read */
+};
+
 /* Products by cuBLAS (gemm.c). */
 struct gemm {
     int32_t rows; /* of a sequence at least */
@@ -76,6 +88,11 @@ struct compiled {
     float *result;
     float **staged;               /* [buffer]: rows on their way to or from other parts */
     float *reduced;
+    bool plain;                   /* INGOT_CUDA_KERNELS=plain: no fast kernels, weights as they are stored */
+    struct stage *stage;          /* [stages] */
+    int stages;
+    signed char *input;           /* a stage's input as bytes, [rows, widest] */
+    float *input_scales;
     /* of the step that runs */
     const struct batch *batch;
     const struct state_memory *memory;
@@ -101,7 +118,15 @@ enum status cuda_failed(const struct compiled *c, int code, struct error *err, c
 int64_t cuda_rows_bound(const struct program *p, const struct compile_options *o, int buffer);
 bool cuda_is_vector(const struct program *p, int weight);
 bool cuda_is_matrix(const struct program *p, int weight);
-int64_t cuda_row_bytes(const struct weight *w); /* on the device: of whole blocks and nothing between */
+int64_t cuda_row_bytes(const struct compiled *c, const struct weight *w); /* on the device */
+
+/* relay.c. How the weight's blocks are moved when they arrive; false: they stay as they are. */
+bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_args *out);
+
+/* fuse.c */
+enum fast cuda_fast(const struct compiled *c, const struct weight *w);
+void cuda_fuse(struct compiled *c);
+int64_t cuda_widest_input(const struct compiled *c); /* of those that are made bytes, padded; 0: none */
 
 /* step.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */

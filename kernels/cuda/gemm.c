@@ -42,8 +42,9 @@ static int spread(const struct compiled *c, const float *bias, float *y, int64_t
 static int unpack(const struct compiled *c, const struct op *op, int64_t first, int64_t count)
 {
     const struct weight *w = &c->p->weights[op->w];
-    int64_t row_bytes = cuda_row_bytes(w);
-    struct unpack_args a = {c->weight[op->w] + first * row_bytes, c->grids, c->gemm.tile, w->in, row_bytes, w->factor, w->format};
+    int64_t row_bytes = cuda_row_bytes(c, w);
+    struct unpack_args a = {c->weight[op->w] + first * row_bytes, c->grids, c->gemm.tile, w->in, row_bytes, w->factor, w->format,
+                            cuda_relay(c, w, &(struct relay_args){0})};
     return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_unpack, (unsigned)count, 1, 0, &a, sizeof a});
 }
 

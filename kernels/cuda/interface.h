@@ -15,6 +15,9 @@ enum cuda_kernel {
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
+#define FAST(id, name, kind) CUDA_gemv_##name, CUDA_gemv_##name##_many, CUDA_gated_##name, CUDA_gated_##name##_many,
+#include "kernels/cuda/fast.def"
+#undef FAST
     CUDA_KERNELS
 };
 

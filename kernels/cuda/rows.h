@@ -2,9 +2,23 @@
 #ifndef KERNELS_CUDA_ROWS_H
 #define KERNELS_CUDA_ROWS_H
 
-#include "kernels/cuda/read.h"
+#include "kernels/cuda/runs.h"
 
 KERNEL_CODE int32_t batch_row(const struct device_batch *b, int only_wanted, int64_t row) { return only_wanted ? b->wanted[row] : (int32_t)row; }
+
+KERNEL_CODE void embed_codes(const struct embed_args *a, const unsigned char *row, float *y)
+{
+    float scale = a->factor != 0 ? a->factor * a->scale : a->scale;
+    for (int64_t r = THREAD; r * RUN_CODES < (a->width + 255) / 256 * 256; r += CUDA_THREADS) {
+        struct run w;
+        read_codes(a->format, row, a->width, r, &w);
+        for (int g = 0; g < RUN_GROUPS; g++) {
+            int64_t at = run_group(a->format, r, g);
+            for (int i = 0; i < GROUP && at + i < a->width; i++)
+                y[at + i] = code_value(&w, g, i) * scale;
+        }
+    }
+}
 
 /* A block for each row. An embedding from outside is what EMBED would have made: not scaled again. */
 KERNEL_CODE void embed_body(struct embed_args a)
@@ -15,6 +29,10 @@ KERNEL_CODE void embed_body(struct embed_args a)
         const float *from = a.batch.embeddings + (int64_t)(-1 - token) * a.batch.embedding_width;
         for (int64_t i = THREAD; i < a.width; i += CUDA_THREADS)
             y[i] = from[i];
+        return;
+    }
+    if (a.planes) {
+        embed_codes(&a, a.weight + token * a.row_bytes, y);
         return;
     }
     for (int64_t at = (int64_t)THREAD * RUN_VALUES; at < a.width; at += CUDA_THREADS * RUN_VALUES) {

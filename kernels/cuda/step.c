@@ -111,7 +111,7 @@ static int run_embed(const struct compiled *c, const struct op *op)
 {
     const struct weight *w = &c->p->weights[op->w];
     struct embed_args a = {.batch = c->device_batch, .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids, .width = w->in,
-                           .row_bytes = cuda_row_bytes(w), .scale = op->scale, .factor = w->factor, .format = w->format,
+                           .row_bytes = cuda_row_bytes(c, w), .scale = op->scale, .factor = w->factor, .format = w->format, .planes = cuda_relay(c, w, &(struct relay_args){0}),
                            .only_wanted = only_wanted(c, op->y)};
     return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
 }
@@ -132,26 +132,13 @@ static int linear_rows(const struct compiled *c, const struct op *op, int32_t fi
 #undef FORMAT
     };
     const struct weight *w = &c->p->weights[op->w];
-    struct linear_args a = {.x = buffer(c, op->x) + first * w->in, .y = buffer(c, op->y) + first * w->out, .weight = c->weight[op->w], .grids = c->grids, .bias = vector(c, op->b),
-                            .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(w), .factor = w->factor, .rows = rows};
+    struct linear_args a = {.x = buffer(c, op->x) + first * w->in, .y = buffer(c, op->y) + first * w->out, .weight = c->weight[op->w],
+                            .grids = c->grids, .bias = vector(c, op->b), .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(c, w), .factor = w->factor,
+                            .rows = rows};
     return launch(c, kernels[w->format], parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
 }
 
-/* Sequences with many rows by cuBLAS, what lies between them by our own kernels. */
-static int run_linear(const struct compiled *c, const struct op *op)
-{
-    int32_t done = 0;
-    for (int32_t i = 0; i < c->batch->sequences; i++) {
-        const struct batch_sequence *s = &c->batch->sequence[i];
-        if (!cuda_gemm_serves(c, op, s->rows))
-            continue;
-        int code = linear_rows(c, op, done, s->first_row - done);
-        if (code || (code = cuda_gemm_linear(c, op, s->first_row, s->rows)))
-            return code;
-        done = s->first_row + s->rows;
-    }
-    return linear_rows(c, op, done, rows_of(c, op->x) - done);
-}
+static int run_linear(const struct compiled *c, const struct op *op) { return linear_rows(c, op, 0, rows_of(c, op->x)); }
 
 static int run_rope(const struct compiled *c, const struct op *op)
 {
@@ -221,6 +208,107 @@ static int run_select(const struct compiled *c, const struct op *op)
 {
     const int32_t *rows = only_wanted(c, op->x) ? NULL : c->device_batch.wanted;
     return select_rows(c, buffer(c, op->x), buffer(c, op->y), rows, c->p->buffers[op->y].width, rows_of(c, op->y));
+}
+
+/* ---- stages ------------------------------------------------------------------------------------------------------------- */
+
+/* x as bytes, behind the stage's norm if it has one. */
+static int run_input(const struct compiled *c, const struct stage *s)
+{
+    const struct op *norm = s->norm, *first = s->linear[0];
+    int x = norm ? norm->x : first->x;
+    int64_t n = c->p->buffers[x].width;
+    struct input_args a = {.x = buffer(c, x), .q = c->input, .scales = c->input_scales, .n = n, .padded = parts(n, INPUT_UNIT) * INPUT_UNIT};
+    if (norm) {
+        a.norm = 1, a.centred = norm->centred, a.epsilon = norm->epsilon, a.offset = norm->offset;
+        a.weight = vector(c, norm->w), a.bias = vector(c, norm->b);
+        a.y = s->floats ? buffer(c, norm->y) : NULL;
+    }
+    return LAUNCH(input, rows_of(c, x), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+/* Rows of a step. */
+struct range {
+    int32_t first, rows;
+};
+
+/* Linears of one format, and the stage's last operation if it is theirs. */
+static int run_gemv(const struct compiled *c, const struct stage *s, int from, int count, const struct op *tail, struct range r)
+{
+    static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of four: see interface.h */
+#define FAST(id, name, kind) [STORAGE_##id] = CUDA_gemv_##name,
+#include "kernels/cuda/fast.def"
+#undef FAST
+    };
+    const struct op *first = s->linear[from];
+    int64_t in = c->p->weights[first->w].in;
+    bool gated = tail && tail->kind == OP_GATE;
+    struct gemv_args a = {.parts = count, .rows = r.rows, .in = in, .padded = parts(in, INPUT_UNIT) * INPUT_UNIT};
+    a.x = buffer(c, first->x) + r.first * in;
+    a.q = c->input + r.first * a.padded;
+    a.scales = c->input_scales + r.first * a.padded / 16 * 2;
+    for (int i = 0; i < count; i++) {
+        const struct op *op = s->linear[from + i];
+        const struct weight *w = &c->p->weights[op->w];
+        a.part[i] = (struct gemv_part){.weight = c->weight[op->w], .bias = vector(c, op->b), .y = buffer(c, tail ? tail->y : op->y) + r.first * w->out, .out = w->out,
+                                       .row_bytes = cuda_row_bytes(c, w), .factor = w->factor};
+        a.outs += gated && i ? 0 : w->out;
+    }
+    if (gated)
+        a.activation = tail->activation;
+    else if (tail)
+        a.add = buffer(c, tail->x) + r.first * a.outs, a.scale = tail->scale;
+    int many = a.rows > 1;
+    enum cuda_kernel kernel = (enum cuda_kernel)((int)kernels[c->p->weights[first->w].format] + many + 2 * gated);
+    return launch(c, kernel, parts(a.outs, CUDA_WARPS), parts(a.rows, many ? GEMV_TILE : 1), 0, &a, sizeof a);
+}
+
+/* All linears of the stage, for rows that are handled one by one. */
+static int run_few(const struct compiled *c, const struct stage *s, const struct op *tail, struct range r)
+{
+    int code = 0;
+    for (int i = 0, count; i < s->linears && r.rows && !code; i += count) {
+        const struct weight *w = &c->p->weights[s->linear[i]->w];
+        bool fast = cuda_fast(c, w);
+        count = 1;
+        while (fast && i + count < s->linears && c->p->weights[s->linear[i + count]->w].format == w->format && cuda_fast(c, &c->p->weights[s->linear[i + count]->w]))
+            count++;
+        code = fast ? run_gemv(c, s, i, count, tail, r) : linear_rows(c, s->linear[i], r.first, r.rows);
+    }
+    return code;
+}
+
+/* Sequences with many rows go through cuBLAS, from floats; what lies between them as always. Then the stage's last operation is one
+ * of its own: the same arithmetic. */
+static int run_mixed(const struct compiled *c, const struct stage *s)
+{
+    int code = s->norm ? run_norm(c, s->norm) : 0;
+    if (!code && s->bytes)
+        code = run_input(c, s);
+    struct range few = {0, 0};
+    for (int32_t i = 0; i < c->batch->sequences && !code; i++) {
+        const struct batch_sequence *q = &c->batch->sequence[i];
+        if (!cuda_gemm_serves(c, s->linear[0], q->rows))
+            continue;
+        few.rows = q->first_row - few.first;
+        code = run_few(c, s, NULL, few);
+        for (int k = 0; k < s->linears && !code; k++)
+            code = cuda_gemm_linear(c, s->linear[k], q->first_row, q->rows);
+        few.first = q->first_row + q->rows;
+    }
+    few.rows = rows_of(c, s->linear[0]->x) - few.first;
+    if (!code)
+        code = run_few(c, s, NULL, few);
+    return code || !s->tail ? code : s->tail->kind == OP_ADD ? run_add(c, s->tail) : run_gate(c, s->tail);
+}
+
+static int run_stage(const struct compiled *c, const struct stage *s)
+{
+    for (int32_t i = 0; i < c->batch->sequences; i++)
+        if (cuda_gemm_serves(c, s->linear[0], c->batch->sequence[i].rows))
+            return run_mixed(c, s);
+    int code = s->bytes ? run_input(c, s) : s->norm ? run_norm(c, s->norm) : 0;
+    return code ? code : run_few(c, s, s->tail, (struct range){0, rows_of(c, s->linear[0]->x)});
 }
 
 /* ---- between parts ------------------------------------------------------------------------------------------------------ */
@@ -319,9 +407,12 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
     int count = program_needed(c->p, output), code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
     if (code)
         return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
-    for (int i = 0; i < count; i++)
-        if ((code = run[c->p->ops[i].kind](c, &c->p->ops[i])))
-            return op_failed(c, &c->p->ops[i], code, err);
+    for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
+        const struct stage *s = &c->stage[i];
+        const struct op *op = s->linears ? s->linear[0] : &c->p->ops[s->first];
+        if ((code = s->linears ? run_stage(c, s) : run[op->kind](c, op)))
+            return op_failed(c, op, code, err);
+    }
     if (output >= 0 && whole && (code = fetch(c, output)))
         return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
     return STATUS_OK;

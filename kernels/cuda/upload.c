@@ -19,6 +19,9 @@ struct ring {
     size_t filled;     /* bytes of the piece */
     unsigned char *to; /* where they belong */
     bool used[UPLOAD_PIECES];
+    unsigned char *staging; /* on the device, as large: where blocks wait that are moved into planes */
+    struct relay_args relay;
+    bool moved; /* the weight's blocks are */
     int code;
     const char *name; /* of the weight, for words */
     /* how far the system was asked to read files */
@@ -60,13 +63,30 @@ static void show(struct ring *r)
     r->shown = now;
 }
 
+/* The piece's blocks, at `at` on the device, to their planes. */
+static int move_blocks(struct ring *r, const unsigned char *at)
+{
+    struct relay_args a = r->relay;
+    a.from = at;
+    a.blocks = (int64_t)(r->filled / (size_t)a.block_bytes);
+    r->relay.first += a.blocks;
+    struct cuda_launch l = {CUDA_relay, (unsigned)((r->filled + CUDA_THREADS - 1) / CUDA_THREADS), 1, 0, &a, sizeof a};
+    return r->c->cuda->launch(r->c->stream, &l);
+}
+
+/* Of a piece: whole blocks where they are moved. */
+static size_t piece_bytes(const struct ring *r) { return r->moved ? UPLOAD_PIECE / (size_t)r->relay.block_bytes * (size_t)r->relay.block_bytes : UPLOAD_PIECE; }
+
 /* Sends what the piece holds and waits until the next one is free. */
 static void flush(struct ring *r)
 {
     const struct cuda_interface *cuda = r->c->cuda;
     if (r->code || !r->filled)
         return;
-    r->code = cuda->upload(r->c->stream, r->to, r->memory + (size_t)r->piece * UPLOAD_PIECE, r->filled);
+    unsigned char *at = r->moved ? r->staging + (size_t)r->piece * UPLOAD_PIECE : r->to;
+    r->code = cuda->upload(r->c->stream, at, r->memory + (size_t)r->piece * UPLOAD_PIECE, r->filled);
+    if (!r->code && r->moved)
+        r->code = move_blocks(r, at);
     if (!r->code)
         r->code = cuda->mark(r->c->stream, r->piece);
     r->used[r->piece] = true;
@@ -85,6 +105,7 @@ static void start(struct ring *r, void *to, const char *name)
         return;
     flush(r);
     r->to = to;
+    r->moved = false;
     r->name = r->code ? r->name : name;
 }
 
@@ -116,10 +137,10 @@ static void add(struct ring *r, const void *bytes, size_t size)
 {
     const unsigned char *from = bytes;
     while (size && !r->code) {
-        size_t room = UPLOAD_PIECE - r->filled, now = size < room ? size : room;
+        size_t room = piece_bytes(r) - r->filled, now = size < room ? size : room;
         copy(r->memory + (size_t)r->piece * UPLOAD_PIECE + r->filled, from, now);
         r->filled += now, from += now, size -= now;
-        if (r->filled == UPLOAD_PIECE) {
+        if (r->filled == piece_bytes(r)) {
             flush(r);
             read_ahead(r);
         }
@@ -128,9 +149,10 @@ static void add(struct ring *r, const void *bytes, size_t size)
 
 static void add_weight(struct ring *r, const struct weight *w, unsigned char *to)
 {
-    int64_t bytes = cuda_row_bytes(w);
-    read_ahead(r);
+    int64_t bytes = w->in / storage_types[w->format].block_elements * storage_types[w->format].block_bytes;
     start(r, to, w->name);
+    r->moved = cuda_relay(r->c, w, &r->relay);
+    r->relay.to = to;
     if (bytes == w->row_bytes)
         add(r, w->data, (size_t)(w->out * bytes));
     else
@@ -168,6 +190,8 @@ enum status cuda_upload(struct compiled *c, struct error *err)
     int code = c->cuda->pin(c->options.device, (void **)&r.memory, (size_t)UPLOAD_PIECES * UPLOAD_PIECE);
     if (code)
         return cuda_failed(c, code, err, "%d MiB of pinned memory", UPLOAD_PIECES * (UPLOAD_PIECE >> 20));
+    if ((r.code = c->cuda->allocate(c->options.device, (void **)&r.staging, (size_t)UPLOAD_PIECES * UPLOAD_PIECE)))
+        r.name = "the first weight";
     add_grids(&r, c->grids);
     for (int i = 0; i < c->p->weight_count; i++) {
         if (c->weight[i])
@@ -177,6 +201,7 @@ enum status cuda_upload(struct compiled *c, struct error *err)
     }
     flush(&r);
     int waited = c->cuda->wait(c->stream); /* also behind an error: transfers may still read the ring */
+    c->cuda->release(c->options.device, r.staging);
     c->cuda->unpin(c->options.device, r.memory);
     c->upload_seconds = clock_seconds() - r.begin;
     if (r.code || waited)

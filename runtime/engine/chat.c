@@ -13,7 +13,7 @@ static enum status render(struct ingot_chat *c, struct ingot_model *m, const str
     struct json fitted = *request, context;
     enum status status = model_speech(m, json_is(name, JSON_STRING) ? json_copy(&c->arena, name) : NULL, json_is(tools, JSON_ARRAY), speech, err);
     if (!status && !strict)
-        status = chat_adapt(&c->arena, request, &(*speech)->can, NULL, &fitted, &c->notes, err);
+        status = chat_adapt(&c->arena, request, &(*speech)->can, &(*speech)->calls, NULL, &fitted, &c->notes, err);
     if (!status)
         status = chat_context(&c->arena, &fitted, &m->chat, &context, err);
     return status ? status : chat_render((*speech)->template, &context, NULL, NULL, &c->prompt, err);

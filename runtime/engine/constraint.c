@@ -51,20 +51,22 @@ static bool find_special(const struct making *k, const char *text, size_t size, 
     return *at < size;
 }
 
-/* Plain bytes; an id is nine letters or digits. */
+/* Plain bytes; an id is nine letters or digits, an index a small number. */
 static grammar_part plain(struct making *k, const char *text, size_t size)
 {
-    grammar_part parts[32], id;
-    size_t count = 0;
-    for (const char *at; (at = memchr(text, NOTATION_ID, size)) && count < 30;) {
+    grammar_part parts[32], number;
+    size_t count = 0, at = 0;
+    for (size_t i = 0; i < size && count < 30; i++) {
+        const char *regex = text[i] == NOTATION_ID ? "[a-zA-Z0-9]{9}" : text[i] == NOTATION_INDEX ? "0|[1-9][0-9]{0,3}" : NULL;
         struct error ignored;
-        parts[count++] = grammar_part_text(k->b, text, (size_t)(at - text));
-        if (!grammar_part_regex(k->b, "[a-zA-Z0-9]{9}", 14, &id, &ignored))
-            parts[count++] = id;
-        size -= (size_t)(at - text) + 1;
-        text = at + 1;
+        if (!regex)
+            continue;
+        parts[count++] = grammar_part_text(k->b, text + at, i - at);
+        if (!grammar_part_regex(k->b, regex, strlen(regex), &number, &ignored))
+            parts[count++] = number;
+        at = i + 1;
     }
-    parts[count++] = grammar_part_text(k->b, text, size);
+    parts[count++] = grammar_part_text(k->b, text + at, size - at);
     return grammar_part_sequence(k->b, parts, count);
 }
 
@@ -97,19 +99,41 @@ static const struct json *function_of(const struct json *tool)
     return f ? f : tool;
 }
 
+/* How a call notation has members of arguments written. */
+static struct grammar_arguments members_of(struct making *k, const struct call_notation *n)
+{
+    static const char *const types[] = {[JSON_NULL] = "null",     [JSON_BOOL] = "boolean", [JSON_NUMBER] = "number",
+                                        [JSON_STRING] = "string", [JSON_ARRAY] = "array",  [JSON_OBJECT] = "object"};
+    struct grammar_arguments as = {.until = n->until, .python = n->python, .key = spelled(k, str_text(&n->key), n->key.size),
+                                   .close = spelled(k, str_text(&n->close), n->close.size), .joint = spelled(k, str_text(&n->joint), n->joint.size)};
+    const char *other = str_text(&n->other), *type = memchr(other, NOTATION_TYPE, n->other.size);
+    size_t before = type ? (size_t)(type - other) : n->other.size;
+    as.marked = n->value.size != n->other.size || memcmp(str_text(&n->value), other, n->other.size) != 0;
+    for (int kind = JSON_NULL; kind <= JSON_OBJECT; kind++) {
+        grammar_part parts[] = {spelled(k, other, before), words(k, type ? types[kind] : ""), spelled(k, other + before + !!type, n->other.size - before - !!type)};
+        as.value[kind] = kind == JSON_STRING ? spelled(k, str_text(&n->value), n->value.size) : grammar_part_sequence(k->b, parts, 3);
+    }
+    return as;
+}
+
+static enum status arguments_part(struct making *k, const struct json *schema, const struct grammar_arguments *as, grammar_part *out, struct error *why)
+{
+    return as ? grammar_part_arguments(k->b, schema, as, out, why) : grammar_part_schema(k->b, schema, out, why);
+}
+
 /* A tool's arguments by its schema. One that cannot be kept leaves its own tool free, and is told. */
-static grammar_part arguments(struct making *k, const struct json *tool)
+static grammar_part arguments(struct making *k, const struct json *tool, const struct grammar_arguments *as)
 {
     static const struct json_member kind = {.key = "type", .key_size = 4, .value = {.kind = JSON_STRING, .size = 6, .text = "object"}};
     const struct json object = {.kind = JSON_OBJECT, .size = 1, .members = &kind};
     const struct json *f = function_of(tool), *schema = json_get(f, "parameters"), *name = json_get(f, "name");
     grammar_part part;
     struct error why;
-    if (json_is(schema, JSON_OBJECT) && schema->size && grammar_part_schema(k->b, schema, &part, &why) == STATUS_OK)
+    if (json_is(schema, JSON_OBJECT) && schema->size && arguments_part(k, schema, as, &part, &why) == STATUS_OK)
         return part;
     if (json_is(schema, JSON_OBJECT) && schema->size)
         chat_note(k->chat, "%.40s: its arguments are not held to their schema: %.100s", QUOTE(name->text, name->size), why.text);
-    if (grammar_part_schema(k->b, &object, &part, &why) == STATUS_OK)
+    if (arguments_part(k, &object, as, &part, &why) == STATUS_OK)
         return part;
     return grammar_part_free(k->b);
 }
@@ -126,6 +150,7 @@ static enum status one_call(struct making *k, const struct call_notation *n, con
     const struct json *tools = &k->chat->tools;
     grammar_part *calls = arena_array(&k->chat->arena, (size_t)tools->size + 1, sizeof *calls);
     grammar_part between = spelled(k, str_text(&n->between), n->between.size);
+    struct grammar_arguments as = members_of(k, n);
     size_t count = 0;
     if (!calls)
         return error_memory(k->err, "tools");
@@ -135,7 +160,7 @@ static enum status one_call(struct making *k, const struct call_notation *n, con
             continue;
         grammar_part parts[3] = {grammar_part_text(k->b, name->text, name->size), between};
         if (n->known)
-            parts[2] = arguments(k, &tools->items[i]);
+            parts[2] = arguments(k, &tools->items[i], n->members ? &as : NULL);
         calls[count++] = grammar_part_sequence(k->b, parts, n->known ? 3 : 2);
     }
     if (!count)
@@ -226,7 +251,7 @@ static enum status make_tools(struct making *k, const struct json *choice, bool 
     const char *name = dialect_name(k->chat->dialect);
     if (!status && !n.known && !n.partial && (must || beside)) {
         status = error_set(k->err, STATUS_USAGE, "tool_choice: calls as %s writes them cannot be forced; use auto without response_format", name);
-    } else if (!status && !n.known && !must) {
+    } else if (!status && (!n.known || (n.unmarked && !beside)) && !must) {
         chat_note(k->chat, "calls of dialect %s are not held to their schemas%s", name, "");
         status = beside ? error_set(k->err, STATUS_USAGE, "response_format with tools: calls as %s writes them have no fixed form; use tool_choice none or required", name)
                         : STATUS_OK;

@@ -26,6 +26,7 @@ struct speech {
     struct chat_template *template;
     struct chat_abilities can;
     struct dialect_choice dialect;
+    struct call_notation calls; /* as it prints them, or its dialect says */
 };
 
 struct ingot_model {

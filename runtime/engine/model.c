@@ -174,6 +174,7 @@ static void free_speech(struct ingot_model *m)
     for (int i = 0; m->speech && i < m->chat.count; i++) {
         chat_free(m->speech[i].template);
         dialect_choice_free(&m->speech[i].dialect);
+        call_notation_free(&m->speech[i].calls);
     }
     free(m->speech);
 }
@@ -225,7 +226,10 @@ static enum status prepare_speech(const struct ingot_model *m, const struct chat
     if (status)
         return status;
     chat_probe(s->template, &m->chat, &s->can);
-    if ((status = dialect_detect(&s->dialect, &m->chat, named, m->tokenizer, err))) {
+    status = dialect_detect(&s->dialect, &m->chat, named, m->tokenizer, err);
+    if (!status && (status = call_notation_find(&s->calls, s->dialect.dialect, s->template, &m->chat, err)))
+        dialect_choice_free(&s->dialect);
+    if (status) {
         chat_free(s->template);
         s->template = NULL;
     }

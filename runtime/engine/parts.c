@@ -49,6 +49,7 @@ enum status parts_open(struct parts *r, const struct ingot_chat *chat, uint64_t 
     struct output_options o = {.prompt_tail = str_text(text) + text->size - tail,
                                .prompt_tail_size = tail,
                                .tools = chat->tools.kind == JSON_ARRAY ? &chat->tools : NULL,
+                               .one_call = chat->one_call,
                                .id_seed = seed,
                                .event = take,
                                .context = r};

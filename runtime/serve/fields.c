@@ -4,24 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/serve/serve.h"
-
-struct reading {
-    struct ask *a;
-    struct arena *arena;
-    const struct json *body;
-    struct ingot_model *model;
-    const char **param;
-    struct error *err;
-};
-
-static const struct json *get(const struct reading *r, const char *key)
-{
-    const struct json *v = json_get(r->body, key);
-    return v && v->kind != JSON_NULL ? v : NULL;
-}
-
-#define WRONG(r, key, ...) (*(r)->param = (key), error_set((r)->err, STATUS_USAGE, __VA_ARGS__))
+#include "runtime/serve/fields.h"
 
 static const char *spelled(const struct json *v, struct quoted *q)
 {
@@ -301,13 +284,13 @@ static enum status read_prompt(struct reading *r)
 enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model,
                      const struct ingot_chat_options *options, const char **param, struct error *err)
 {
-    struct reading r = {a, arena, body, model, param, err};
+    struct reading r = {.a = a, .arena = arena, .body = body, .model = model, .param = param, .err = err};
     a->chat = chat;
     *param = NULL;
     ingot_request_defaults(model, &a->options);
     enum status status;
     if ((status = read_plain(&r)) || (status = read_logprobs(&r)) || (status = read_stop(&r)) || (status = read_bias(&r)) ||
-        (status = refuse_unsupported(&r)) || (status = read_grammar(&r)) || (status = chat ? messages_read(a, body, model, options, param, err) : read_prompt(&r)))
+        (status = refuse_unsupported(&r)) || (status = read_grammar(&r)) || (status = chat ? messages_read(&r, options) : read_prompt(&r)))
         return status;
     if (chat)
         a->echo = false;

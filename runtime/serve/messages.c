@@ -2,22 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/serve/serve.h"
-
-struct reading {
-    const struct json *body;
-    struct str request; /* what ingot_chat_open() gets */
-    const char **param;
-    struct error *err;
-};
-
-#define WRONG(r, key, ...) (*(r)->param = (key), error_set((r)->err, STATUS_USAGE, __VA_ARGS__))
-
-static const struct json *get(const struct reading *r, const char *key)
-{
-    const struct json *v = json_get(r->body, key);
-    return v && v->kind != JSON_NULL ? v : NULL;
-}
+#include "runtime/serve/fields.h"
 
 static const char *shown(const struct json *v, struct quoted *q)
 {
@@ -197,13 +182,14 @@ static enum status read_format(struct reading *r)
 
 /* ---- all of it -------------------------------------------------------------------------------------------------------- */
 
-static enum status open_chat(struct reading *r, struct ask *a, struct ingot_model *model, const struct ingot_chat_options *options)
+static enum status open_chat(struct reading *r, const struct ingot_chat_options *options)
 {
+    struct ask *a = r->a;
     struct prompt *p = &a->prompts[0];
     if (r->request.failed)
         return error_memory(r->err, "a prompt");
     *r->param = "messages";
-    enum status status = (enum status)ingot_chat_open(&a->options.chat, model, str_text(&r->request), r->request.size, options, (struct ingot_error *)r->err);
+    enum status status = (enum status)ingot_chat_open(&a->options.chat, r->model, str_text(&r->request), r->request.size, options, (struct ingot_error *)r->err);
     static const char *const fields[] = {"response_format", "tool_choice"};
     for (size_t i = 0; i < sizeof fields / sizeof *fields && status; i++)
         if (!strncmp(r->err->text, fields[i], strlen(fields[i])))
@@ -219,21 +205,19 @@ static enum status open_chat(struct reading *r, struct ask *a, struct ingot_mode
     return STATUS_OK;
 }
 
-enum status messages_read(struct ask *a, const struct json *body, struct ingot_model *model, const struct ingot_chat_options *options,
-                          const char **param, struct error *err)
+enum status messages_read(struct reading *r, const struct ingot_chat_options *options)
 {
-    struct reading r = {.body = body, .param = param, .err = err};
-    str_add_text(&r.request, "{\"add_generation_prompt\": true");
-    enum status status = read_messages(&r);
+    str_add_text(&r->request, "{\"add_generation_prompt\": true");
+    enum status status = read_messages(r);
     if (!status)
-        status = read_tools(&r);
+        status = read_tools(r);
     if (!status)
-        status = read_kwargs(&r);
+        status = read_kwargs(r);
     if (!status)
-        status = read_format(&r);
-    str_add_char(&r.request, '}');
+        status = read_format(r);
+    str_add_char(&r->request, '}');
     if (!status)
-        status = open_chat(&r, a, model, options);
-    str_free(&r.request);
+        status = open_chat(r, options);
+    str_free(&r->request);
     return status;
 }

@@ -67,9 +67,6 @@ struct ask {
 enum status ask_read(struct ask *a, struct arena *arena, const struct json *body, bool chat, struct ingot_model *model,
                      const struct ingot_chat_options *options, const char **param, struct error *err);
 void ask_free(struct ask *a);
-/* messages.c: the prompt of a chat, and how its answer is read. */
-enum status messages_read(struct ask *a, const struct json *body, struct ingot_model *model, const struct ingot_chat_options *options,
-                          const char **param, struct error *err);
 
 /* ---- where tokens come from ------------------------------------------------------------------------------------------- */
 

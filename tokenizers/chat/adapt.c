@@ -354,8 +354,8 @@ static const struct step {
 #undef STEP
 };
 
-enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const char *now, struct json *out,
-                       struct chat_notes *notes, struct error *err)
+enum status chat_adapt(struct arena *arena, const struct json *request, const struct chat_abilities *can, const struct call_notation *calls,
+                       const char *now, struct json *out, struct chat_notes *notes, struct error *err)
 {
     const struct json *messages = json_get(request, "messages"), *tools = json_get(request, "tools");
     *notes = (struct chat_notes){0};
@@ -365,7 +365,7 @@ enum status chat_adapt(struct arena *arena, const struct json *request, const st
     for (uint32_t i = 0; i < messages->size; i++)
         if (messages->items[i].kind != JSON_OBJECT)
             return STATUS_OK; /* chat_context has the words for it */
-    struct adapting a = {.arena = arena, .can = can, .now = now, .request = object_of(arena, request), .notes = notes, .err = err};
+    struct adapting a = {.arena = arena, .can = can, .calls = calls, .now = now, .request = object_of(arena, request), .notes = notes, .err = err};
     a.messages = arena_array(arena, (size_t)messages->size + 1, sizeof *a.messages);
     if (!a.messages)
         return error_memory(err, "a request");

@@ -84,8 +84,7 @@ bool adapt_arguments_to_object(struct adapting *a)
     return (a->can->arguments_object || !a->can->arguments_text) && change_calls(a, to_object);
 }
 
-/* Python's json.dumps: ", " and ": ". */
-static void write_spaced(struct str *out, const struct json *v)
+void adapt_write_spaced(struct str *out, const struct json *v)
 {
     if (v->kind != JSON_OBJECT && v->kind != JSON_ARRAY) {
         json_write(out, v);
@@ -99,7 +98,7 @@ static void write_spaced(struct str *out, const struct json *v)
             json_write_string(out, v->members[i].key, v->members[i].key_size);
             str_add_text(out, ": ");
         }
-        write_spaced(out, object ? &v->members[i].value : &v->items[i]);
+        adapt_write_spaced(out, object ? &v->members[i].value : &v->items[i]);
     }
     str_add_char(out, object ? '}' : ']');
 }
@@ -111,7 +110,7 @@ static bool to_text(struct adapting *a, struct json *call)
     if (json_is(arguments, JSON_STRING))
         return false;
     if (json_is(arguments, JSON_OBJECT))
-        write_spaced(&text, arguments);
+        adapt_write_spaced(&text, arguments);
     else
         str_add_text(&text, "{}");
     set_arguments(a, call, adapt_take(a, &text));
@@ -208,6 +207,27 @@ bool adapt_content_to_empty(struct adapting *a)
     return changed;
 }
 
+/* A user who speaks right behind a tool's result, where the template wants the model's turn in between: an empty one, or a
+ * blank where the template takes no empty one. */
+bool adapt_reply_to_results(struct adapting *a)
+{
+    if (a->can->user_at_result || !(a->can->empty_reply || a->can->blank_reply))
+        return false;
+    struct json *messages = arena_array(a->arena, 2 * (size_t)a->count, sizeof *messages);
+    uint32_t count = 0;
+    if (!messages)
+        return adapt_failed(a);
+    for (uint32_t i = 0; i < a->count; i++) {
+        if (i && adapt_is(&a->messages[i], "user") && adapt_is(&a->messages[i - 1], "tool"))
+            messages[count++] = adapt_message(a, "assistant", json_text(" ", a->can->empty_reply ? 0 : 1));
+        messages[count++] = a->messages[i];
+    }
+    bool changed = count != a->count;
+    a->messages = messages;
+    a->count = count;
+    return changed;
+}
+
 /* Nine letters or digits: as it is if it is so, else the same nine for the same id (FNV-1a). */
 static struct json short_id(struct adapting *a, const struct json *id)
 {
@@ -264,7 +284,7 @@ bool adapt_supply_functions(struct adapting *a)
     str_add_char(&text, '[');
     for (uint32_t i = 0; has_tools(a) && i < a->tools.size; i++) {
         str_add_text(&text, i ? ", " : "");
-        write_spaced(&text, function_of(&a->tools.items[i]));
+        adapt_write_spaced(&text, function_of(&a->tools.items[i]));
     }
     str_add_char(&text, ']');
     struct object o = object_of(a->arena, kwargs);
@@ -335,7 +355,7 @@ static void calls_into_content(struct adapting *a, struct json *message)
         str_format(&text, "%s<tool_call>\n{\"name\": ", i ? "\n" : "");
         json_write(&text, json_is(name, JSON_STRING) ? name : &(struct json){.kind = JSON_NULL});
         str_add_text(&text, ", \"arguments\": ");
-        write_spaced(&text, &object);
+        adapt_write_spaced(&text, &object);
         str_add_text(&text, "}\n</tool_call>");
     }
     struct json both[] = {adapt_content(message), adapt_take(a, &text)};
@@ -358,7 +378,7 @@ static void describe_tools(struct adapting *a)
     struct str text = {0};
     str_add_text(&text, "You can call tools. These are their signatures, one a line:\n<tools>\n");
     for (uint32_t i = 0; i < a->tools.size; i++) {
-        write_spaced(&text, function_of(&a->tools.items[i]));
+        adapt_write_spaced(&text, function_of(&a->tools.items[i]));
         str_add_char(&text, '\n');
     }
     str_add_text(&text, "</tools>\n\nTo call one, write its name and arguments as JSON between <tool_call> and </tool_call>; several calls one after "

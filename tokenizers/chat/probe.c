@@ -119,6 +119,10 @@ static void probe_tools(struct probe *p, struct chat_abilities *can)
     can->results = can->calls && found(p, "mresult");
     can->no_content = RENDERS("", ID, NO_MORE, "");
     can->any_id = RENDERS("\"content\": \"\", ", "call_1", NO_MORE, "");
+    can->user_at_result = RENDERS("\"content\": \"\", ", ID, NO_MORE, ", {\"role\": \"user\", \"content\": \"mlast\"}") && found(p, "mlast");
+#define REPLIED(reply) RENDERS("\"content\": \"\", ", ID, NO_MORE, ", {\"role\": \"assistant\", \"content\": \"" reply "\"}, {\"role\": \"user\", \"content\": \"mlast\"}")
+    can->empty_reply = REPLIED("") && found(p, "mresult") && found(p, "mlast");
+    can->blank_reply = REPLIED(" ") && found(p, "mresult") && found(p, "mlast");
     can->parallel = RENDERS("\"content\": \"\", ", ID, SECOND, ", " RESULT("abcdEF124", "msecond")) && found(p, "mother") && found(p, "msecond");
 }
 

@@ -39,7 +39,13 @@ void grammar_builder_close(struct grammar_builder *b)
 enum status grammar_part_schema(struct grammar_builder *b, const struct json *schema, grammar_part *out, struct error *err)
 {
     static const struct json anything = {.kind = JSON_BOOL, .truth = true};
-    return schema_rules(&b->pool, schema ? schema : &anything, out, err);
+    return schema_rules(&b->pool, schema ? schema : &anything, NULL, out, err);
+}
+
+enum status grammar_part_arguments(struct grammar_builder *b, const struct json *schema, const struct grammar_arguments *as, grammar_part *out,
+                                   struct error *err)
+{
+    return schema_rules(&b->pool, schema, as, out, err);
 }
 
 enum status grammar_part_regex(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err)
@@ -126,7 +132,7 @@ enum status grammar_compile_schema(struct grammar **out, const struct json *sche
     enum status status = grammar_builder_open(&b, err);
     if (status)
         return status;
-    status = schema_rules(&b->pool, schema, &root, err);
+    status = schema_rules(&b->pool, schema, NULL, &root, err);
     return finish(b, status, root, out, err);
 }
 

@@ -12,6 +12,49 @@ enum { INSIDE = 1u << 31 };    /* of a symbol: under AND and NOT, where results 
 
 static expr derive(struct pool *p, expr e, uint32_t symbol);
 
+/* ---- first bytes ---------------------------------------------------------------------------------------------------- */
+
+static struct byte_set set_union(struct byte_set a, const struct byte_set *b)
+{
+    for (int i = 0; i < 4; i++)
+        a.word[i] |= b->word[i];
+    return a;
+}
+
+static struct byte_set set_intersection(struct byte_set a, const struct byte_set *b)
+{
+    for (int i = 0; i < 4; i++)
+        a.word[i] &= b->word[i];
+    return a;
+}
+
+/* Of a node whose children are in the pool. A call begins with no byte: its rule is an item of its own. */
+struct byte_set expr_first(const struct pool *p, const struct expr_node *n)
+{
+    static const struct byte_set none, all = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    struct byte_set first = n->kind == KIND_AND ? all : none;
+    switch (n->kind) {
+    case KIND_BYTES:
+        return p->sets[n->a];
+    case KIND_CONCAT:
+        return p->nodes[n->a].nullable ? set_union(p->nodes[n->a].first, &p->nodes[n->b].first) : p->nodes[n->a].first;
+    case KIND_REPEAT:
+        return p->nodes[n->a].first;
+    case KIND_OR:
+        for (uint32_t i = 0; i < n->b; i++)
+            first = set_union(first, &p->nodes[p->lists[n->a + i]].first);
+        return first;
+    case KIND_AND:
+        for (uint32_t i = 0; i < n->b; i++)
+            first = set_intersection(first, &p->nodes[p->lists[n->a + i]].first);
+        return first;
+    case KIND_NOT:
+    case KIND_MULTIPLE:
+        return all;
+    }
+    return first;
+}
+
 /* ---- results are remembered ----------------------------------------------------------------------------------------- */
 
 static struct derived *find_derived(struct pool *p, expr e, uint32_t symbol)
@@ -131,12 +174,15 @@ static expr derive(struct pool *p, expr e, uint32_t symbol)
     const struct expr_node *n = &p->nodes[e];
     if (e <= EMPTY || p->failed)
         return NONE;
-    if (symbol >= SYMBOL_CALL && !(symbol & INSIDE) && !n->calls)
+    uint32_t plain = symbol & ~(uint32_t)INSIDE;
+    if (plain < SYMBOL_CALL ? !(n->first.word[plain >> 6] >> (plain & 63) & 1) : !n->calls)
         return NONE;
     if (!n->logic)
         symbol &= ~(uint32_t)INSIDE;
     if (n->kind == KIND_BYTES || n->kind == KIND_CALL)
         return derive_node(p, e, symbol);
+    if (n->kind == KIND_CONCAT && p->nodes[n->a].kind == KIND_BYTES)
+        return plain < SYMBOL_CALL ? n->b : NONE;
     if (!derived_grow(p))
         return NONE;
     struct derived *d = find_derived(p, e, symbol);

@@ -124,6 +124,7 @@ static expr intern(struct pool *p, struct expr_node n, const void *content, size
             return p->index[at] - 1;
     if (!pool_grow(p, &p->nodes, &p->capacity, p->count + 1, sizeof *p->nodes) || !store_content(p, &n, content, size))
         return NONE;
+    n.first = expr_first(p, &n);
     p->nodes[p->count] = n;
     p->index[at] = ++p->count;
     return p->count - 1;

@@ -21,6 +21,10 @@ enum { NONE = 0, EMPTY = 1 }; /* no text; the empty text */
 
 enum expr_kind { KIND_NONE, KIND_EMPTY, KIND_BYTES, KIND_CONCAT, KIND_OR, KIND_AND, KIND_NOT, KIND_REPEAT, KIND_CALL, KIND_MULTIPLE };
 
+struct byte_set {
+    uint64_t word[4];
+};
+
 /* Children have smaller numbers than their parent. */
 struct expr_node {
     uint8_t kind;
@@ -31,13 +35,11 @@ struct expr_node {
     bool finite;    /* few texts: nothing is repeated without end */
     uint8_t alive;  /* whether AND and NOT hold any text: found out when asked */
     uint8_t whole;  /* whether it holds every plain character: found out when asked (plain.c) */
+    uint8_t loops;  /* whether all text without '<' leads back to it: the same */
     uint16_t depth;
     uint32_t a, b;  /* BYTES: a = set. CONCAT: a b. OR, AND: b members at list a. NOT, REPEAT: a. CALL: a = rule. MULTIPLE: below */
     uint32_t lo, hi; /* REPEAT: bounds */
-};
-
-struct byte_set {
-    uint64_t word[4];
+    struct byte_set first; /* no text in it begins with any other byte; spares most derivations their entry in a table */
 };
 
 struct rule {
@@ -120,6 +122,7 @@ expr expr_clamp(struct pool *p, expr e, uint32_t limit);
 void pool_truncate(struct pool *p, uint32_t count);
 
 /* private to expr.c, derive.c, tidy.c */
+struct byte_set expr_first(const struct pool *p, const struct expr_node *n);
 expr expr_raw_and(struct pool *p, const expr *members, uint32_t count);
 expr expr_raw_not(struct pool *p, expr a);
 expr expr_multiple_state(struct pool *p, uint32_t multiple, uint32_t decimals, uint64_t remainder);

@@ -9,7 +9,8 @@
 
 enum status gbnf_rules(struct pool *p, const char *text, size_t size, expr *out, struct error *err);
 enum status lark_rules(struct pool *p, const char *text, size_t size, expr *out, struct error *err);
-enum status schema_rules(struct pool *p, const struct json *schema, expr *out, struct error *err);
+struct grammar_arguments; /* tokenizers.h; NULL: the value is JSON */
+enum status schema_rules(struct pool *p, const struct json *schema, const struct grammar_arguments *as, expr *out, struct error *err);
 
 /* The one special token that is spelled so. */
 expr special_token(struct pool *p, const char *text, size_t size);

@@ -88,6 +88,8 @@ enum status recogniser_tidy(struct grammar *g, struct error *err);
 
 /* Plain characters (nothing that JSON escapes) that are allowed whatever they are, at least: how many. */
 uint32_t plain_reach(struct grammar *g, expr e);
+/* Whether whole characters are allowed without end, '<' aside: what stands between tags. */
+bool text_loops(struct grammar *g, expr e);
 
 /* tidy.c: the recogniser empty but for the two fixed sets; one set anew with its numbers translated. */
 bool recogniser_reset(struct grammar *g);

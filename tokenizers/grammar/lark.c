@@ -212,7 +212,7 @@ static expr read_json(struct lark *l)
     size_t end = r->at < r->size ? r->at : r->size;
     if (!r->status && (r->status = json_parse(&r->arena, r->text + from, end - from, NULL, &schema, r->err)))
         error_prefix(r->err, "%s grammar, %%json", r->format);
-    if (!r->status && (r->status = schema_rules(r->pool, &schema, &e, r->err)))
+    if (!r->status && (r->status = schema_rules(r->pool, &schema, NULL, &e, r->err)))
         error_prefix(r->err, "%s grammar, %%json", r->format);
     return e;
 }

@@ -42,17 +42,23 @@ static struct inner *inner_new(struct grammar *g, const struct grammar_vocabular
     return inner;
 }
 
+/* Tokens that are allowed without a look: of at most `plain` plain characters, with `text` all of whole characters without '<'. */
+struct known {
+    uint32_t plain;
+    bool text;
+};
+
 /* Walks the subtree of branch `top` from set `from`, which stands at its end. exits: NULL if nobody asks. Subtrees of at most
- * `plain` plain characters are left out: their tokens are known already. */
+ * `known.plain` plain characters, with `known.text` those of text, are left out: their tokens are known already. */
 static void walk(struct grammar *g, const struct grammar_vocabulary *v, uint32_t top, uint32_t from, uint32_t *bits, struct inner *exits,
-                 uint32_t plain)
+                 struct known known)
 {
     uint32_t path[LONGEST + 1];
     const struct branch *b = v->branches;
     uint32_t end = b[top].skip, base = b[top].depth;
     path[base] = from;
     for (uint32_t i = top + 1; i < end;) {
-        if (b[i].plain <= plain) {
+        if (b[i].plain <= known.plain || (known.text && b[i].text)) {
             i = b[i].skip;
             continue;
         }
@@ -80,16 +86,20 @@ static void walk(struct grammar *g, const struct grammar_vocabulary *v, uint32_t
     }
 }
 
-/* Sets the bits of tokens of plain characters that fit for sure; their most characters. */
-static uint32_t plain_tokens(struct grammar *g, const struct grammar_vocabulary *v, expr e, uint32_t *bits)
+/* Sets the bits of tokens that fit for sure: all text without '<', or plain characters, up to so many. */
+static struct known sure_tokens(struct grammar *g, const struct grammar_vocabulary *v, expr e, uint32_t *bits)
 {
+    if (text_loops(g, e)) {
+        memcpy(bits, v->texts, grammar_vocabulary_words(v) * sizeof *bits);
+        return (struct known){.text = true};
+    }
     uint32_t reach = plain_reach(g, e);
     int s = SLICES;
     while (s > 0 && v->slices[s - 1].characters > reach)
         s--;
     if (s)
         memcpy(bits, v->slices[s - 1].bits, grammar_vocabulary_words(v) * sizeof *bits);
-    return s ? v->slices[s - 1].characters : 0;
+    return (struct known){.plain = s ? v->slices[s - 1].characters : 0};
 }
 
 /* What lies inside of an expression; NULL when memory is out. */
@@ -104,7 +114,7 @@ static const struct inner *inner_of(struct grammar *g, const struct grammar_voca
             return NULL;
         if (g->r.sets[alone].accepts && pool_grow(&g->pool, &inner->exits, &inner->exit_capacity, 1, sizeof *inner->exits))
             inner->exits[inner->exit_count++] = 0;
-        walk(g, v, 0, alone, inner->bits, inner, plain_tokens(g, v, e, inner->bits));
+        walk(g, v, 0, alone, inner->bits, inner, sure_tokens(g, v, e, inner->bits));
         if (g->pool.failed) {
             inner_free(inner);
             return NULL;
@@ -143,7 +153,7 @@ static void join(struct grammar *g, const struct grammar_vocabulary *v, struct i
         if (inner->exits[i] == 0)
             pending_add(g, pending, behind);
         else
-            walk(g, v, inner->exits[i], behind, bits, NULL, 0);
+            walk(g, v, inner->exits[i], behind, bits, NULL, (struct known){0});
     }
 }
 

@@ -55,3 +55,37 @@ uint32_t plain_reach(struct grammar *g, expr e)
     }
     return most;
 }
+
+/* Whether a character that is left of in `rest` leads from `at` to `e`, whatever its bytes. */
+static bool comes_back(struct grammar *g, expr e, expr at, expr rest)
+{
+    struct pool *p = &g->pool;
+    if (rest == EMPTY || at == NONE || p->failed)
+        return at == e && rest == EMPTY;
+    for (int i = 0; i < p->speaker_count; i++) {
+        uint32_t byte = p->speakers[i];
+        expr more = byte == p->speaker['<'] ? NONE : expr_derive(p, rest, byte);
+        if (more != NONE && !comes_back(g, e, expr_derive(p, at, byte), more))
+            return false;
+    }
+    return true;
+}
+
+bool text_loops(struct grammar *g, expr e)
+{
+    struct pool *p = &g->pool;
+    struct expr_node n = p->nodes[e];
+    bool loops = false;
+    if (n.kind == KIND_CONCAT)
+        return text_loops(g, n.a);
+    for (uint32_t i = 0; n.kind == KIND_OR && i < n.b && !loops; i++)
+        loops = text_loops(g, p->lists[n.a + i]);
+    if (n.kind != KIND_AND || p->failed)
+        return loops;
+    if (n.loops == UNKNOWN) {
+        loops = comes_back(g, e, e, g->any_char);
+        if (!p->failed)
+            p->nodes[e].loops = loops ? YES : NO;
+    }
+    return p->nodes[e].loops == YES;
+}

@@ -93,6 +93,8 @@ static uint8_t plain_characters(const char *text, size_t size)
     return count < NOT_PLAIN ? (uint8_t)count : NOT_PLAIN;
 }
 
+static bool is_text(const char *text, size_t size) { return !memchr(text, '<', size) && utf8_is_valid(text, size); }
+
 static bool cut_slices(struct grammar_vocabulary *v, const struct sorted *list, size_t count)
 {
     static const uint32_t characters[SLICES] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 64, 128, 254};
@@ -101,8 +103,12 @@ static bool cut_slices(struct grammar_vocabulary *v, const struct sorted *list, 
         if (!(v->slices[s].bits = calloc(grammar_vocabulary_words(v), sizeof *v->slices[s].bits)))
             return false;
     }
+    if (!(v->texts = calloc(grammar_vocabulary_words(v), sizeof *v->texts)))
+        return false;
     for (size_t i = 0; i < count; i++) {
         uint8_t plain = plain_characters(list[i].text, list[i].size);
+        if (is_text(list[i].text, list[i].size))
+            v->texts[list[i].id >> 5] |= 1u << (list[i].id & 31);
         for (int s = 0; s < SLICES && plain != NOT_PLAIN; s++)
             if (plain <= characters[s])
                 v->slices[s].bits[list[i].id >> 5] |= 1u << (list[i].id & 31);
@@ -116,13 +122,14 @@ static void leave(struct grammar_vocabulary *v, const uint32_t *path, uint32_t d
     struct branch *b = &v->branches[path[depth]], *parent = depth ? &v->branches[path[depth - 1]] : b;
     b->skip = used;
     parent->plain = b->plain > parent->plain ? b->plain : parent->plain;
+    parent->text &= b->text;
 }
 
 /* Branches in depth-first order out of sorted texts. */
 static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, size_t count)
 {
     uint32_t path[LONGEST + 1] = {0}, depth = 0, used = 1;
-    v->branches[0] = (struct branch){0};
+    v->branches[0] = (struct branch){.text = true};
     for (size_t i = 0; i < count; i++) {
         const struct sorted *x = &list[i], *before = i ? &list[i - 1] : NULL;
         uint32_t same = 0;
@@ -131,7 +138,7 @@ static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, s
         while (depth > same)
             leave(v, path, depth--, used);
         while (depth < x->size) {
-            v->branches[used] = (struct branch){.tokens = (uint32_t)i, .depth = (uint16_t)(depth + 1), .byte = (uint8_t)x->text[depth]};
+            v->branches[used] = (struct branch){.tokens = (uint32_t)i, .depth = (uint16_t)(depth + 1), .byte = (uint8_t)x->text[depth], .text = true};
             path[++depth] = used++;
         }
         struct branch *end = &v->branches[path[depth]];
@@ -140,6 +147,7 @@ static void grow_tree(struct grammar_vocabulary *v, const struct sorted *list, s
         end->count += end->count < UINT16_MAX;
         uint8_t plain = plain_characters(x->text, x->size);
         end->plain = plain > end->plain ? plain : end->plain;
+        end->text &= is_text(x->text, x->size);
         v->order[i] = x->id;
         v->longest = x->size > v->longest ? x->size : v->longest;
     }
@@ -198,6 +206,7 @@ void grammar_vocabulary_close(struct grammar_vocabulary *v)
     free(v->bytes);
     free(v->starts);
     free(v->ends);
+    free(v->texts);
     for (int s = 0; s < SLICES; s++)
         free(v->slices[s].bits);
     free(v);

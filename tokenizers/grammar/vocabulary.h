@@ -11,6 +11,7 @@ struct branch {
     uint16_t count;  /* how many do */
     uint16_t depth;  /* bytes from the root, which has 0 */
     uint8_t byte;
+    bool text;       /* all tokens of the subtree are whole characters, none of them '<' */
     uint8_t plain;   /* characters of the longest token in the subtree, NOT_PLAIN: some hold others than plain characters */
 };
 enum { NOT_PLAIN = 255 };
@@ -30,6 +31,7 @@ struct grammar_vocabulary {
     uint32_t *starts;        /* [size + 1]; none: a token that may never come */
     int32_t size;
     struct slice slices[SLICES]; /* by characters */
+    uint32_t *texts;         /* bits of the tokens that are whole characters, none of them '<' */
     uint32_t longest;        /* bytes of a token, at most LONGEST */
     int32_t *ends;
     size_t end_count;

@@ -257,6 +257,11 @@ enum step call_unfinished(struct output *o)
     return call_end(o) ? STEP_CALL : STEP_BROKEN;
 }
 
+bool calls_complete(const struct output *o)
+{
+    return o->options.one_call && o->call_count > o->accepted && o->calls[o->call_count - 1].complete;
+}
+
 void calls_accept(struct output *o)
 {
     for (; o->accepted < o->call_count; o->accepted++) {

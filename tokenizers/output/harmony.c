@@ -3,7 +3,6 @@
 #include "tokenizers/output/output.h"
 
 enum { BETWEEN, HEADER, CONTENT, REASONING }; /* between messages, in a header, in a body that is text */
-enum { BODY_START = CALLS_OWN, BODY, CODE_BODY, BODY_END };
 enum { HEADER_LIMIT = 600 };
 
 static const char analysis[] = "analysis";
@@ -73,7 +72,7 @@ static void begin_call(struct output *o, size_t from, size_t to)
     o->quiet = false;
     o->mode = MODE_BLOCK;
     memset(&o->b, 0, sizeof o->b);
-    o->b.json.state = BODY_START;
+    o->b.json.state = MESSAGE_START;
 }
 
 static void begin_body(struct output *o, bool reasoning)
@@ -206,7 +205,7 @@ static enum step code(struct output *o)
 
 static enum step as_code(struct output *o)
 {
-    o->b.json.state = CODE_BODY;
+    o->b.json.state = MESSAGE_CODE;
     o->at = o->b.json.payload;
     return code(o);
 }
@@ -229,27 +228,23 @@ static enum step body_end(struct output *o)
 enum step harmony_read(struct output *o)
 {
     struct json_calls *j = &o->b.json;
-    if (j->state == BODY_START) {
+    if (j->state == MESSAGE_START) {
         o->at = past_space(o, o->at);
         if (o->at == o->limit && !o->ended)
             return STEP_MORE;
         j->payload = o->at;
-        j->state = CODE_BODY;
+        j->state = MESSAGE_CODE;
         if (o->at < o->limit && *in_at(o, o->at) == '{') {
             o->quiet = !is_function(o); /* may turn out to be code */
             struct span name = function_name(o);
             call_begin(o, in_at(o, name.at), name.size, NULL, 0);
             json_arguments_begin(o);
-            j->state = BODY;
+            j->state = MESSAGE_BODY;
         }
     }
-    if (j->state == CODE_BODY)
+    if (j->state == MESSAGE_CODE)
         return code(o);
-    enum step step = j->state == BODY ? json_arguments_read(o) : body_end(o);
-    if (step == STEP_CALL && j->state == BODY) {
-        j->state = BODY_END;
-        step = body_end(o);
-    }
+    enum step step = json_body_read(o, body_end);
     if (is_function(o) || step == STEP_CALL || step == STEP_MORE || o->cut)
         return step;
     calls_reject(o);

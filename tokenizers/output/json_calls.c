@@ -322,6 +322,18 @@ enum step json_arguments_read(struct output *o)
     return step_starved(o);
 }
 
+enum step json_body_read(struct output *o, enum step (*end)(struct output *))
+{
+    struct json_calls *j = &o->b.json;
+    if (j->state == MESSAGE_BODY) {
+        enum step step = json_arguments_read(o);
+        if (step != STEP_CALL)
+            return step;
+        j->state = MESSAGE_END;
+    }
+    return end(o);
+}
+
 enum step json_behind(struct output *o)
 {
     if (o->at == o->limit)

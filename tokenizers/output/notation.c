@@ -1,16 +1,16 @@
-/* How a model writes a call whose arguments are JSON: as its template prints one, else as its dialect's block says. What a caller
- * builds from it is held against the dialect's own reader. */
+/* How a model writes a call: as its template prints one, else as its dialect's block says (notation_block.c). What a caller builds
+ * from it is held against the dialect's own reader. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tokenizers/output/output.h"
 
 void call_notation_free(struct call_notation *n)
 {
-    str_free(&n->before);
-    str_free(&n->between);
-    str_free(&n->separator);
-    str_free(&n->after);
-    n->known = n->partial = false;
+    struct str *texts[] = {NOTATION_TEXTS(n)};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        str_free(texts[i]);
+    *n = (struct call_notation){0};
 }
 
 /* Bytes, with ids of probes as NOTATION_ID. */
@@ -101,16 +101,70 @@ static const char *find_arguments(const char *from, const char *end, const char 
 
 struct call_place {
     const char *open, *name, *arguments, *behind, *end;
+    const struct tag_words *words; /* arguments are members between tags; NULL: a JSON object */
+    struct place {
+        const char *open, *key, *value, *close; /* close: behind the closing tag */
+    } members[2];
 };
+
+/* A member behind `from`: KEY, and one byte as its value. */
+static bool find_member(const struct tag_words *w, const char *from, const char *end, char key, char value, struct place *m)
+{
+    char attribute[64] = "";
+    if (w->param_attribute)
+        snprintf(attribute, sizeof attribute, " %s=\"", w->param_attribute);
+    m->open = find(from, end, w->param_open);
+    m->key = m->open ? m->open + strlen(w->param_open) + strlen(attribute) : end;
+    if (m->key >= end || *m->key != key || memcmp(m->key - strlen(attribute), attribute, strlen(attribute)))
+        return false;
+    const char *behind = find(m->key, end, w->param_end), *tag = w->param_end;
+    if (behind && w->value_open)
+        behind = find(behind, end, tag = w->value_open);
+    for (m->value = behind ? behind + strlen(tag) : end; m->value < end && out_space(*m->value);)
+        m->value++;
+    m->close = m->value < end && *m->value == value ? find(m->value, end, w->param_close) : NULL;
+    m->close = m->close ? m->close + strlen(w->param_close) : NULL;
+    return m->close;
+}
+
+static bool find_members(const struct dialect *d, struct call_place *p)
+{
+    for (int i = 0; i < MAX_BLOCKS && !p->words; i++)
+        p->words = d->blocks[i].words;
+    if (!p->words || !find_member(p->words, p->name, p->end, 'k', 'v', &p->members[0]) ||
+        !find_member(p->words, p->members[0].close, p->end, 'n', '1', &p->members[1]))
+        return false;
+    p->behind = p->members[1].close;
+    for (p->arguments = p->members[0].open; out_space(p->arguments[-1]); p->arguments--) {
+    }
+    return true;
+}
 
 static bool find_call(const struct dialect *d, const char *from, const char *end, struct call_place *p)
 {
-    p->open = p->arguments = NULL;
-    p->name = find(from, end, PROBE_NAME);
+    *p = (struct call_place){.name = find(from, end, PROBE_NAME), .end = end};
     p->open = p->name ? find_open(d, from, p->name) : NULL;
     p->arguments = p->open ? find_arguments(p->name, end, &p->behind) : NULL;
-    p->end = end;
-    return p->arguments;
+    return p->arguments || (p->open && find_members(d, p));
+}
+
+/* What stands around the members that were found; the space before each is the first one's. */
+static void take_members(struct call_notation *n, const struct call_place *p)
+{
+    const struct place *k = &p->members[0], *v = &p->members[1];
+    static const char type[] = "\"number\"";
+    const char *named = find(v->key + 1, v->value, type);
+    n->members = true;
+    n->until = p->words->param_close;
+    str_add(&n->key, p->arguments, (size_t)(k->key - p->arguments));
+    str_add(&n->value, k->key + 1, (size_t)(k->value - k->key - 1));
+    str_add(&n->other, v->key + 1, (size_t)((named ? named + 1 : v->value) - v->key - 1));
+    if (named) {
+        str_add_char(&n->other, NOTATION_TYPE);
+        named += sizeof type - 2;
+        str_add(&n->other, named, (size_t)(v->value - named));
+    }
+    str_add(&n->close, k->value + 1, (size_t)(k->close - k->value - 1));
 }
 
 static void take_call(struct call_notation *n, const struct dialect *d, const struct call_place *p)
@@ -120,6 +174,8 @@ static void take_call(struct call_notation *n, const struct dialect *d, const st
     add_with_ids(&n->before, p->open, (size_t)(p->name - p->open));
     add_with_ids(&n->between, behind_name, (size_t)(p->arguments - behind_name));
     add_with_ids(&n->after, p->behind, (size_t)(end - p->behind));
+    if (p->words)
+        take_members(n, p);
     n->known = true;
 }
 
@@ -153,52 +209,30 @@ static void find_printed(struct call_notation *n, const struct dialect *d, const
     chat_text_free(&plain);
 }
 
-/* ---- what a dialect says ---------------------------------------------------------------------------------------------- */
-
-static void write_block(struct call_notation *n, const struct dialect *d)
-{
-    const struct block *b = &d->blocks[0];
-    const char *section = d->section[0] ? d->section[0] : "", *section_end = d->section[1] ? d->section[1] : "", *close = b->close ? b->close : "";
-    if (b->read == json_read && !(b->flags & KEYED)) {
-        bool list = !(b->flags & ONE);
-        str_format(&n->before, "%s\n%s{\"name\": \"", b->open, list ? "[" : "");
-        str_add_text(&n->between, "\", \"arguments\": ");
-        str_format(&n->after, "}%s%s%s", list ? "]" : "", b->close ? "\n" : "", close);
-        if (list)
-            str_add_text(&n->separator, "}, {\"name\": \"");
-    } else if (b->read == bare_read) {
-        str_add_text(&n->before, "{\"name\": \"");
-        str_add_text(&n->between, "\", \"arguments\": ");
-        str_add_text(&n->after, "}");
-    } else if (b->read == named_read && !(b->flags & KIMI_ID)) {
-        str_format(&n->before, "%s%s%s", section, b->open, b->prefix ? b->prefix : "");
-        str_format(&n->between, "%s%s", b->separator, b->suffix ? "\n" : "");
-        str_format(&n->after, "%s%s%s%s", b->suffix ? "\n" : "", b->suffix ? b->suffix : "", close, section_end);
-    } else {
-        return;
-    }
-    n->known = true;
-    if (!n->separator.size && b->close) {
-        str_add(&n->separator, str_text(&n->after), n->after.size - strlen(section_end));
-        str_add_char(&n->separator, '\n');
-        str_add(&n->separator, str_text(&n->before) + strlen(section), n->before.size - strlen(section));
-    }
-}
+/* ---- held against the reader ------------------------------------------------------------------------------------------- */
 
 /* The dialect's reader finds this one call, and nothing beside it. */
 static bool stands(const struct call_notation *n, const struct dialect *d)
 {
     struct output *o;
     struct str text = {0};
-    const struct str *parts[] = {&n->before, &n->between, &n->after};
-    static const char *const values[] = {PROBE_NAME, "{\"k\": \"v\", \"n\": 1}", ""};
+    const struct str *json[] = {&n->before, &n->between, &n->after, NULL};
+    const struct str *members[] = {&n->before, &n->between, &n->key, &n->value, &n->close, &n->joint, &n->key, &n->other, &n->close, &n->after, NULL};
+    static const char *const object[] = {PROBE_NAME, "{\"k\": \"v\", \"n\": 1}", ""};
+    const char *const one_by_one[] = {PROBE_NAME, "", "k", n->until ? "v" : "\"v\"", "", "", "n", "1", "", ""};
+    const struct str **parts = n->members ? members : json;
+    const char *const *values = n->members ? one_by_one : object;
     static const char declared[] = "[{\"name\": \"" PROBE_NAME "\"}]";
     struct arena arena = {0};
     struct json tools;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; parts[i]; i++) {
         for (size_t k = 0; k < parts[i]->size; k++)
             if (parts[i]->data[k] == NOTATION_ID)
                 str_add_text(&text, PROBE_ID "0");
+            else if (parts[i]->data[k] == NOTATION_TYPE)
+                str_add_text(&text, "number");
+            else if (parts[i]->data[k] == NOTATION_INDEX)
+                str_add_text(&text, "0");
             else
                 str_add_char(&text, parts[i]->data[k]);
         str_add_text(&text, values[i]);
@@ -208,7 +242,8 @@ static bool stands(const struct call_notation *n, const struct dialect *d)
     if (good) {
         good = !output_add(o, str_text(&text), text.size, NULL) && !output_end(o, false, NULL);
         const struct output_answer *a = output_answer(o);
-        good = good && a->call_count == 1 && !a->content_size && !a->reasoning_size && !strcmp(a->calls[0].name, PROBE_NAME);
+        good = good && a->call_count == 1 && !a->content_size && !a->reasoning_size && !strcmp(a->calls[0].name, PROBE_NAME) &&
+               a->calls[0].arguments_size == strlen(object[1]) && !memcmp(a->calls[0].arguments, object[1], strlen(object[1]));
         output_close(o);
     }
     str_free(&text);
@@ -222,13 +257,21 @@ enum status call_notation_find(struct call_notation *out, const struct dialect *
     *out = (struct call_notation){0};
     if (t)
         find_printed(out, d, t, source);
-    if (!out->partial && !(out->known && stands(out, d))) {
-        call_notation_free(out);
-        write_block(out, d);
-        if (out->known && !stands(out, d))
+    if (!(out->known && stands(out, d))) {
+        struct call_notation own = {0};
+        notation_of_block(&own, d);
+        if (own.known && !stands(&own, d))
+            call_notation_free(&own);
+        if (own.known || !out->partial) {
             call_notation_free(out);
+            *out = own;
+        }
     }
-    if (!out->before.failed && !out->between.failed && !out->after.failed && !out->separator.failed)
+    const struct str *texts[] = {NOTATION_TEXTS(out)};
+    bool failed = false;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        failed |= texts[i]->failed;
+    if (!failed)
         return STATUS_OK;
     call_notation_free(out);
     return error_memory(err, "a form of calls");

@@ -251,6 +251,9 @@ void json_calls_begin(struct output *o, size_t at);
 enum step json_calls_read(struct output *o);
 /* A JSON value that is a call's arguments alone, begun as call_begin() left it; o->at at its first byte. */
 enum step json_arguments_read(struct output *o);
+/* Messages that are calls: in MESSAGE_BODY the arguments, then in MESSAGE_END what `end` finds behind them. */
+enum { MESSAGE_START = CALLS_OWN, MESSAGE_BODY, MESSAGE_CODE, MESSAGE_END };
+enum step json_body_read(struct output *o, enum step (*end)(struct output *));
 bool json_arguments_begin(struct output *o); /* false: no value that arguments can have begins here */
 /* The rest of the line from `from` on is white space: STEP_CALL with o->at at its end; STEP_TEXT: it is not. */
 enum step line_end(struct output *o, size_t from, size_t *looked);
@@ -291,6 +294,7 @@ bool call_end(struct output *o); /* false: the arguments are not UTF-8 */
 bool call_code(struct output *o, const char *name, size_t size, size_t from, size_t to);
 /* The model stopped behind a closed value (X, K): a call, with a warning. */
 enum step call_unfinished(struct output *o);
+bool calls_complete(const struct output *o); /* the block's call is all that was wanted: it need not be closed */
 void calls_accept(struct output *o);
 void calls_reject(struct output *o); /* warnings of the block too */
 
@@ -328,6 +332,11 @@ void json_fix_controls(struct str *out, const char *text, size_t size);
 
 /* Templates refuse arguments of one kind, two calls at once, content beside calls, reasoning: a bit each. */
 enum { AS_TEXT = 8, ONE_CALL = 4, NO_CONTENT = 2, NO_REASONING = 1, PROBES = 16 };
+
+/* notation_block.c: as the first block of a dialect says; nothing where that is not known. */
+void notation_of_block(struct call_notation *n, const struct dialect *d);
+#define NOTATION_TEXTS(n) \
+    &(n)->before, &(n)->between, &(n)->separator, &(n)->after, &(n)->key, &(n)->value, &(n)->other, &(n)->close, &(n)->joint
 
 /* A question, and where variant is not negative an answer that calls PROBE_NAME with {"k": "v", "n": 1} and PROBE_SECOND with {}.
  * False: the template refuses such a request. */

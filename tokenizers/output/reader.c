@@ -275,10 +275,7 @@ static bool block_step(struct output *o)
         break_block(o);
         break;
     case STEP_OPEN:
-        if (o->cut)
-            cut_block(o);
-        else
-            break_block(o);
+        (o->cut ? cut_block : calls_complete(o) ? accept_block : break_block)(o);
     }
     return true;
 }

@@ -2,7 +2,6 @@
 #include "tokenizers/output/output.h"
 
 enum { FIRST, HEADER, CONTENT };
-enum { BODY_START = CALLS_OWN, BODY, CODE_BODY, BODY_END };
 
 static const char joint[] = ">>>";
 
@@ -58,7 +57,7 @@ static bool open_message(struct output *o, size_t from, struct span name)
     o->quiet = false;
     o->mode = MODE_BLOCK;
     memset(&o->b, 0, sizeof o->b);
-    o->b.json.state = BODY_START;
+    o->b.json.state = MESSAGE_START;
     o->b.json.name = name;
     return true;
 }
@@ -160,32 +159,28 @@ enum step recipient_read(struct output *o)
 {
     struct json_calls *j = &o->b.json;
     bool python = is_word(o, j->name, "python");
-    if (j->state == BODY_START) {
+    if (j->state == MESSAGE_START) {
         o->at = past_space(o, o->at);
         if (o->at == o->limit)
             return step_starved(o);
         j->payload = o->at;
-        j->state = python ? CODE_BODY : BODY;
+        j->state = python ? MESSAGE_CODE : MESSAGE_BODY;
         if (*in_at(o, o->at) != '{' && !python)
             return STEP_TEXT;
         if (*in_at(o, o->at) == '{') {
             o->quiet = python; /* may turn out to be code */
             call_begin(o, in_at(o, j->name.at), j->name.size, NULL, 0);
             json_arguments_begin(o);
-            j->state = BODY;
+            j->state = MESSAGE_BODY;
         }
     }
-    if (j->state == CODE_BODY)
+    if (j->state == MESSAGE_CODE)
         return code(o);
-    enum step step = j->state == BODY ? json_arguments_read(o) : body_end(o);
-    if (step == STEP_CALL && j->state == BODY) {
-        j->state = BODY_END;
-        step = body_end(o);
-    }
+    enum step step = json_body_read(o, body_end);
     if (!python || step == STEP_CALL || step == STEP_MORE || o->cut)
         return step;
     calls_reject(o);
-    j->state = CODE_BODY;
+    j->state = MESSAGE_CODE;
     o->at = j->payload;
     return code(o);
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "tokenizers/output/output.h"
+#include "tokenizers/output/reading.h"
 
 bool json_value(struct arena *arena, const char *text, size_t size, struct json *out, bool *failed)
 {
@@ -103,4 +104,27 @@ bool value_write(struct str *out, int types, const char *text, size_t size)
     }
     json_write_string(out, text, size);
     return !types || types & TYPE_STRING;
+}
+
+enum tag_reading tag_reading(const struct json *schema, struct str *reserved)
+{
+    static const struct {
+        int types;
+        const char *regex;
+    } looks[] = { /* as value_write() takes them for more than text */
+        {TYPE_NULL, "null|None"},
+        {TYPE_BOOLEAN, "\\s*([tT]rue|[fF]alse)\\s*"},
+        {TYPE_NUMBER | TYPE_INTEGER, "\\s*[-+]*\\.?([0-9]|[nN]a[nN]|[iI]nf)[0-9a-zA-Z_.+-]*\\s*"},
+        {TYPE_ARRAY, "\\s*[\\[(][\\s\\S]*[\\])]\\s*"},
+        {TYPE_OBJECT, "\\s*\\{[\\s\\S]*\\}\\s*"},
+    };
+    int types = types_of(schema);
+    if (!types || types == TYPE_STRING)
+        return types ? TAG_TEXT : TAG_ANY;
+    if (!(types & TYPE_STRING))
+        return TAG_JSON;
+    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++)
+        if (types & looks[i].types)
+            str_format(reserved, "%s(%s)", reserved->size ? "|" : "", looks[i].regex);
+    return TAG_EITHER;
 }

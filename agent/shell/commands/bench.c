@@ -186,6 +186,9 @@ static void measure_roofs(struct bench *b)
     b->dots = ingot_dot_peak(dots, threads);
     if (b->dots == 0 && dots == INGOT_DOTS_BF16) /* widened to floats there */
         b->dots = ingot_dot_peak(dots = INGOT_DOTS_F32, threads);
+    double tiles = dots == INGOT_DOTS_INT8 ? ingot_dot_peak(INGOT_DOTS_BF16, threads) : 0;
+    if (tiles > b->dots) /* AMX: quantised weights, too, are multiplied as bfloat16 */
+        b->dots = tiles, dots = INGOT_DOTS_BF16;
     b->dots_name = names[dots];
 }
 

@@ -28,6 +28,8 @@ static void print_cpu(void)
         printf("kernels    %s%s\n", cpu_isa_name(), getenv("INGOT_ISA") ? " (INGOT_ISA is set)" : "");
     else
         printf("kernels    MISSING: %s\n", err.text);
+    if (cpu_isa_refused())
+        printf("           %s\n", cpu_isa_refused());
 }
 
 static void print_memory(void)

@@ -12,6 +12,7 @@ struct renderer {
     struct chat_source source;
     struct chat_template *compiled[COMPILED]; /* of source.templates, when first used */
     struct chat_abilities can[COMPILED];
+    struct call_notation calls[COMPILED];
     bool strict; /* what a template refuses is an error */
     bool from_file; /* --template: there is one text, and template_name means nothing */
     bool any;       /* there is a model or a file */
@@ -59,7 +60,7 @@ static enum status open_renderer(struct renderer *r, const struct settings *s, s
 static void close_renderer(struct renderer *r)
 {
     for (int i = 0; i < COMPILED; i++)
-        chat_free(r->compiled[i]);
+        chat_free(r->compiled[i]), call_notation_free(&r->calls[i]);
     chat_source_close(&r->source);
 }
 
@@ -98,6 +99,19 @@ static enum status render_text(struct arena *arena, const struct json *request, 
     return status;
 }
 
+/* What the template can take, and how calls are written for it. */
+static enum status probe(struct renderer *r, const struct chat_named *named, ptrdiff_t at, struct error *err)
+{
+    struct dialect_choice choice;
+    chat_probe(r->compiled[at], &r->source, &r->can[at]);
+    enum status status = dialect_detect(&choice, &r->source, named, NULL, err);
+    if (status)
+        return status;
+    status = call_notation_find(&r->calls[at], choice.dialect, r->compiled[at], &r->source, err);
+    dialect_choice_free(&choice);
+    return status;
+}
+
 static enum status render_request(struct renderer *r, struct arena *arena, const struct json *request, struct chat_text *out,
                                   struct chat_notes *notes, struct error *err)
 {
@@ -117,10 +131,10 @@ static enum status render_request(struct renderer *r, struct arena *arena, const
         if ((status = chat_compile(&r->compiled[at], chosen->name, chosen->text, chosen->size, err)))
             return status;
         if (!r->strict)
-            chat_probe(r->compiled[at], &r->source, &r->can[at]);
+            status = probe(r, chosen, at, err);
     }
-    if (!r->strict)
-        status = chat_adapt(arena, request, &r->can[at], now, &fitted, notes, err);
+    if (!r->strict && !status)
+        status = chat_adapt(arena, request, &r->can[at], &r->calls[at], now, &fitted, notes, err);
     if (!status)
         status = chat_context(arena, &fitted, &r->source, &context, err);
     return status ? status : chat_render(r->compiled[at], &context, now, NULL, out, err);

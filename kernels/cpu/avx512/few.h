@@ -12,32 +12,23 @@ enum { FEW_AHEAD = 4096 }; /* bytes that weights are prefetched ahead */
 #define LINEAR_FUNCTION(name) \
     void name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)
 
-/* few.c and nibble.c: weights read straight from storage */
-LINEAR_FUNCTION(avx512_few_q4_0);
-LINEAR_FUNCTION(avx512_few_q4_1);
-LINEAR_FUNCTION(avx512_few_q5_0);
-LINEAR_FUNCTION(avx512_few_q5_1);
-LINEAR_FUNCTION(avx512_few_q8_0);
-LINEAR_FUNCTION(avx512_few_q2_k);
-LINEAR_FUNCTION(avx512_few_q3_k);
-LINEAR_FUNCTION(avx512_few_q4_k);
-LINEAR_FUNCTION(avx512_few_q5_k);
-LINEAR_FUNCTION(avx512_few_q6_k);
-LINEAR_FUNCTION(avx512_few_iq4_nl);
-LINEAR_FUNCTION(avx512_few_iq4_xs);
-LINEAR_FUNCTION(avx512_few_iq2_xxs);
-LINEAR_FUNCTION(avx512_few_iq2_xs);
-LINEAR_FUNCTION(avx512_few_iq2_s);
-LINEAR_FUNCTION(avx512_few_iq3_xxs);
-LINEAR_FUNCTION(avx512_few_iq3_s);
-LINEAR_FUNCTION(avx512_few_iq1_s);
-LINEAR_FUNCTION(avx512_few_iq1_m);
-LINEAR_FUNCTION(avx512_few_tq1_0);
-LINEAR_FUNCTION(avx512_few_tq2_0);
-LINEAR_FUNCTION(avx512_few_mxfp4);
-LINEAR_FUNCTION(avx512_few_nvfp4);
-LINEAR_FUNCTION(avx512_few_q1_0);
-LINEAR_FUNCTION(avx512_few_q2_0);
+/* Quantised formats and the form of activations that their rows are multiplied with. */
+#define FEW_FORMATS(X)                                                                                                     \
+    X(Q4_0, q4_0, FORM_NIBBLE) X(Q4_1, q4_1, FORM_NIBBLE) X(Q5_0, q5_0, FORM_NIBBLE) X(Q5_1, q5_1, FORM_NIBBLE)              \
+    X(Q8_0, q8_0, FORM_INT8) X(Q2_K, q2_k, FORM_INT8) X(Q3_K, q3_k, FORM_INT8) X(Q4_K, q4_k, FORM_INT8)                      \
+    X(Q5_K, q5_k, FORM_INT8) X(Q6_K, q6_k, FORM_INT8) X(IQ4_NL, iq4_nl, FORM_NIBBLE) X(IQ4_XS, iq4_xs, FORM_INT8)            \
+    X(IQ2_XXS, iq2_xxs, FORM_INT8) X(IQ2_XS, iq2_xs, FORM_INT8) X(IQ2_S, iq2_s, FORM_INT8) X(IQ3_XXS, iq3_xxs, FORM_INT8)    \
+    X(IQ3_S, iq3_s, FORM_INT8) X(IQ1_S, iq1_s, FORM_INT8) X(IQ1_M, iq1_m, FORM_INT8) X(TQ1_0, tq1_0, FORM_INT8)              \
+    X(TQ2_0, tq2_0, FORM_INT8) X(MXFP4, mxfp4, FORM_INT8) X(NVFP4, nvfp4, FORM_INT8) X(Q1_0, q1_0, FORM_INT8)                \
+    X(Q2_0, q2_0, FORM_INT8)
+
+/* few.c, few_iq.c and nibble.c: weights read straight from storage; many.c: the same formats through unpacked panels */
+#define DECLARE(NAME, id, form)             \
+    LINEAR_FUNCTION(avx512_few_##id);       \
+    LINEAR_FUNCTION(avx512_many_##id);
+FEW_FORMATS(DECLARE)
+#undef DECLARE
+size_t avx512_panel_bytes(int64_t n, int32_t rows);
 
 /* Row ends: the lanes of up to 16 weight rows wait here, then become 16 sums at once. One by one, at 2048 weights a row,
  * sums over lanes took a quarter of the time. */
@@ -68,34 +59,6 @@ INLINE void store_ends(struct ends *e, int count, float *y)
     __m512 all = _mm512_add_ps(_mm512_shuffle_f32x4(first, second, 0x88), _mm512_shuffle_f32x4(first, second, 0xDD));
     _mm512_mask_storeu_ps(y, (__mmask16)((1u << count) - 1), all);
 }
-
-/* many.c: the same formats through unpacked panels */
-LINEAR_FUNCTION(avx512_many_q4_0);
-LINEAR_FUNCTION(avx512_many_q4_1);
-LINEAR_FUNCTION(avx512_many_q5_0);
-LINEAR_FUNCTION(avx512_many_q5_1);
-LINEAR_FUNCTION(avx512_many_q8_0);
-LINEAR_FUNCTION(avx512_many_q2_k);
-LINEAR_FUNCTION(avx512_many_q3_k);
-LINEAR_FUNCTION(avx512_many_q4_k);
-LINEAR_FUNCTION(avx512_many_q5_k);
-LINEAR_FUNCTION(avx512_many_q6_k);
-LINEAR_FUNCTION(avx512_many_iq4_nl);
-LINEAR_FUNCTION(avx512_many_iq4_xs);
-LINEAR_FUNCTION(avx512_many_iq2_xxs);
-LINEAR_FUNCTION(avx512_many_iq2_xs);
-LINEAR_FUNCTION(avx512_many_iq2_s);
-LINEAR_FUNCTION(avx512_many_iq3_xxs);
-LINEAR_FUNCTION(avx512_many_iq3_s);
-LINEAR_FUNCTION(avx512_many_iq1_s);
-LINEAR_FUNCTION(avx512_many_iq1_m);
-LINEAR_FUNCTION(avx512_many_tq1_0);
-LINEAR_FUNCTION(avx512_many_tq2_0);
-LINEAR_FUNCTION(avx512_many_mxfp4);
-LINEAR_FUNCTION(avx512_many_nvfp4);
-LINEAR_FUNCTION(avx512_many_q1_0);
-LINEAR_FUNCTION(avx512_many_q2_0);
-size_t avx512_panel_bytes(int64_t n, int32_t rows);
 
 /* panel_bf16.c: only where the processor has AVX512-BF16 */
 LINEAR_FUNCTION(avx512_many_bf16);

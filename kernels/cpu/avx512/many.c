@@ -11,6 +11,7 @@
  *
  * The least that a group of 32 costs are 96 dot products and 24 more operations of the same two units: 80 % of the roof. */
 #include "kernels/cpu/avx512/few.h"
+#include "kernels/cpu/avx512/turn.h"
 #include "kernels/cpu/avx512/unit_iq.h"
 
 enum { CHUNK = 2 * UNIT };
@@ -73,38 +74,14 @@ INLINE void turn_codes(const int8_t *rows, int8_t *panel, int32_t *start, int gr
 /* rows [16][16] -> the first `columns` columns (8 or 16) as 16 values at to, to + PANEL_ROWS, ... */
 INLINE void turn_floats(const float rows[16][16], float *to, int columns)
 {
-    __m512 a[16], b[16];
+    __m512i v[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
-        a[i] = _mm512_load_ps(rows[i]);
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) { /* pairs of rows side by side */
-        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) { /* four rows: a[4 i + c] has column c of every 16-byte lane */
-        __m512d low = _mm512_castps_pd(b[4 * i]), high = _mm512_castps_pd(b[4 * i + 1]), low2 = _mm512_castps_pd(b[4 * i + 2]),
-                high2 = _mm512_castps_pd(b[4 * i + 3]);
-        a[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
-        a[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
-        a[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
-        a[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
-    }
+        v[i] = _mm512_load_si512(rows[i]);
+    turn_lanes(v);
 #pragma GCC unroll 16
-    for (int column = 0; column < columns; column++) { /* lane column / 4 of all four */
-        int c = column % 4;
-        __m512 even, odd;
-        if (column < 8) {
-            even = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x44);
-            odd = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x44);
-        } else {
-            even = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xEE);
-            odd = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xEE);
-        }
-        __m512 v = column / 4 % 2 ? _mm512_shuffle_f32x4(even, odd, 0xDD) : _mm512_shuffle_f32x4(even, odd, 0x88);
-        _mm512_store_ps(to + column * PANEL_ROWS, v);
-    }
+    for (int column = 0; column < columns; column++)
+        _mm512_store_si512(to + column * PANEL_ROWS, turned_column(v, column));
 }
 
 /* 16 weight rows of one unit into the panel's columns [column, column + 16) */

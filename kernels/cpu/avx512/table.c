@@ -8,34 +8,8 @@
                         .few = avx512_few_##id,                  \
                         .many_forms = FORM_PACKED8,              \
                         .many = avx512_many_##id,                \
-                        .scratch_bytes = avx512_panel_bytes}
-static const struct linear_kernel kernels[STORAGE_COUNT] = {
-    KERNEL(Q4_0, q4_0, FORM_NIBBLE),
-    KERNEL(Q4_1, q4_1, FORM_NIBBLE),
-    KERNEL(Q5_0, q5_0, FORM_NIBBLE),
-    KERNEL(Q5_1, q5_1, FORM_NIBBLE),
-    KERNEL(Q8_0, q8_0, FORM_INT8),
-    KERNEL(Q2_K, q2_k, FORM_INT8),
-    KERNEL(Q3_K, q3_k, FORM_INT8),
-    KERNEL(Q4_K, q4_k, FORM_INT8),
-    KERNEL(Q5_K, q5_k, FORM_INT8),
-    KERNEL(Q6_K, q6_k, FORM_INT8),
-    KERNEL(IQ4_NL, iq4_nl, FORM_NIBBLE),
-    KERNEL(IQ4_XS, iq4_xs, FORM_INT8),
-    KERNEL(IQ2_XXS, iq2_xxs, FORM_INT8),
-    KERNEL(IQ2_XS, iq2_xs, FORM_INT8),
-    KERNEL(IQ2_S, iq2_s, FORM_INT8),
-    KERNEL(IQ3_XXS, iq3_xxs, FORM_INT8),
-    KERNEL(IQ3_S, iq3_s, FORM_INT8),
-    KERNEL(IQ1_S, iq1_s, FORM_INT8),
-    KERNEL(IQ1_M, iq1_m, FORM_INT8),
-    KERNEL(TQ1_0, tq1_0, FORM_INT8),
-    KERNEL(TQ2_0, tq2_0, FORM_INT8),
-    KERNEL(MXFP4, mxfp4, FORM_INT8),
-    KERNEL(NVFP4, nvfp4, FORM_INT8),
-    KERNEL(Q1_0, q1_0, FORM_INT8),
-    KERNEL(Q2_0, q2_0, FORM_INT8),
-};
+                        .scratch_bytes = avx512_panel_bytes},
+static const struct linear_kernel kernels[STORAGE_COUNT] = {FEW_FORMATS(KERNEL)};
 
 /* defined below: its dot over few rows is the template's */
 static const struct linear_kernel *own_bf16(void);

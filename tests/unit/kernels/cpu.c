@@ -6,13 +6,15 @@
  * [-d/2, d/2], so d / sqrt(12) in the root mean square; behind weights w its square adds up to the sum of w^2 d^2 / 12.
  * Within a row outputs share the rounding (weights with a common mean make them all err alike), so a row counts as one draw:
  * one row must stay within 4 times the expected error, many rows within a little more than once.
+ * Tiles take both factors rounded to bfloat16: within 5e-3 of the reference, and within 1e-4 of what exact sums of products of the
+ * rounded factors are (a weight may be rounded twice).
  * Whole tiny models with quantised weights: 6 % relative; 1e-4 where weights are F32 or F16. */
 #include "tiny.h"
 
 #include "base/team.h"
 #include "kernels/cpu/cpu.h"
 
-static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon", "neon-dotprod", "neon-i8mm"};
+static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "amx", "neon", "neon-dotprod", "neon-i8mm"};
 static const enum storage formats[] = {STORAGE_F32,  STORAGE_F16,  STORAGE_BF16, STORAGE_Q4_0, STORAGE_Q4_1,   STORAGE_Q5_0,  STORAGE_Q5_1, STORAGE_Q8_0,
                                        STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS,
                                        STORAGE_IQ2_XXS, STORAGE_IQ2_XS, STORAGE_IQ2_S, STORAGE_IQ3_XXS, STORAGE_IQ3_S, STORAGE_IQ1_S, STORAGE_IQ1_M,
@@ -152,6 +154,34 @@ static double linear_bound(const struct weight *w, const float *x, int rows, con
     return sqrt(error) * (1 + 3 / sqrt(draws)) + 1e-5 * sqrt(size);
 }
 
+/* What tiles get: the product of both factors rounded to bfloat16, and how far it is from the reference in all. */
+static void check_tiles(const char *isa, const struct one_linear *l, const float *x, int rows, const float *expected, const float *got)
+{
+    const struct weight *w = &l->w;
+    float *weights = malloc((size_t)(w->out * w->in) * sizeof *weights), *bias = malloc((size_t)w->out * sizeof *bias);
+    format_find(STORAGE_F16)->decode(l->p.weights[2].data, bias, w->out);
+    for (int64_t out = 0; out < w->out; out++) {
+        format_find(w->format)->decode(w->data + out * w->row_bytes, weights + out * w->in, w->in);
+        for (int64_t i = 0; i < w->in; i++)
+            weights[out * w->in + i] = bf16_to_float(float_to_bf16(weights[out * w->in + i]));
+    }
+    double size = 0, error = 0, rounding = 0;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t out = 0; out < w->out; out++) {
+            double sum = bias[out], y = got[row * w->out + out], exact = expected[row * w->out + out];
+            for (int64_t i = 0; i < w->in; i++)
+                sum += (double)weights[out * w->in + i] * bf16_to_float(float_to_bf16(x[row * w->in + i]));
+            rounding += (sum - y) * (sum - y);
+            error += (exact - y) * (exact - y);
+            size += exact * exact;
+        }
+    free(weights), free(bias);
+    const char *format = storage_types[w->format].name;
+    cr_assert(sqrt(rounding) <= 1e-4 * sqrt(size), "%s, %s [%d, %d], %d rows: %g of the rounded product", isa, format, (int)w->out, (int)w->in, rows,
+              sqrt(rounding / size));
+    cr_assert(sqrt(error) <= 5e-3 * sqrt(size), "%s, %s [%d, %d], %d rows: %g of the product", isa, format, (int)w->out, (int)w->in, rows, sqrt(error / size));
+}
+
 static void check_linear(const char *isa, enum storage format, int out, int in)
 {
     struct one_linear l;
@@ -166,7 +196,10 @@ static void check_linear(const char *isa, enum storage format, int out, int in)
     static const int counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 31, 67};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         step_linear(cpu, usual, &l, input, counts + i, 1, got);
-        double error = 0, bound = linear_bound(&l.w, input, counts[i], expected);
+        bool tiles = counts[i] >= 6 && isa_find(isa)->linear(format)->many_forms & FORM_TILES;
+        if (tiles)
+            check_tiles(isa, &l, input, counts[i], expected, got);
+        double error = 0, bound = tiles ? INFINITY : linear_bound(&l.w, input, counts[i], expected);
         for (int k = 0; k < counts[i] * out; k++)
             error += ((double)got[k] - expected[k]) * ((double)got[k] - expected[k]);
         cr_assert(sqrt(error) <= bound, "%s, %s [%d, %d], %d rows: %g over %g", isa, storage_types[format].name, out, in, counts[i], sqrt(error), bound);
@@ -183,7 +216,7 @@ static void check_linear(const char *isa, enum storage format, int out, int in)
 Test(cpu, linear)
 {
     static const int shapes[][2] = {{33, 256}, {70, 512}, {5, 1024}, {64, 576}, {40, 32}, {35, 96}, {16, 2048}, {12, 640}};
-    static const int odd[][2] = {{33, 48}, {7, 1}, {20, 100}, {3, 1030}};
+    static const int odd[][2] = {{33, 48}, {7, 1}, {20, 100}, {3, 1030}, {2060, 700}}; /* the last: more than one of the tallest panels */
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         if (!tiny_isa(names[n]))
             continue;
@@ -458,4 +491,19 @@ Test(cpu, isa_names)
     cr_assert_str_eq(cpu_isa_name(), "scalar");
     unsetenv("INGOT_ISA");
     cr_assert(backend_cpu(&err));
+    if (!isa_find("amx"))
+        return;
+    cr_assert_str_eq(cpu_isa_name(), "amx");
+    setenv("INGOT_ISA", "avx512-vnni", 1);
+    cr_assert_str_eq(cpu_isa_name(), "avx512-vnni");
+}
+
+/* Twice: what the first one leaves configured would abort the second. */
+Test(cpu, peaks)
+{
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+        for (int kind = PEAK_INT8; tiny_isa(names[n]) && kind <= PEAK_F32; kind++) {
+            double once = isa_find(names[n])->peak((enum peak)kind, 10), more = isa_find(names[n])->peak((enum peak)kind, 20);
+            cr_assert_float_eq(more, 2 * once, 1e-9 * more, "%s: %g, %g operations", names[n], once, more);
+        }
 }

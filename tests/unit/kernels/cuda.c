@@ -72,8 +72,12 @@ static double linear_error(enum storage format, int64_t in, int64_t out, int row
     return error;
 }
 
+/* Plain kernels, which read weights as they are stored, or those that are used. */
+static void use_plain(bool plain) { plain ? setenv("INGOT_CUDA_KERNELS", "plain", 1) : unsetenv("INGOT_CUDA_KERNELS"); }
+
 Test(cuda, every_format)
 {
+    use_plain(true);
     static const enum storage formats[] = {
 #define FORMAT(id, name, encode, round) STORAGE_##id,
 #include "kernels/formats/formats.def"
@@ -92,6 +96,83 @@ Test(cuda, every_format)
             cr_assert_lt(error, float_error, "%s [%d, %d], %d rows: %g", storage_types[formats[i]].name, (int)shapes[k].out, (int)shapes[k].in,
                          shapes[k].rows, error);
         }
+    }
+}
+
+/* One to three LINEARs over rows that are given, with what they can take along: nothing, ADD, GATE. */
+enum with { WITH_NOTHING, WITH_NORM, WITH_ADD, WITH_GATE };
+static double stage_error(const enum storage *formats, int count, int64_t in, int out, int rows, enum with with)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    struct weight e = tiny_weight("embedding", STORAGE_F32, 1, in, 1);
+    int x = program_buffer(&p, "x", in, ROWS_ALL), normed = program_buffer(&p, "normed", in, ROWS_ALL), y[3] = {0}, all = x;
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = x, op->w = program_weight(&p, &e);
+    if (with == WITH_NORM) {
+        op = program_add(&p, OP_NORM);
+        op->x = x, op->y = all = normed, op->epsilon = 1e-6f, op->w = tiny_vector(&p, "norm", (int)in, 1);
+    } else if (with == WITH_ADD) {
+        op = program_add(&p, OP_EMBED);
+        op->y = normed, op->w = 0;
+    }
+    for (int i = 0; i < count; i++) {
+        struct weight w = tiny_weight("linear", formats[i], out, in, 1);
+        w.factor = i == 1 ? 0.37f : 0;
+        y[i] = program_buffer(&p, "y", out, ROWS_ALL);
+        int weight = program_weight(&p, &w), bias = i == 0 ? tiny_vector(&p, "bias", out, 0) : -1;
+        op = program_add(&p, OP_LINEAR);
+        op->x = all, op->y = y[i], op->w = weight, op->b = bias;
+    }
+    if (with == WITH_ADD) { /* in == out */
+        op = program_add(&p, OP_ADD);
+        op->x = op->y = normed, op->z = y[0], op->scale = -0.5f;
+        y[0] = normed;
+    } else if (with == WITH_GATE) {
+        op = program_add(&p, OP_GATE);
+        op->x = op->y = y[0], op->z = y[1], op->activation = ACT_SILU;
+    }
+    double error = 0;
+    float *rows_of_x = rows_of_bytes(rows, in);
+    for (int i = 0; i < (with == WITH_GATE ? 1 : count); i++) {
+        p.output_count = 0;
+        program_output(&p, "y", y[i]);
+        double one = compare(&p, rows, NULL, rows_of_x, in);
+        error = one > error ? one : error;
+    }
+    free(rows_of_x);
+    arena_free(&arena);
+    return error;
+}
+
+Test(cuda, fast)
+{
+    static const enum storage formats[] = {
+#define FAST(id, name, kind) STORAGE_##id,
+#include "kernels/cuda/fast.def"
+#undef FAST
+    };
+    use_plain(false);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        int block = storage_types[formats[i]].block_elements;
+        int64_t sizes[] = {block > 1 ? block : 8, block > 1 ? 3 * block : 104, 18 * 256, block > 32 ? 256 : 544};
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+            for (int rows = 1; rows <= 20; rows = rows * 3 + 2) {
+                const enum storage one[] = {formats[i]}, two[] = {formats[i], formats[i]}, mixed[] = {formats[i], formats[i], STORAGE_Q6_K};
+                const char *name = storage_types[formats[i]].name;
+                double error = stage_error(one, 1, sizes[k], 9, rows, WITH_NOTHING);
+                cr_assert_lt(error, float_error, "%s [9, %d], %d rows: %g", name, (int)sizes[k], rows, error);
+                error = stage_error(two, 2, sizes[k], 5, rows, WITH_GATE);
+                cr_assert_lt(error, 5 * float_error, "%s [5, %d], %d rows, gated: %g", name, (int)sizes[k], rows, error);
+                if (k == 3 && sizes[k] % 256 == 0) {
+                    error = stage_error(mixed, 3, sizes[k], 7, rows, WITH_NORM);
+                    cr_assert_lt(error, 2e-2, "%s [7, %d], %d rows, three behind a norm: %g", name, (int)sizes[k], rows, error);
+                }
+                if (sizes[k] < 300) {
+                    error = stage_error(one, 1, sizes[k], (int)sizes[k], rows, WITH_ADD);
+                    cr_assert_lt(error, float_error, "%s [%d, %d], %d rows, added: %g", name, (int)sizes[k], (int)sizes[k], rows, error);
+                }
+            }
     }
 }
 
@@ -228,11 +309,14 @@ static const struct tiny_shape plain_shape = {.hidden = 32, .heads = 4, .kv_head
 Test(cuda, models)
 {
     struct tiny_shape s = plain_shape;
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 2e-2); /* activations as bytes */
+    use_plain(true);
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 1e-5);
+    use_plain(false);
     s.layers = 1, s.window = 5, s.cap = 4, s.interleaved = s.qk_norm = true, s.format = STORAGE_BF16;
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F16), 1e-3);
     s.kv_heads = 1, s.bias = s.layer_norm = true, s.qk_norm = false, s.window = 0, s.head_format = STORAGE_Q8_0;
-    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 1e-5);
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 2e-2);
 }
 
 /* A row's bits depend neither on what else is in the batch nor on how its sequence is cut into steps. */

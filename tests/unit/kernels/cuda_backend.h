@@ -54,4 +54,15 @@ static inline float *random_rows(int64_t count)
     return x;
 }
 
+/* Rows that become bytes without loss: multiples of a power of two, the largest of every 16 being 127 of them. */
+static inline float *rows_of_bytes(int64_t rows, int64_t width)
+{
+    float *x = (float *)malloc((size_t)(rows * width) * sizeof *x);
+    for (int64_t i = 0; i < rows * width; i++) {
+        float size = ldexpf(1, (int)(i / 16 % 7) - 8);
+        x[i] = size * (i % 16 == 5 ? (i & 32 ? 127.0f : -127.0f) : (float)((int)(tiny_random() % 255) - 127));
+    }
+    return x;
+}
+
 #endif

@@ -128,12 +128,60 @@ static inline float emulated_float(float value, int lanes)
 #define GRID_Y (emulator.grid_y)
 #define SHARED_FLOATS(name) float *name = (float *)(void *)emulator.shared
 #define BLOCK_BARRIER() emulated_barrier()
+#define UNROLL_BY(n)
+#define WORDS(p) emulated_words16(p)
+#define WORDS_ONCE(p) emulated_words16(p)
+#define STORE_WORDS(p, value) emulated_store_words((p), (value))
+#define DOT4(a, b, c) emulated_dot4((a), (b), (c))
+#define CHOOSE_BYTES(a, b, select) emulated_bytes((a), (b), (select))
+#define HALF_FLOAT(bits) half_to_float(bits)
 #define LANE_FLOAT(value, lanes) emulated_float((value), (lanes))
 #define LANE_INT(value, lanes) ((int)emulated_exchange((uint32_t)(value), (lanes)))
 #define ATOMIC_ADD(address, value) __atomic_fetch_add((address), (value), __ATOMIC_RELAXED)
+#include "kernels/cuda/code.h"
+
+/* A card faults where these are not aligned. */
+static inline void emulated_aligned(const void *p)
+{
+    if ((uintptr_t)p % 16)
+        emulator_fail("16 bytes at an address that is no multiple of 16");
+}
+
+static inline struct words emulated_words16(const void *p)
+{
+    struct words v;
+    emulated_aligned(p);
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void emulated_store_words(void *p, struct words v)
+{
+    emulated_aligned(p);
+    memcpy(p, &v, sizeof v);
+}
+
+static inline int emulated_dot4(uint32_t a, uint32_t b, int c)
+{
+    for (int i = 0; i < 4; i++)
+        c += (signed char)(a >> (8 * i)) * (signed char)(b >> (8 * i));
+    return c;
+}
+
+static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
+{
+    uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++)
+        out |= (uint32_t)(both >> (8 * (select >> (4 * i) & 7)) & 255) << (8 * i);
+    return out;
+}
+
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
 #define KERNEL(name) \
@@ -145,6 +193,18 @@ static inline float emulated_float(float value, int lanes)
 #include "kernels/formats/formats.def"
 #undef FORMAT
 
+enum { RUNS = 1, PLAIN = 0 };
+#define GEMV(name, id, kind, rows, gated) \
+    static void emulate_##name(const void *args) { gemv_body(STORAGE_##id, kind, rows, gated, *(const struct gemv_args *)args); }
+#define FAST(id, name, kind)                       \
+    GEMV(gemv_##name, id, kind, 1, 0)              \
+    GEMV(gemv_##name##_many, id, kind, GEMV_ROWS, 0) \
+    GEMV(gated_##name, id, kind, 1, 1)             \
+    GEMV(gated_##name##_many, id, kind, GEMV_ROWS, 1)
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef GEMV
+
 static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define KERNEL(name) [CUDA_##name] = emulate_##name,
 #include "kernels/cuda/kernels.def"
@@ -152,6 +212,11 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
+#define FAST(id, name, kind)                                                              \
+    [CUDA_gemv_##name] = emulate_gemv_##name, [CUDA_gemv_##name##_many] = emulate_gemv_##name##_many, \
+    [CUDA_gated_##name] = emulate_gated_##name, [CUDA_gated_##name##_many] = emulate_gated_##name##_many,
+#include "kernels/cuda/fast.def"
+#undef FAST
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */
@@ -316,7 +381,7 @@ static inline int emulated_allocate(int device, void **out, size_t bytes)
         struct allocation *a = &emulated_device.allocation[i];
         if (a->map)
             continue;
-        *out = a->memory = guarded(bytes, &a->map, &a->mapped);
+        *out = a->memory = guarded((bytes + 15) / 16 * 16, &a->map, &a->mapped); /* aligned, as a card's memory is */
         mprotect(a->map, a->mapped - PAGE, PROT_NONE);
         return 0;
     }

@@ -19,14 +19,18 @@ const struct isa *isa_find(const char *name);
 static uint64_t tiny_seed = 88172645463325252u;
 
 /* Does this machine have the instruction set, and is it one of those that INGOT_TEST_ISA names (several with commas; all by
- * default)? An emulator is slow enough to be asked for some. */
+ * default, or what the program was compiled for)? An emulator is slow enough to be asked for some. */
 static inline bool tiny_isa(const char *name)
 {
-    const char *only = getenv("INGOT_TEST_ISA");
+    const char *named = getenv("INGOT_TEST_ISA");
+#ifdef TEST_ISA
+    named = named ? named : TEST_ISA;
+#endif
+    const char *only = named;
     for (size_t n = strlen(name); only; only = strchr(only, ',') ? strchr(only, ',') + 1 : NULL)
         if (strncmp(only, name, n) == 0 && (only[n] == ',' || !only[n]))
             return isa_find(name);
-    return !getenv("INGOT_TEST_ISA") && isa_find(name);
+    return !named && isa_find(name);
 }
 
 static inline uint32_t tiny_random(void)

@@ -9,7 +9,10 @@ struct sample {
     const char *template, *request, *text, *notes; /* notes: of the steps, with blanks between */
 };
 
-static void check(const struct sample *samples, size_t count)
+enum marks { NOT_ASKED, OWN, FOREIGN };
+
+/* dialect: how calls are printed; NULL: it is not known. marks: of the first <tool_call>. */
+static void check_as(const char *dialect, enum marks marks, const struct sample *samples, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const struct sample *c = &samples[i];
@@ -24,7 +27,10 @@ static void check(const struct sample *samples, size_t count)
         cr_assert_eq(json_parse(&arena, c->request, strlen(c->request), NULL, &request, &err), STATUS_OK, "%s: %s", c->request, err.text);
         cr_assert_eq(chat_compile(&t, "t", c->template, strlen(c->template), &err), STATUS_OK, "%s: %s", c->template, err.text);
         chat_probe(t, NULL, &can);
-        enum status status = chat_adapt(&arena, &request, &can, "2026-01-02T03:04:05", &fitted, &notes, &err);
+        struct call_notation calls = {0};
+        if (dialect)
+            cr_assert_eq(call_notation_find(&calls, dialect_find(dialect, strlen(dialect)), t, NULL, &err), STATUS_OK);
+        enum status status = chat_adapt(&arena, &request, &can, dialect ? &calls : NULL, "2026-01-02T03:04:05", &fitted, &notes, &err);
         if (!status)
             status = chat_context(&arena, &fitted, NULL, &context, &err);
         if (!status)
@@ -41,14 +47,18 @@ static void check(const struct sample *samples, size_t count)
             cr_expect_eq(status, STATUS_BAD_INPUT, "%s: no error", c->template);
             cr_expect(strstr(err.text, c->notes), "%s: '%s'", c->template, err.text);
         }
+        const char *marker = marks ? strstr(str_text(&out.text), "<tool_call>") : NULL;
+        cr_expect(!marks || (marker && out.marks[marker - str_text(&out.text)] == (marks == OWN)), "%s: whose are the marks in '%s'?", c->template, str_text(&out.text));
+        call_notation_free(&calls);
         chat_text_free(&out);
         chat_free(t);
         arena_free(&arena);
     }
 }
+#define CHECK_AS(dialect, marks, ...) check_as(dialect, marks, &(const struct sample){__VA_ARGS__}, 1)
 #define CHECK(...)                                                                                                             \
     static const struct sample samples[] = {__VA_ARGS__};                                                                       \
-    check(samples, sizeof samples / sizeof *samples)
+    check_as(NULL, NOT_ASKED, samples, sizeof samples / sizeof *samples)
 
 #define PLAIN "{% for m in messages %}{{ m.role[0] }}:{{ m.content + '' }};{% endfor %}"
 #define NO_SYSTEM "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.role[0] }}:{{ m.content + '' }};{% endfor %}"
@@ -102,6 +112,34 @@ Test(adapt, calls)
            "[f d]a:A<f n=1>;t:R1;a:<f n=2>;t:R2;", "split-calls"});
 }
 
+Test(adapt, a_user_behind_a_result)
+{
+    static const char refuses[] = "{% for m in messages %}{% if m.role == 'user' and not loop.first and messages[loop.index0 - 1].role == 'tool' %}{{ raise_exception('no') }}"
+                                  "{% endif %}{% endfor %}" OBJECT_CALLS;
+#define TURNS "\"messages\": [{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"content\": \"A\", \"tool_calls\": [" CALL("c", "{\"n\": 1}") "]}," \
+              "{\"role\": \"tool\", \"tool_call_id\": \"c\", \"content\": \"R\"}, {\"role\": \"user\", \"content\": \"V\"}]}"
+    static const char refuses_empty[] = "{% for m in messages %}{% if m.role == 'assistant' and not m.content and not m.tool_calls or m.role == 'user' and not loop.first and "
+                                        "messages[loop.index0 - 1].role == 'tool' %}{{ raise_exception('no') }}{% endif %}{% endfor %}" OBJECT_CALLS;
+    CHECK({refuses, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;a:;u:V;", "reply-to-results"},
+          {refuses_empty, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;a: ;u:V;", "reply-to-results"}, {OBJECT_CALLS, "{" TOOL TURNS, "[f d]u:U;a:A<f n=1>;t:R;u:V;", ""});
+}
+
+/* A template that shows tools and results, and drops the calls between them. */
+Test(adapt, calls_that_a_template_drops)
+{
+    static const char drops[] = "{% for t in tools %}[{{ t.function.name }} {{ t.function.description }}]{% endfor %}{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}";
+#define HISTORY(content, calls) "{" TOOL "\"messages\": [{\"role\": \"assistant\", \"content\": " content ", \"tool_calls\": [" calls "]}]}"
+    CHECK_AS("hermes", OWN, drops, HISTORY("\"\"", CALL("c", "{\"n\": 1, \"s\": \"x\"}")),
+             "[f d]a:<tool_call>\n{\"name\": \"f\", \"arguments\": {\"n\": 1, \"s\": \"x\"}}\n</tool_call>;", "print-calls");
+    CHECK_AS("lfm2", NOT_ASKED, drops, HISTORY("null", CALL("c", "{\"n\": true, \"s\": \"x\"}") ", " CALL("d", "{}")),
+             "[f d]a:<|tool_call_start|>[f(n=True, s=\"x\"), f()]<|tool_call_end|>;", "print-calls");
+    CHECK_AS("qwen3_coder", FOREIGN, drops,
+             HISTORY("\"A\"", CALL("c", "\"{\\\"s\\\": \\\"</tool_call>\\\"}\"")),
+             "[f d]a:A\n<tool_call>\n<function=f>\n<parameter=s>\n</tool_call>\n</parameter>\n</function>\n</tool_call>;", "arguments-to-object print-calls");
+    CHECK({drops, HISTORY("\"A\"", CALL("c", "{}")), "[f d]a:A;", ""});
+    CHECK_AS("hermes", NOT_ASKED, OBJECT_CALLS, HISTORY("\"\"", CALL("c", "{\"n\": 1}")), "[f d]a:<f n=1>;", "");
+}
+
 Test(adapt, a_template_without_tools)
 {
     CHECK({PLAIN, "{\"messages\": [{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [" CALL("c", "\"{\\\"n\\\": 1}\"") "]},"
@@ -117,7 +155,7 @@ Test(adapt, a_template_without_tools)
     cr_assert_eq(json_parse(&arena, text, strlen(text), NULL, &request, &err), STATUS_OK);
     cr_assert_eq(chat_compile(&t, "t", PLAIN, strlen(PLAIN), &err), STATUS_OK);
     chat_probe(t, NULL, &can);
-    cr_assert_eq(chat_adapt(&arena, &request, &can, NULL, &fitted, &notes, &err), STATUS_OK);
+    cr_assert_eq(chat_adapt(&arena, &request, &can, NULL, NULL, &fitted, &notes, &err), STATUS_OK);
     const struct json *messages = json_get(&fitted, "messages"), *system = json_get(&messages->items[0], "content");
     cr_assert_eq(messages->size, 2);
     cr_expect(memmem(system->text, system->size, "{\"name\": \"f\", \"description\": \"d\"", 32), "%.*s", (int)system->size, system->text);
@@ -143,7 +181,7 @@ Test(adapt, many_messages_take_linear_time)
     cr_assert_eq(json_parse(&arena, str_text(&text), text.size, NULL, &request, &err), STATUS_OK);
     cr_assert_eq(chat_compile(&t, "t", ALTERNATE, strlen(ALTERNATE), &err), STATUS_OK);
     chat_probe(t, NULL, &can);
-    cr_assert_eq(chat_adapt(&arena, &request, &can, NULL, &fitted, &notes, &err), STATUS_OK);
+    cr_assert_eq(chat_adapt(&arena, &request, &can, NULL, NULL, &fitted, &notes, &err), STATUS_OK);
     cr_expect_eq(json_get(&fitted, "messages")->size, 1);
     chat_free(t);
     arena_free(&arena);

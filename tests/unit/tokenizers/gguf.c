@@ -153,6 +153,25 @@ Test(gguf, every_name_compiles)
     }
 }
 
+/* Names that cut digits from the right. */
+Test(gguf, digits_in_threes)
+{
+    static const struct {
+        const char *name, *text, *expected;
+    } cases[] = {
+        {"llama-bpe", "1212", "12|1|2"}, {"afmoe", "1212", "1|2|12"},   {"superbpe", "1212", "1|2|12"},
+        {"tiny_aya", "1212", "1|2|12"},  {"afmoe", "1212a", "1|2|12|a"}, {"tiny_aya", "1212a", "12|1|2|a"}, {"chameleon", "1212", "1|2|1|2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct file f = {0};
+        add_bytes(&f, cases[i].name);
+        add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2");
+        struct tokenizer *t = open_good(&f);
+        tiny_expect(t, cases[i].text, cases[i].expected);
+        tokenizer_close(t);
+    }
+}
+
 Test(gguf, refused)
 {
     struct file f = {0};
@@ -175,9 +194,17 @@ Test(gguf, refused)
     add_texts(&f, "tokenizer.ggml.tokens", "a");
     refused(&f, "frob");
     f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "plamo2");
+    add_texts(&f, "tokenizer.ggml.tokens", "a");
+    refused(&f, "plamo2");
+    f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "rwkv");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
-    refused(&f, "rwkv");
+    refused(&f, "0x00");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
+    add_texts(&f, "tokenizer.ggml.tokens", "a\n\\x0");
+    refused(&f, "escape");
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "llama");
     refused(&f, "tokenizer.ggml.tokens");
@@ -231,16 +258,54 @@ Test(gguf, unigram)
     tokenizer_close(t);
 }
 
-Test(gguf, gemma4)
+/* Merges of characters, by the model's name or by the pre-tokenizer's. */
+static void of_characters(const char *model, const char *pre, bool bos)
 {
     struct file f = {0};
-    add_text(&f, "tokenizer.ggml.model", "gemma4");
+    add_text(&f, "tokenizer.ggml.model", model);
+    if (pre)
+        add_text(&f, "tokenizer.ggml.pre", pre);
     add_texts(&f, "tokenizer.ggml.tokens", "<unk>\n<bos>\na\nb\n" M "\nab\n" M "ab\n<0xC3>\n<0xA9>");
     NUMBERS(&f, "tokenizer.ggml.token_type", int32_t, META_I32, 2, 3, 1, 1, 1, 1, 1, 6, 6);
     add_texts(&f, "tokenizer.ggml.merges", "a b\n" M " ab");
     add_number(&f, "tokenizer.ggml.bos_token_id", 1);
     struct tokenizer *t = open_good(&f);
     tiny_expect(t, "ab ab\xC3\xA9", "ab|" M "ab|<0xC3>|<0xA9>");
-    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, "<bos>|a");
+    tiny_expect_sized(t, "a", 1, (struct encode_options){.add_special = true}, bos ? "<bos>|a" : "a");
     tokenizer_close(t);
+}
+
+Test(gguf, pieces_by_merges)
+{
+    of_characters("gemma4", NULL, true);
+    of_characters("gpt2", "granite-embed-multi-311m", true);
+    of_characters("gpt2", "sarvam-moe", false);
+}
+
+Test(gguf, rwkv)
+{
+    struct file f = {0};
+    struct str texts = {0}, types = {0};
+    str_add_text(&texts, "<s>"); /* as Python prints bytes */
+    for (int i = 0; i < 256; i++)
+        str_format(&texts, i == '\\' ? "\n\\\\" : i == '\t' ? "\n\\t" : i > ' ' && i < 0x7F ? "\n%c" : "\n\\x%02x", i);
+    str_add_text(&texts, "\nab\nabcd\n\\n\\n\n\\xe4\\xbd\\xa0\nit\\'s\n[PAD]");
+    for (int32_t i = 0; i < 263; i++)
+        str_add(&types, &(int32_t){i == 0 ? 3 : i == 262 ? 5 : 1}, 4);
+    add_text(&f, "tokenizer.ggml.model", "rwkv");
+    add_texts(&f, "tokenizer.ggml.tokens", str_text(&texts));
+    str_add(add(&f, "tokenizer.ggml.token_type", META_ARRAY, META_I32, 263), str_text(&types), types.size);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "abcabcd", "ab|c|abcd");
+    tiny_expect(t, "\n\n\n", "\xC4\x8A\xC4\x8A|\xC4\x8A"); /* Ċ stands for a line break */
+    tiny_expect(t, "it's\t\\", "it's|\xC4\x89|\\");
+    tiny_expect(t, "[PAD]", "[|P|A|D|]");
+    struct ids ids = {0};
+    struct error err;
+    cr_assert_eq(tokenizer_encode(t, "\xE4\xBD\xA0\xE5\xFF", 5, (struct encode_options){0}, &ids, &err), STATUS_OK);
+    cr_expect(ids.count == 3 && ids.data[0] == 260 && ids.data[1] == 0xE5 + 1 && ids.data[2] == 0xFF + 1); /* bytes that are no text too */
+    ids_free(&ids);
+    tokenizer_close(t);
+    str_free(&texts);
+    str_free(&types);
 }

@@ -7,7 +7,7 @@
 static struct tokenizer *tiny(void)
 {
     static const char *const words[] = {"{\\\"", "\\\":", "\\\", \\\"", "\\\"}", "ab", "abc", "bc", "true", "null", "12", "3.5", ",\\u0120", "\\u010a\\u0120\\u0120", "}}", "]]",
-                                        "hello", "\\\"a\\\":1}", "\\u0120a", "\\u0120\\\"", "\\\\n", "1,\\u01202", "[["};
+                                        "hello", "\\\"a\\\":1}", "\\u0120a", "\\u0120\\\"", "\\\\n", "1,\\u01202", "[[", "a<", "p>", "/p"};
     struct str json = {0};
     struct tokenizer *t;
     int id = 2, next = 0;
@@ -238,6 +238,39 @@ Test(parts, lazy)
     cr_expect(grammar_ended(s));
     grammar_state_close(s);
     grammar_close(g);
+    masks_close(&m);
+}
+
+/* Text between tags: what is known without a walk (whole characters, '<' aside) and what is not. */
+Test(parts, tags)
+{
+    static const char text[] = "<p=a>x<a\n\xC3\xA9</ab</p</pp></p>", schema[] = "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\"}}, \"required\": [\"a\"]}";
+    struct masks m = masks_open();
+    struct arena arena = {0};
+    struct error err = {0};
+    struct json v;
+    struct grammar_builder *b;
+    struct grammar *g;
+    struct grammar_state *s;
+    grammar_part part;
+    cr_assert_eq(json_parse(&arena, schema, sizeof schema - 1, NULL, &v, &err), STATUS_OK);
+    cr_assert_eq(grammar_builder_open(&b, &err), STATUS_OK);
+    grammar_part between = grammar_part_text(b, ">", 1);
+    struct grammar_arguments as = {.key = grammar_part_text(b, "<p=", 3), .value = {between, between, between, between, between, between},
+                                   .close = grammar_part_text(b, "</p>", 4), .joint = grammar_part_text(b, "", 0), .until = "</p>"};
+    cr_assert_eq(grammar_part_arguments(b, &v, &as, &part, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(grammar_builder_finish(b, part, &g, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(grammar_state_open(&s, g, &err), STATUS_OK);
+    for (size_t i = 0; text[i]; i++) {
+        check_mask(&m, s, "tags");
+        cr_assert_eq(grammar_accept_bytes(s, text + i, 1, NULL, &err), STATUS_OK, "byte %zu", i);
+    }
+    check_mask(&m, s, "tags");
+    cr_expect(grammar_complete(s));
+    grammar_state_close(s);
+    grammar_close(g);
+    grammar_builder_close(b);
+    arena_free(&arena);
     masks_close(&m);
 }
 

@@ -287,6 +287,40 @@ Test(output, arguments_stream)
     arena_free(&arena);
 }
 
+static void count_calls(void *context, const struct output_event *e) { *(int *)context += e->kind == OUTPUT_CALL_END; }
+
+/* An answer that is ended behind its first call has that call, though its list stays open. */
+Test(output, the_first_call_is_enough)
+{
+    static const struct {
+        const char *dialect, *text;
+    } cases[] = {
+        {"mistral_v3", "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"s\": \"a\"}, \"id\": \"123456789\"}, {\"name\""},
+        {"jamba", "<tool_calls>[{\"name\": \"f\", \"arguments\": {\"s\": \"a\"}}]</tool_calls>"},
+        {"lfm2", "<|tool_call_start|>[f(s=\"a\")]<|tool_call_end|>"},
+        {"hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"s\": \"a\"}}</tool_call>"},
+        {"qwen3_coder", "<tool_call>\n<function=f>\n<parameter=s>\na\n</parameter>\n</function>\n</tool_call>"},
+    };
+    struct arena arena = {0};
+    struct json tools;
+    parse(&arena, tools_text, sizeof tools_text - 1, &tools);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct output *o;
+        struct error err;
+        int calls = 0;
+        struct output_options options = {.tools = &tools, .event = count_calls, .context = &calls, .one_call = true};
+        cr_assert_eq(output_open(&o, dialect_find(cases[i].dialect, strlen(cases[i].dialect)), &options, &err), STATUS_OK);
+        for (const char *c = cases[i].text; *c && !calls; c++)
+            cr_assert_eq(output_add(o, c, 1, &err), STATUS_OK);
+        cr_assert_eq(output_end(o, false, &err), STATUS_OK);
+        const struct output_answer *a = output_answer(o);
+        cr_assert(calls == 1 && a->call_count == 1, "%s", cases[i].dialect);
+        cr_expect(!a->warning_count && !a->content_size && strstr(a->calls[0].arguments, "\"a\""), "%s", cases[i].dialect);
+        output_close(o);
+    }
+    arena_free(&arena);
+}
+
 Test(output, tools_must_be_a_list)
 {
     struct output *o;

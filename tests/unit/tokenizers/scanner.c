@@ -68,7 +68,7 @@ Test(scanner, patterns_of_published_tokenizers)
             if (!regex)
                 continue;
             cr_assert_eq(pattern_regex(&p, regex, strlen(regex), &err), STATUS_OK, "%s", err.text);
-            bool compiles = !strstr(regex, "\\p{Han}") && !strstr(regex, "?+") && !strstr(regex, "\\b"); /* these stay with PCRE2 */
+            bool compiles = !strstr(regex, "\\p{Han}") && !strstr(regex, "?+") && !strstr(regex, "\\b") && !strstr(regex, "(?=("); /* these stay with PCRE2 */
             cr_expect_eq(p.scanner != NULL, compiles, "%s", n->name);
             for (int round = 0; round < 400 && p.scanner; round++) {
                 random_text(&text, false);

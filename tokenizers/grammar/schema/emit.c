@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tokenizers/grammar/schema/schema.h"
+#include "tokenizers/tokenizers.h"
 
 enum { MOST_INDENT = 40, MOST_PATTERNS = 8, MOST_STATES = 50000, MOST_UNIQUE = 10, MOST_CONTAINED = 64 };
 
@@ -58,11 +59,11 @@ static uint32_t prefix_length(const struct shape *shape)
     return n;
 }
 
-/* `least` to `most` of item, with commas between them. */
-static expr separated(struct schema *s, expr item, uint32_t least, uint32_t most)
+/* `least` to `most` of item, with `comma` between them. */
+static expr separated(struct schema *s, expr item, expr comma, uint32_t least, uint32_t most)
 {
     struct pool *p = s->pool;
-    expr more = expr_repeat(p, expr_concat(p, s->comma, item), less(least, 1), less(most, 1));
+    expr more = expr_repeat(p, expr_concat(p, comma, item), less(least, 1), less(most, 1));
     expr e = most ? expr_concat(p, item, more) : NONE;
     return least ? e : expr_or2(p, EMPTY, e);
 }
@@ -75,7 +76,7 @@ static expr plain_items(struct schema *s, const struct shape *shape)
     if (least > most)
         return NONE;
     if (!n)
-        return separated(s, rest, least, most);
+        return separated(s, rest, s->comma, least, most);
     expr e = expr_repeat(p, expr_concat(p, s->comma, rest), less(least, n), less(most, n));
     for (uint32_t i = n; i-- > 0;) {
         expr item = schema_call(s, item_literals(s, shape, i));
@@ -144,7 +145,7 @@ static expr containing_items(struct schema *s, const struct shape *shape)
         expr each = expr_repeat(p, expr_concat(p, s->comma, expr_concat(p, others, one)), less(c->least, 1), less(c->most, 1));
         if (c->most)
             e = expr_concat(p, others, expr_concat(p, one, expr_concat(p, each, after)));
-        return c->least ? e : expr_or2(p, e, separated(s, other, 0, UNLIMITED));
+        return c->least ? e : expr_or2(p, e, separated(s, other, s->comma, 0, UNLIMITED));
     }
     if (!bounded) {
         expr before = expr_repeat(p, expr_concat(p, any, s->comma), 0, UNLIMITED), after = expr_repeat(p, expr_concat(p, s->comma, any), 0, UNLIMITED);
@@ -171,13 +172,8 @@ static expr array_expr(struct schema *s, const struct shape *shape)
 
 static bool name_matches(struct schema *s, const struct json_member *pattern, const char *name, uint32_t size)
 {
-    struct str quoted = {0};
     expr e;
-    json_write_string(&quoted, name, size);
-    bool matches = text_pattern(s, s->root, "patternProperties", pattern->key, pattern->key_size, &e) && !quoted.failed &&
-                   expr_matches(s->pool, e, quoted.data + 1, quoted.size - 2);
-    str_free(&quoted);
-    return matches;
+    return text_pattern(s, s->root, "patternProperties", pattern->key, pattern->key_size, &e) && text_matches(s, e, name, size);
 }
 
 static const struct literal *add_schema(struct schema *s, const struct literal *list, const struct json *schema)
@@ -232,7 +228,7 @@ struct members {
         const char *name;
         uint32_t size;
         bool required;
-        expr body; /* "name": value */
+        expr body; /* member_expr() */
     } *list;
     uint32_t count, capacity;
 };
@@ -245,23 +241,32 @@ static bool has_name(const struct named_literal *list, const char *name, uint32_
     return false;
 }
 
+static expr separator(const struct schema *s) { return s->arguments ? s->arguments->joint : s->comma; }
+
+/* "NAME": VALUE, or as the arguments of calls are written. */
+static expr member_expr(struct schema *s, expr name, const struct json *declared, const struct literal *value)
+{
+    struct pool *p = s->pool;
+    expr quote = expr_byte(p, '"');
+    if (s->arguments)
+        return argument_expr(s, name, declared, value);
+    return expr_concat(p, quote, expr_concat(p, name, expr_concat(p, quote, expr_concat(p, s->colon, schema_call(s, value)))));
+}
+
 static void add_member(struct schema *s, struct members *m, const struct shape *shape, expr names, const char *name, uint32_t size)
 {
     struct pool *p = s->pool;
-    struct str quoted = {0};
     bool fits = !has_name(shape->forbidden, name, size);
     for (uint32_t i = 0; i < m->count; i++)
         if (m->list[i].size == size && memcmp(m->list[i].name, name, size) == 0)
             return;
     if (!pool_grow(p, &m->list, &m->capacity, m->count + 1, sizeof *m->list))
         return;
-    json_write_string(&quoted, name, size);
     if (shape->names && fits)
-        fits = !quoted.failed && expr_matches(p, names, quoted.data + 1, quoted.size - 2);
-    str_free(&quoted);
-    expr value = fits ? schema_call(s, member_literals(s, shape, name, size)) : NONE;
-    m->list[m->count++] = (struct member){name, size, has_name(shape->required, name, size),
-                                          expr_concat(p, text_quoted(s, name, size), expr_concat(p, s->colon, value))};
+        fits = text_matches(s, names, name, size);
+    const struct json *declared = json_get_sized(json_get(s->root, "properties"), name, size);
+    expr body = fits ? member_expr(s, chars_text(p, name, size, SPELL_JSON), declared, member_literals(s, shape, name, size)) : NONE;
+    m->list[m->count++] = (struct member){name, size, has_name(shape->required, name, size), body};
 }
 
 static void known_members(struct schema *s, const struct shape *shape, expr names, struct members *m)
@@ -284,7 +289,7 @@ static expr other_members(struct schema *s, const struct shape *shape, expr name
 {
     struct pool *p = s->pool;
     const struct json_member *patterns[MOST_PATTERNS];
-    expr match[MOST_PATTERNS], e = NONE, any = expr_repeat(p, chars_any(p, SPELL_JSON), 0, UNLIMITED), taken = NONE, quote = expr_byte(p, '"');
+    expr match[MOST_PATTERNS], e = NONE, any = expr_repeat(p, chars_any(p, SPELL_JSON), 0, UNLIMITED), taken = NONE;
     uint32_t n = 0;
     for (uint32_t i = 0; i < known->count; i++)
         taken = expr_or2(p, taken, chars_text(p, known->list[i].name, known->list[i].size, SPELL_JSON));
@@ -326,8 +331,7 @@ static expr other_members(struct schema *s, const struct shape *shape, expr name
         for (const struct view *v = shape->views; v; v = v->next)
             if (v->unevaluated && !evaluated)
                 list = add_schema(s, list, v->additional);
-        expr body = expr_concat(p, quote, expr_concat(p, name, expr_concat(p, quote, expr_concat(p, s->colon, schema_call(s, list)))));
-        e = expr_or2(p, e, body);
+        e = expr_or2(p, e, member_expr(s, name, NULL, list));
     }
     return e;
 }
@@ -339,7 +343,7 @@ static expr other_tail(struct schema *s, const struct shape *shape, expr others,
     uint32_t least = less(shape->min_properties, count), most = less(shape->max_properties, count);
     if (others == NONE)
         return least ? NONE : EMPTY;
-    return count ? expr_repeat(p, expr_concat(p, s->comma, others), least, most) : separated(s, others, least, most);
+    return count ? expr_repeat(p, expr_concat(p, separator(s), others), least, most) : separated(s, others, separator(s), least, most);
 }
 
 /* state[c]: what may follow when c members are written, from the last known member to the first. Counts beyond what is asked
@@ -366,13 +370,13 @@ static expr member_states(struct schema *s, const struct shape *shape, const str
     for (uint32_t i = m->count; i-- > 0;) {
         const struct member *x = &m->list[i];
         for (uint32_t c = 0; c <= top; c++) { /* upwards: state[c + 1] is still that of the member behind */
-            expr after = state[c < top ? c + 1 : c], with = expr_concat(p, c ? expr_concat(p, s->comma, x->body) : x->body, after);
+            expr after = state[c < top ? c + 1 : c], with = expr_concat(p, c ? expr_concat(p, separator(s), x->body) : x->body, after);
             if (shape->max_properties != UNLIMITED && c >= shape->max_properties)
                 with = NONE;
             if (x->required)
                 state[c] = with;
             else if (c && after == state[c] && with != NONE)
-                state[c] = expr_concat(p, expr_repeat(p, expr_concat(p, s->comma, x->body), 0, 1), after);
+                state[c] = expr_concat(p, expr_repeat(p, expr_concat(p, separator(s), x->body), 0, 1), after);
             else
                 state[c] = expr_or2(p, with, state[c]);
         }
@@ -382,9 +386,10 @@ static expr member_states(struct schema *s, const struct shape *shape, const str
     return e;
 }
 
-static expr object_expr(struct schema *s, const struct shape *shape)
+expr shape_members(struct schema *s, const struct shape *shape)
 {
     struct members m = {0};
+    spaces(s);
     expr names = shape->names ? text_of_literals(s, shape->names) : NONE, e = NONE;
     uint32_t required = 0;
     known_members(s, shape, names, &m);
@@ -398,7 +403,7 @@ static expr object_expr(struct schema *s, const struct shape *shape)
         e = member_states(s, shape, &m, others);
     s->pool->bytes -= (size_t)m.capacity * sizeof *m.list;
     free(m.list);
-    return in_brackets(s, '{', e, '}');
+    return e;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
@@ -467,11 +472,11 @@ expr shape_expr(struct schema *s, const struct shape *shape)
             return NONE;
         }
     if (shape->types & TYPE_NULL)
-        e = expr_or2(p, e, expr_text(p, "null", 4));
+        e = expr_or2(p, e, expr_word(s, 0));
     if (shape->types & TYPE_TRUE)
-        e = expr_or2(p, e, expr_text(p, "true", 4));
+        e = expr_or2(p, e, expr_word(s, 1));
     if (shape->types & TYPE_FALSE)
-        e = expr_or2(p, e, expr_text(p, "false", 5));
+        e = expr_or2(p, e, expr_word(s, 2));
     if (shape->types & TYPE_NUMBER)
         e = expr_or2(p, e, number_expr(s, shape));
     if (shape->types & TYPE_STRING)
@@ -479,6 +484,6 @@ expr shape_expr(struct schema *s, const struct shape *shape)
     if (shape->types & TYPE_ARRAY)
         e = expr_or2(p, e, array_expr(s, shape));
     if (shape->types & TYPE_OBJECT)
-        e = expr_or2(p, e, object_expr(s, shape));
+        e = expr_or2(p, e, in_brackets(s, '{', shape_members(s, shape), '}'));
     return e;
 }

@@ -6,10 +6,7 @@
 
 enum { MOST_COUNT = 1000000000 };
 
-#define NEW(c, type) ((type *)schema_alloc((c)->s, sizeof(type)))
-#define REFUSE(c, ...) schema_refuse((c)->s, (c)->schema, (c)->keyword, __VA_ARGS__)
-
-static bool expected(struct context *c, const char *what, const struct json *v)
+bool context_expected(struct context *c, const char *what, const struct json *v)
 {
     return REFUSE(c, "expected %s, not %s", what, json_kind_name(v));
 }
@@ -20,13 +17,11 @@ bool context_push(struct context *c, const struct json *schema, bool negated)
     if (!l)
         return false;
     if (schema->kind != JSON_OBJECT && schema->kind != JSON_BOOL)
-        return expected(c, "a schema", schema);
+        return context_expected(c, "a schema", schema);
     *l = (struct literal){*c->work, schema, negated};
     *c->work = l;
     return true;
 }
-
-static bool only(struct context *c, unsigned types) { return (c->shape->types &= types) != 0; }
 
 struct fork *context_fork(struct context *c, enum fork_kind kind, uint32_t count)
 {
@@ -46,18 +41,35 @@ static bool add_option(struct context *c, struct fork *f, uint32_t i, const stru
     if (!l)
         return false;
     if (schema->kind != JSON_OBJECT && schema->kind != JSON_BOOL)
-        return expected(c, "a schema", schema);
+        return context_expected(c, "a schema", schema);
     *l = (struct literal){f->options[i], schema, negated};
     f->options[i] = l;
     return true;
 }
 
-static bool fork_value(struct context *c, enum fork_kind kind, const struct json *v, uint32_t count)
+bool context_fork_value(struct context *c, enum fork_kind kind, const struct json *v, uint32_t count)
 {
     struct fork *f = context_fork(c, kind, count);
     if (f)
         f->value = v;
     return f != NULL;
+}
+
+bool context_name(struct context *c, const struct named_literal **list, const char *name, uint32_t size, const struct literal *literal)
+{
+    struct named_literal *n = NEW(c, struct named_literal);
+    if (n) {
+        *n = (struct named_literal){*list, name, size, literal};
+        *list = n;
+    }
+    return n != NULL;
+}
+
+bool context_require(struct context *c, const struct json *name)
+{
+    if (name->kind != JSON_STRING)
+        return context_expected(c, "a list of names", name);
+    return context_name(c, &c->shape->required, name->text, name->size, NULL);
 }
 
 /* ---- types and values ----------------------------------------------------------------------------------------------- */
@@ -72,7 +84,7 @@ static bool type_bits(struct context *c, const struct json *v, unsigned *out)
     if (v->kind == JSON_ARRAY) {
         for (uint32_t i = 0; i < v->size; i++)
             if (!json_is(&v->items[i], JSON_STRING) || !type_bits(c, &v->items[i], out))
-                return c->s->status ? false : expected(c, "names of types", &v->items[i]);
+                return c->s->status ? false : context_expected(c, "names of types", &v->items[i]);
         return true;
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -80,19 +92,19 @@ static bool type_bits(struct context *c, const struct json *v, unsigned *out)
             *out |= names[i].bits;
             return true;
         }
-    return v->kind == JSON_STRING ? REFUSE(c, "no type is called '%s'", QUOTE(v->text, v->size)) : expected(c, "a type's name or a list of them", v);
+    return v->kind == JSON_STRING ? REFUSE(c, "no type is called '%s'", QUOTE(v->text, v->size)) : context_expected(c, "a type's name or a list of them", v);
 }
 
 static bool assert_type(struct context *c, const struct json *v)
 {
     unsigned bits = 0;
-    return type_bits(c, v, &bits) && only(c, bits);
+    return type_bits(c, v, &bits) && context_only(c, bits);
 }
 
 static bool deny_type(struct context *c, const struct json *v)
 {
     unsigned bits = 0;
-    return type_bits(c, v, &bits) && only(c, ~bits);
+    return type_bits(c, v, &bits) && context_only(c, ~bits);
 }
 
 static bool assert_values(struct context *c, const struct json *values, uint32_t count)
@@ -134,11 +146,11 @@ static bool deny_values(struct context *c, const struct json *values, uint32_t c
 
 static bool assert_enum(struct context *c, const struct json *v)
 {
-    return v->kind == JSON_ARRAY ? assert_values(c, v->items, v->size) : expected(c, "a list of values", v);
+    return v->kind == JSON_ARRAY ? assert_values(c, v->items, v->size) : context_expected(c, "a list of values", v);
 }
 static bool deny_enum(struct context *c, const struct json *v)
 {
-    return v->kind == JSON_ARRAY ? deny_values(c, v->items, v->size) : expected(c, "a list of values", v);
+    return v->kind == JSON_ARRAY ? deny_values(c, v->items, v->size) : context_expected(c, "a list of values", v);
 }
 static bool assert_const(struct context *c, const struct json *v) { return assert_values(c, v, 1); }
 static bool deny_const(struct context *c, const struct json *v) { return deny_values(c, v, 1); }
@@ -158,7 +170,7 @@ static bool deny_ref(struct context *c, const struct json *v)
 
 static bool is_list(struct context *c, const struct json *v)
 {
-    return (v->kind == JSON_ARRAY && v->size) || (v->kind == JSON_ARRAY ? REFUSE(c, "the list is empty") : expected(c, "a list of schemas", v));
+    return (v->kind == JSON_ARRAY && v->size) || (v->kind == JSON_ARRAY ? REFUSE(c, "the list is empty") : context_expected(c, "a list of schemas", v));
 }
 
 static bool push_all(struct context *c, const struct json *v, bool negated)
@@ -238,7 +250,7 @@ static bool deny_if(struct context *c, const struct json *v) { return branch_if(
 
 static bool read_bound(struct context *c, const struct json *v, struct decimal *out)
 {
-    return v->kind == JSON_NUMBER ? decimal_read(c->s, v->text, v->size, out) : expected(c, "a number", v);
+    return v->kind == JSON_NUMBER ? decimal_read(c->s, v->text, v->size, out) : context_expected(c, "a number", v);
 }
 
 static bool at_least(struct context *c, const struct decimal *d, bool exclusive)
@@ -274,7 +286,7 @@ static bool assert_minimum(struct context *c, const struct json *v)
 static bool deny_minimum(struct context *c, const struct json *v)
 {
     struct decimal d;
-    return read_bound(c, v, &d) && only(c, TYPE_NUMBER) && at_most(c, &d, !also_exclusive(c, "exclusiveMinimum"));
+    return read_bound(c, v, &d) && context_only(c, TYPE_NUMBER) && at_most(c, &d, !also_exclusive(c, "exclusiveMinimum"));
 }
 static bool assert_maximum(struct context *c, const struct json *v)
 {
@@ -284,7 +296,7 @@ static bool assert_maximum(struct context *c, const struct json *v)
 static bool deny_maximum(struct context *c, const struct json *v)
 {
     struct decimal d;
-    return read_bound(c, v, &d) && only(c, TYPE_NUMBER) && at_least(c, &d, !also_exclusive(c, "exclusiveMaximum"));
+    return read_bound(c, v, &d) && context_only(c, TYPE_NUMBER) && at_least(c, &d, !also_exclusive(c, "exclusiveMaximum"));
 }
 static bool assert_exclusive_minimum(struct context *c, const struct json *v)
 {
@@ -294,7 +306,7 @@ static bool assert_exclusive_minimum(struct context *c, const struct json *v)
 static bool deny_exclusive_minimum(struct context *c, const struct json *v)
 {
     struct decimal d;
-    return v->kind != JSON_BOOL && read_bound(c, v, &d) && only(c, TYPE_NUMBER) && at_most(c, &d, false);
+    return v->kind != JSON_BOOL && read_bound(c, v, &d) && context_only(c, TYPE_NUMBER) && at_most(c, &d, false);
 }
 static bool assert_exclusive_maximum(struct context *c, const struct json *v)
 {
@@ -304,7 +316,7 @@ static bool assert_exclusive_maximum(struct context *c, const struct json *v)
 static bool deny_exclusive_maximum(struct context *c, const struct json *v)
 {
     struct decimal d;
-    return v->kind != JSON_BOOL && read_bound(c, v, &d) && only(c, TYPE_NUMBER) && at_least(c, &d, false);
+    return v->kind != JSON_BOOL && read_bound(c, v, &d) && context_only(c, TYPE_NUMBER) && at_least(c, &d, false);
 }
 
 static bool add_multiple(struct context *c, const struct json *v, bool negated)
@@ -320,7 +332,7 @@ static bool add_multiple(struct context *c, const struct json *v, bool negated)
     return true;
 }
 static bool assert_multiple_of(struct context *c, const struct json *v) { return add_multiple(c, v, false); }
-static bool deny_multiple_of(struct context *c, const struct json *v) { return add_multiple(c, v, true) && only(c, TYPE_NUMBER); }
+static bool deny_multiple_of(struct context *c, const struct json *v) { return add_multiple(c, v, true) && context_only(c, TYPE_NUMBER); }
 
 /* ---- counts --------------------------------------------------------------------------------------------------------- */
 
@@ -360,7 +372,7 @@ static bool read_count(struct context *c, const struct json *v, uint32_t *out)
     static bool deny_min_##what(struct context *c, const struct json *v)                                  \
     {                                                                                                     \
         uint32_t n;                                                                                       \
-        if (!read_count(c, v, &n) || !n || !only(c, type))                                                \
+        if (!read_count(c, v, &n) || !n || !context_only(c, type))                                                \
             return false;                                                                                 \
         c->shape->max = n - 1 < c->shape->max ? n - 1 : c->shape->max;                                    \
         return true;                                                                                      \
@@ -368,7 +380,7 @@ static bool read_count(struct context *c, const struct json *v, uint32_t *out)
     static bool deny_max_##what(struct context *c, const struct json *v)                                  \
     {                                                                                                     \
         uint32_t n;                                                                                       \
-        if (!read_count(c, v, &n) || !only(c, type))                                                      \
+        if (!read_count(c, v, &n) || !context_only(c, type))                                                      \
             return false;                                                                                 \
         c->shape->min = n + 1 > c->shape->min ? n + 1 : c->shape->min;                                    \
         return true;                                                                                      \
@@ -383,8 +395,8 @@ static bool add_text(struct context *c, expr e, bool negated)
 {
     struct pool *p = c->s->pool;
     struct shape *shape = c->shape;
-    expr all = expr_repeat(p, chars_any(p, SPELL_JSON), 0, UNLIMITED);
-    if (negated && !only(c, TYPE_STRING))
+    expr all = expr_repeat(p, chars_any(p, c->s->spelling), 0, UNLIMITED);
+    if (negated && !context_only(c, TYPE_STRING))
         return false;
     e = negated ? expr_minus(p, all, e) : e;
     shape->text = shape->has_text ? expr_and2(p, shape->text, e) : e;
@@ -398,7 +410,7 @@ static bool add_pattern(struct context *c, const struct json *v, bool negated)
 {
     expr e;
     if (v->kind != JSON_STRING)
-        return expected(c, "a regular expression", v);
+        return context_expected(c, "a regular expression", v);
     return text_pattern(c->s, c->schema, c->keyword, v->text, v->size, &e) && add_text(c, e, negated);
 }
 static bool assert_pattern(struct context *c, const struct json *v) { return add_pattern(c, v, false); }
@@ -423,7 +435,7 @@ static bool add_list(struct context *c, const struct json *prefix, const struct 
     if (!view)
         return false;
     if (prefix && prefix->kind != JSON_ARRAY)
-        return expected(c, "a list of schemas", prefix);
+        return context_expected(c, "a list of schemas", prefix);
     *view = (struct list_view){.next = c->shape->lists, .prefix = prefix, .items = items};
     c->shape->lists = view;
     return true;
@@ -436,7 +448,7 @@ static bool assert_items(struct context *c, const struct json *v)
     if (v->kind == JSON_ARRAY)
         return add_list(c, v, json_get(c->schema, "additionalItems"));
     if (v->kind != JSON_OBJECT && v->kind != JSON_BOOL)
-        return expected(c, "a schema", v);
+        return context_expected(c, "a schema", v);
     return add_list(c, prefix, v);
 }
 static bool assert_prefix_items(struct context *c, const struct json *v)
@@ -459,13 +471,13 @@ static bool deny_items(struct context *c, const struct json *v)
 {
     if (json_get(c->schema, "prefixItems") || v->kind == JSON_ARRAY)
         return REFUSE(c, "the opposite of items behind prefixItems cannot be constrained");
-    return only(c, TYPE_ARRAY) && add_contains(c, v, true, 1, UNLIMITED);
+    return context_only(c, TYPE_ARRAY) && add_contains(c, v, true, 1, UNLIMITED);
 }
 static bool deny_prefix_items(struct context *c, const struct json *v)
 {
     if (v->kind != JSON_ARRAY)
-        return expected(c, "a list of schemas", v);
-    return only(c, TYPE_ARRAY) && fork_value(c, FORK_NOT_PREFIX, v, v->size);
+        return context_expected(c, "a list of schemas", v);
+    return context_only(c, TYPE_ARRAY) && context_fork_value(c, FORK_NOT_PREFIX, v, v->size);
 }
 
 static bool contains_bounds(struct context *c, uint32_t *least, uint32_t *most)
@@ -483,7 +495,7 @@ static bool assert_contains(struct context *c, const struct json *v)
 static bool deny_contains(struct context *c, const struct json *v)
 {
     uint32_t least, most;
-    if (!contains_bounds(c, &least, &most) || !only(c, TYPE_ARRAY))
+    if (!contains_bounds(c, &least, &most) || !context_only(c, TYPE_ARRAY))
         return false;
     if (most != UNLIMITED)
         return REFUSE(c, "the opposite of contains with maxContains cannot be constrained");
@@ -493,7 +505,7 @@ static bool deny_contains(struct context *c, const struct json *v)
 static bool assert_unique_items(struct context *c, const struct json *v)
 {
     if (v->kind != JSON_BOOL)
-        return expected(c, "true or false", v);
+        return context_expected(c, "true or false", v);
     if (v->truth)
         c->shape->unique = c->schema;
     return true;
@@ -502,130 +514,6 @@ static bool deny_unique_items(struct context *c, const struct json *v)
 {
     return json_is(v, JSON_BOOL) && v->truth && REFUSE(c, "the opposite of uniqueItems cannot be constrained");
 }
-
-/* ---- objects -------------------------------------------------------------------------------------------------------- */
-
-bool context_name(struct context *c, const struct named_literal **list, const char *name, uint32_t size, const struct literal *literal)
-{
-    struct named_literal *n = NEW(c, struct named_literal);
-    if (n) {
-        *n = (struct named_literal){*list, name, size, literal};
-        *list = n;
-    }
-    return n != NULL;
-}
-
-bool context_require(struct context *c, const struct json *name)
-{
-    if (name->kind != JSON_STRING)
-        return expected(c, "a list of names", name);
-    return context_name(c, &c->shape->required, name->text, name->size, NULL);
-}
-
-static bool assert_required(struct context *c, const struct json *v)
-{
-    if (v->kind == JSON_BOOL) /* draft 3; says nothing since */
-        return true;
-    bool ok = v->kind == JSON_ARRAY || expected(c, "a list of names", v);
-    for (uint32_t i = v->kind == JSON_ARRAY ? v->size : 0; ok && i-- > 0;) /* the list is in the order written */
-        ok = context_require(c, &v->items[i]);
-    return ok;
-}
-static bool deny_required(struct context *c, const struct json *v)
-{
-    if (v->kind != JSON_ARRAY)
-        return v->kind != JSON_BOOL && expected(c, "a list of names", v);
-    return only(c, TYPE_OBJECT) && fork_value(c, FORK_NOT_REQUIRED, v, v->size);
-}
-
-/* The view of this schema, added by whichever of its keywords comes first. */
-static bool add_view(struct context *c, const struct json *v, bool object)
-{
-    struct view view = {c->shape->views, json_get(c->schema, "properties"), json_get(c->schema, "patternProperties"),
-                        json_get(c->schema, "additionalProperties"), false};
-    if (object && v->kind != JSON_OBJECT)
-        return expected(c, "an object of schemas", v);
-    if (!object && v->kind != JSON_OBJECT && v->kind != JSON_BOOL)
-        return expected(c, "a schema", v);
-    for (const struct view *x = c->shape->views; x; x = x->next)
-        if (!x->unevaluated && x->properties == view.properties && x->patterns == view.patterns && x->additional == view.additional)
-            return true;
-    struct view *added = NEW(c, struct view);
-    if (added)
-        c->shape->views = memcpy(added, &view, sizeof view);
-    return added != NULL;
-}
-static bool assert_properties(struct context *c, const struct json *v) { return add_view(c, v, true); }
-static bool assert_pattern_properties(struct context *c, const struct json *v) { return add_view(c, v, true); }
-static bool assert_additional_properties(struct context *c, const struct json *v) { return add_view(c, v, false); }
-
-static bool deny_properties(struct context *c, const struct json *v)
-{
-    if (v->kind != JSON_OBJECT)
-        return expected(c, "an object of schemas", v);
-    return only(c, TYPE_OBJECT) && fork_value(c, FORK_NOT_PROPERTIES, v, v->size);
-}
-static bool deny_pattern_properties(struct context *c, const struct json *v)
-{
-    return v->size && REFUSE(c, "its opposite cannot be constrained");
-}
-static bool deny_additional_properties(struct context *c, const struct json *v)
-{
-    bool trivial = (v->kind == JSON_BOOL && v->truth) || (v->kind == JSON_OBJECT && !v->size);
-    return !trivial && REFUSE(c, "its opposite cannot be constrained");
-}
-
-static bool assert_property_names(struct context *c, const struct json *v)
-{
-    if (v->kind != JSON_OBJECT && v->kind != JSON_BOOL)
-        return expected(c, "a schema", v);
-    c->shape->names = literal_add(c->s, c->shape->names, v, false);
-    return !c->s->status;
-}
-static bool deny_property_names(struct context *c, const struct json *v)
-{
-    (void)v;
-    return REFUSE(c, "its opposite cannot be constrained");
-}
-
-static bool depend(struct context *c, const struct json *v, bool lists, bool schemas)
-{
-    if (v->kind != JSON_OBJECT)
-        return expected(c, "an object", v);
-    for (uint32_t i = 0; i < v->size; i++) {
-        const struct json *x = &v->members[i].value;
-        if (!(lists && x->kind == JSON_ARRAY) && !(schemas && (x->kind == JSON_OBJECT || x->kind == JSON_BOOL)))
-            return expected(c, lists ? "lists of names" : "schemas", x);
-        struct fork *f = context_fork(c, FORK_DEPENDENT, 2);
-        if (!f)
-            return false;
-        f->member = &v->members[i];
-    }
-    return true;
-}
-static bool assert_dependent_required(struct context *c, const struct json *v) { return depend(c, v, true, false); }
-static bool assert_dependent_schemas(struct context *c, const struct json *v) { return depend(c, v, false, true); }
-static bool assert_dependencies(struct context *c, const struct json *v) { return depend(c, v, true, true); }
-static bool deny_dependent_required(struct context *c, const struct json *v)
-{
-    (void)v;
-    return REFUSE(c, "its opposite cannot be constrained");
-}
-static bool deny_dependent_schemas(struct context *c, const struct json *v) { return deny_dependent_required(c, v); }
-static bool deny_dependencies(struct context *c, const struct json *v) { return deny_dependent_required(c, v); }
-
-static bool assert_unevaluated_properties(struct context *c, const struct json *v)
-{
-    struct view *view = NEW(c, struct view);
-    if (c->schema != c->s->top)
-        return REFUSE(c, "only supported where nothing else describes the same object");
-    if (view) {
-        *view = (struct view){.next = c->shape->views, .additional = v, .unevaluated = true};
-        c->shape->views = view;
-    }
-    return view != NULL;
-}
-static bool deny_unevaluated_properties(struct context *c, const struct json *v) { return deny_dependent_required(c, v); }
 
 static bool assert_refused(struct context *c, const struct json *v)
 {

@@ -8,6 +8,7 @@
 
 #include "tokenizers/grammar/frontends.h"
 #include "tokenizers/hash.h"
+#include "tokenizers/tokenizers.h"
 
 enum { MOST_RULES = 20000, MOST_POINTER = 500 };
 
@@ -308,13 +309,16 @@ static void write_rule(struct schema *s, struct schema_rule rule)
         s->pool->rules[rule.rule].body = body;
 }
 
-enum status schema_rules(struct pool *p, const struct json *schema, expr *out, struct error *err)
+enum status schema_rules(struct pool *p, const struct json *schema, const struct grammar_arguments *as, expr *out, struct error *err)
 {
-    struct schema s = {.pool = p, .root = schema, .err = err, .arena.limit = 64 << 20};
+    static const char *const json[] = {"null", "true", "false"}, *const python[] = {"None", "True", "False"};
+    struct schema s = {.pool = p, .root = schema, .err = err, .arena.limit = 64 << 20, .spelling = SPELL_JSON, .arguments = as,
+                       .words = as && as->python ? python : json};
     *out = NONE;
     if (schema->kind != JSON_BOOL && schema->kind != JSON_OBJECT)
         return error_set(err, STATUS_BAD_INPUT, "schema, #: a schema is an object, true or false, not %s", json_kind_name(schema));
-    expr root = schema_call(&s, literal_add(&s, NULL, schema, false));
+    const struct literal *whole = literal_add(&s, NULL, schema, false);
+    expr root = as ? arguments_expr(&s, whole) : schema_call(&s, whole);
     while (s.done < s.rule_count && !s.status && !p->failed)
         write_rule(&s, s.rules[s.done++]);
     free(s.rules);

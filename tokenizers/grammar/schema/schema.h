@@ -127,6 +127,9 @@ struct schema {
     uint32_t *index, index_mask;
     uint32_t string_rule;      /* any string; 0: not made yet */
     expr blank, comma, colon;   /* see emit.c; 0: not made yet */
+    enum spelling spelling;    /* of strings in shapes: JSON's, but for the raw text of a tag */
+    const struct grammar_arguments *arguments; /* how members are written just now; NULL: as JSON has them */
+    const char *const *words;  /* null, true, false */
     const struct json *top;    /* the one schema that is being expanded; NULL: several */
     int looking;               /* levels of schema_satisfiable */
     uint32_t shapes;           /* made so far, of all rules: bounded */
@@ -156,15 +159,21 @@ bool schema_expand(struct schema *s, const struct literal *literals, struct shap
 bool schema_holds(struct schema *s, const struct literal *literals, const struct json *v); /* v fits */
 bool schema_satisfiable(struct schema *s, const struct literal *literals, int depth);
 
-/* ---- emit.c, value.c, number.c, text.c -------------------------------------------------------------------------------- */
+/* ---- emit.c, arguments.c, value.c, number.c, text.c -------------------------------------------------------------------------------- */
 
 expr shape_expr(struct schema *s, const struct shape *shape);
+expr shape_members(struct schema *s, const struct shape *shape); /* of an object, without its brackets */
+/* The members of objects that fit, written as s->arguments says. */
+expr arguments_expr(struct schema *s, const struct literal *literals);
+/* One of them. name: in JSON's spelling; declared: its schema (NULL: undeclared), which readers of calls go by. */
+expr argument_expr(struct schema *s, expr name, const struct json *declared, const struct literal *value);
 /* What holds for a member's value. */
 const struct literal *member_literals(struct schema *s, const struct shape *shape, const char *name, uint32_t size);
 const struct literal *item_literals(struct schema *s, const struct shape *shape, uint32_t index); /* UINT32_MAX: behind all prefixes */
 
 bool json_same(const struct json *a, const struct json *b); /* 1 and 1.0 are the same */
 bool value_fits(struct schema *s, const struct shape *shape, const struct json *v);
+expr expr_word(struct schema *s, int word); /* of s->words */
 expr value_expr(struct schema *s, const struct json *v); /* the value in all its white space */
 
 bool decimal_read(struct schema *s, const char *text, uint32_t size, struct decimal *out);
@@ -173,11 +182,12 @@ bool decimal_is_integer(const struct decimal *d);
 bool decimal_divides(const struct decimal *d, const struct decimal *by); /* |by| < 2^60 */
 expr number_expr(struct schema *s, const struct shape *shape);
 
-/* Contents of strings, without the quotes. Any spelling where nothing but their length counts. */
+/* Contents of strings, without the quotes, as s->spelling has them. Any spelling where nothing but their length counts. */
 expr text_contents(struct schema *s, const struct shape *shape);
 expr text_of_literals(struct schema *s, const struct literal *literals); /* of all strings that fit */
 bool text_pattern(struct schema *s, const struct json *schema, const char *keyword, const char *pattern, size_t size, expr *out);
 bool text_format(struct schema *s, const struct json *format, expr *out); /* false: unknown, says nothing */
+bool text_matches(struct schema *s, expr contents, const char *text, uint32_t size);
 expr text_quoted(struct schema *s, const char *text, size_t size);
 
 #endif

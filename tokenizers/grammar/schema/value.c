@@ -47,17 +47,6 @@ bool json_same(const struct json *a, const struct json *b)
 
 /* ---- fitting -------------------------------------------------------------------------------------------------------- */
 
-static bool text_fits(struct schema *s, expr contents, const char *text, uint32_t size)
-{
-    struct str quoted = {0};
-    json_write_string(&quoted, text, size);
-    bool fits = !quoted.failed && expr_matches(s->pool, contents, quoted.data + 1, quoted.size - 2);
-    if (quoted.failed)
-        pool_fail(s->pool, STATUS_NO_ROOM, "the schema is too large");
-    str_free(&quoted);
-    return fits;
-}
-
 bool schema_holds(struct schema *s, const struct literal *literals, const struct json *v)
 {
     struct shapes shapes = {0};
@@ -127,7 +116,7 @@ static bool object_fits(struct schema *s, const struct shape *shape, const struc
     for (uint32_t i = 0; i < v->size; i++) {
         const struct json_member *m = &v->members[i];
         if (!schema_holds(s, member_literals(s, shape, m->key, m->key_size), &m->value) ||
-            (shape->names && !text_fits(s, names, m->key, m->key_size)))
+            (shape->names && !text_matches(s, names, m->key, m->key_size)))
             return false;
     }
     return true;
@@ -146,7 +135,7 @@ bool value_fits(struct schema *s, const struct shape *shape, const struct json *
     case JSON_NUMBER:
         return number_fits(s, shape, v);
     case JSON_STRING:
-        return (shape->types & TYPE_STRING) && text_fits(s, text_contents(s, shape), v->text, v->size);
+        return (shape->types & TYPE_STRING) && text_matches(s, text_contents(s, shape), v->text, v->size);
     case JSON_ARRAY:
         return list_fits(s, shape, v);
     case JSON_OBJECT:
@@ -215,6 +204,8 @@ static expr number_text(struct schema *s, const struct json *v)
     return e;
 }
 
+expr expr_word(struct schema *s, int word) { return expr_text(s->pool, s->words[word], strlen(s->words[word])); }
+
 expr value_expr(struct schema *s, const struct json *v)
 {
     struct pool *p = s->pool;
@@ -222,9 +213,9 @@ expr value_expr(struct schema *s, const struct json *v)
     expr e = s->blank;
     switch ((enum json_kind)v->kind) {
     case JSON_NULL:
-        return expr_text(p, "null", 4);
+        return expr_word(s, 0);
     case JSON_BOOL:
-        return v->truth ? expr_text(p, "true", 4) : expr_text(p, "false", 5);
+        return expr_word(s, v->truth ? 1 : 2);
     case JSON_NUMBER:
         return number_text(s, v);
     case JSON_STRING:

@@ -1,0 +1,91 @@
+/* Which operations are done together:
+ *   NORM, then LINEARs over its result    the norm while their input is made bytes
+ *   LINEARs over one input                one launch for those of one format (q, k, v)
+ *   LINEAR, then ADD of its result        the sum by whoever computed it (o, down)
+ *   two LINEARs, then GATE of both        one launch (gate, up)
+ * Everything else is a launch of its own. */
+#include "kernels/cuda/cuda.h"
+
+enum fast cuda_fast(const struct compiled *c, const struct weight *w)
+{
+    static const enum fast kinds[STORAGE_COUNT] = {
+#define RUNS FAST_BYTES
+#define PLAIN FAST_FLOATS
+#define FAST(id, name, kind) [STORAGE_##id] = kind,
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef PLAIN
+#undef RUNS
+    };
+    enum fast kind = c->plain ? FAST_NOT : kinds[w->format];
+    return kind == FAST_FLOATS && w->in % 8 ? FAST_NOT : kind; /* 16 bytes at a time */
+}
+
+static enum fast fast(const struct compiled *c, const struct op *op) { return cuda_fast(c, &c->p->weights[op->w]); }
+
+static int linears_over(const struct compiled *c, int first, int x)
+{
+    const struct program *p = c->p;
+    int i = first;
+    while (i < p->op_count && i - first < STAGE_LINEARS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x)
+        i++;
+    return i - first;
+}
+
+/* The stage's last operation, that its linears can do with their results; they are then written nowhere else. */
+static bool takes(const struct compiled *c, const struct stage *s, const struct op *op, int behind)
+{
+    const struct op *one = s->linear[0], *two = s->linear[s->linears - 1];
+    enum fast kind = fast(c, two);
+    if (!kind || op->y == one->x)
+        return false;
+    if (op->kind == OP_ADD)
+        return s->linears == 1 && op->z == one->y && op->x != one->y && !program_live(c->p, one->y, behind);
+    return op->kind == OP_GATE && s->linears == 2 && op->x == one->y && op->z == two->y && one->y != two->y &&
+           c->p->weights[one->w].format == c->p->weights[two->w].format && (op->y == one->y || !program_live(c->p, one->y, behind)) &&
+           (op->y == two->y || !program_live(c->p, two->y, behind));
+}
+
+static int next_stage(const struct compiled *c, struct stage *s, int i)
+{
+    const struct program *p = c->p;
+    const struct op *op = &p->ops[i];
+    bool norm = op->kind == OP_NORM && op->head_dim == 0;
+    int first = i + norm, count = norm || op->kind == OP_LINEAR ? linears_over(c, first, norm ? op->y : op->x) : 0;
+    *s = (struct stage){.first = i, .ops = 1};
+    if (!count)
+        return 1;
+    for (int k = 0; k < count; k++) {
+        s->linear[k] = &p->ops[first + k];
+        s->bytes |= fast(c, s->linear[k]) == FAST_BYTES;
+        s->floats |= fast(c, s->linear[k]) != FAST_BYTES;
+        if (norm && s->linear[k]->y == op->x) /* the norm's own input is written while others still read it */
+            return *s = (struct stage){.first = i, .ops = 1}, 1;
+    }
+    s->linears = count;
+    s->norm = norm ? op : NULL;
+    s->ops = norm + count;
+    int behind = i + s->ops + 1;
+    if (behind <= p->op_count && takes(c, s, &p->ops[behind - 1], behind)) {
+        s->tail = &p->ops[behind - 1];
+        s->ops++;
+    }
+    s->floats |= norm && program_live(p, op->y, i + s->ops);
+    return s->ops;
+}
+
+void cuda_fuse(struct compiled *c)
+{
+    c->stages = 0;
+    for (int i = 0; i < c->p->op_count; c->stages++)
+        i += next_stage(c, &c->stage[c->stages], i);
+}
+
+int64_t cuda_widest_input(const struct compiled *c)
+{
+    int64_t widest = 0;
+    for (int i = 0; i < c->p->op_count; i++)
+        if (c->p->ops[i].kind == OP_LINEAR && fast(c, &c->p->ops[i]) == FAST_BYTES && c->p->weights[c->p->ops[i].w].in > widest)
+            widest = c->p->weights[c->p->ops[i].w].in;
+    return (widest + INPUT_UNIT - 1) / INPUT_UNIT * INPUT_UNIT;
+}
