@@ -194,7 +194,7 @@ struct compile_options {
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
     int device;                 /* which one, where a backend has several */
-    const struct segment *segments; /* backend_split: who runs what */
+    const struct segment *segments; /* backend_split(): who runs what */
     int segment_count;
     struct exchange *exchange;  /* where SEND, RECEIVE and REDUCE meet the other parts; NULL: the program has none */
     int rank;                   /* of this part among those that share its matrices */
@@ -297,7 +297,7 @@ struct segment {
 
 /* Runs compile_options.segments: one after another, ranks at the same time. Arithmetic is that of the backends; ranks sum up in
  * their order. STATUS_USAGE from sizes or compile: the program cannot be shared out over so many ranks. */
-extern const struct backend backend_split;
+const struct backend *backend_split(const struct segment *segments, int count);
 
 /* What each part takes. out: [segment]. */
 struct part_sizes {

@@ -12,6 +12,7 @@ struct step {
     const struct batch *batch;
     const struct state_memory *state;
     int output;
+    bool keeps_rows;
 };
 
 struct part {
@@ -139,11 +140,13 @@ static enum status open_exchange(struct compiled *c, struct error *err)
 
 static bool is_last(const struct compiled *c, const struct part *part) { return part->segment->end == c->p->op_count; }
 
+/* Only the last part's step may return before it is done, if the whole one may. */
 static void run_part(struct compiled *c, struct part *part)
 {
     const struct step *s = &c->step;
-    part->status = part->segment->backend->step(part->compiled, s->batch, &s->state->parts[part - c->part], is_last(c, part) ? s->output : -1, &part->result,
-                                                &part->err);
+    bool last = is_last(c, part);
+    part->status = part->segment->backend->step(part->compiled, s->batch, &s->state->parts[part - c->part], last ? s->output : -1,
+                                                last && s->keeps_rows ? NULL : &part->result, &part->err);
     if (part->status && part->segment->ranks > 1)
         exchange_break(c->options.exchange);
 }
@@ -217,7 +220,7 @@ static const float *gather(struct compiled *c, int first, int output)
 
 static enum status split_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
 {
-    c->step = (struct step){b, state, output};
+    c->step = (struct step){b, state, output, !result};
     int last = 0;
     for (int i = 0; i < c->count; i += c->part[i].segment->ranks) {
         last = i;
@@ -232,6 +235,18 @@ static enum status split_step(struct compiled *c, const struct batch *b, const s
     if (result)
         *result = output >= 0 ? gather(c, last, output) : NULL;
     return STATUS_OK;
+}
+
+static enum status split_choose(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err)
+{
+    const struct part *last = &c->part[c->count - 1];
+    return last->segment->backend->choose(last->compiled, choices, count, err);
+}
+
+static enum status split_fetch(struct compiled *c, int32_t wanted, const float **row, struct error *err)
+{
+    const struct part *last = &c->part[c->count - 1];
+    return last->segment->backend->fetch(last->compiled, wanted, row, err);
 }
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
@@ -434,16 +449,14 @@ static void split_describe(const struct compiled *c, char *out, size_t size)
     }
 }
 
-const struct backend backend_split = {
-    .name = "split",
-    .sizes = split_sizes,
-    .compile = split_compile,
-    .step = split_step,
-    .read_state = split_read,
-    .write_state = split_write,
-    .state_open = split_state_open,
-    .state_close = split_state_close,
-    .state_copy = split_state_copy,
-    .describe = split_describe,
-    .free = split_free,
-};
+#define SPLIT_BACKEND                                                                                                       \
+    .name = "split", .sizes = split_sizes, .compile = split_compile, .step = split_step, .read_state = split_read,           \
+    .write_state = split_write, .state_open = split_state_open, .state_close = split_state_close, .state_copy = split_state_copy, \
+    .describe = split_describe, .free = split_free
+
+const struct backend *backend_split(const struct segment *segments, int count)
+{
+    static const struct backend plain = {SPLIT_BACKEND}, chooses = {SPLIT_BACKEND, .choose = split_choose, .fetch = split_fetch};
+    const struct segment *last = &segments[count - 1];
+    return last->ranks == 1 && last->backend->choose ? &chooses : &plain; /* ranks have slices of rows */
+}

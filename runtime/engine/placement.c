@@ -60,7 +60,7 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
     e->compile.device = out->card[0];
     e->backend = cuda;
     if (out->cards > 1) {
-        e->backend = &backend_split;
+        e->backend = backend_split(e->segments, out->cards);
         e->compile.segments = e->segments;
         e->compile.segment_count = out->cards;
     }
@@ -136,7 +136,7 @@ enum status placement_offload(struct ingot_engine *e, const struct program *p, c
     snprintf(e->plan.device, sizeof e->plan.device, "cpu+cuda:%d", at->card[0]);
     e->plan.read_bandwidth = 0;
     e->plan.available_bytes += at->host_bytes;
-    e->backend = &backend_split;
+    e->backend = backend_split(e->segments, 2);
     e->compile.segments = e->segments;
     e->compile.segment_count = 2;
     return STATUS_OK;

@@ -197,7 +197,7 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
     if ((status = fit(e, model, o, &at, &sizes, err)))
         return status;
     c->max_context = p->context;
-    return e->backend == &backend_split ? placement_parts(e, &model->program, &at, err) : STATUS_OK;
+    return c->segment_count ? placement_parts(e, &model->program, &at, err) : STATUS_OK;
 }
 
 /* Whether `auto` takes a card that is there and that the model fits. Not before the CUDA backend has passed scripts/gpu-check on one

@@ -44,6 +44,14 @@ def test_split(card, tiny, devices):
     assert np.linalg.norm(got - expected) < (2e-2 if "--gpu-layers" in devices else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
 
 
+def test_split_chooses(card, tiny):
+    """The card has the head, so tokens are chosen there."""
+    card("logits", tiny, "--tokens", "tokens.json", "--last", "--out", "last.npy", "--gpu-layers", 1)
+    r = card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, "--ignore-eos", "--temperature", 0, "--json", "--gpu-layers", 1, "-v")
+    assert [json.loads(line)["tokens"][0] for line in r.stdout.splitlines()] == np.load(card.folder / "last.npy").argmax(-1).tolist()
+    assert "come to the host whole" not in r.stderr
+
+
 def test_tokens(card, tiny):
     """Several sequences that leave one prompt share its blocks until they differ."""
     arguments = "run", tiny, "--tokens", "tokens.json", "--max-tokens", 3, "--temperature", 0, "--json"

@@ -4,10 +4,11 @@ import json, os, pathlib, subprocess
 from conftest import INGOT, ROOT
 
 EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated" / "ingot_amx"
-# 1016 tokens count. Seen: AVX-512 and AVX2 0.015 % apart, 0.1 % above the float path, AMX 0.07 % below it
+# 1016 tokens count. Seen: AVX-512 and AVX2 0.015 % apart, 0.1 % above the float path, AMX 0.07 % below it. On 4335 tokens AMX and
+# AVX-512 are 0.05 % apart, but emulated tiles have no patience for as many.
 TEXT = (ROOT / "LICENSE").read_text()
 SHORT = TEXT[:2400]  # 127 tokens count, as many as the scalar kernels have patience for: 0.31 % seen
-WITHIN, WITHIN_SHORT = 0.002, 0.004
+WITHIN, WITHIN_TILES, WITHIN_SHORT = 0.001, 0.002, 0.004
 
 
 def instruction_sets():
@@ -36,7 +37,9 @@ def agree(model, programs, text, context, within):
 
 
 def test_vectors_agree(default_model):
-    agree(default_model, {n: p for n, p in instruction_sets().items() if n != "scalar"}, TEXT, 256, WITHIN)
+    found = {n: p for n, p in instruction_sets().items() if n != "scalar"}
+    agree(default_model, {n: p for n, p in found.items() if p != EMULATED}, TEXT, 256, WITHIN)
+    agree(default_model, found, TEXT, 256, WITHIN_TILES)
 
 
 def test_scalar_agrees(default_model):

@@ -53,7 +53,7 @@ static int64_t run_split(const struct tiny *t, const struct segment *segments, i
 {
     struct compile_options o = tiny_options(STORAGE_F32);
     o.segments = segments, o.segment_count = count;
-    return run_with(t, &backend_split, &o, out);
+    return run_with(t, backend_split(segments, count), &o, out);
 }
 
 Test(split, cuts)
@@ -166,7 +166,7 @@ Test(split, state)
     struct segment list[] = {{best_cpu(), 0, 0, middle, 0, 1}, {&backend_reference, 0, middle, end, 0, 2}, {&backend_reference, 0, middle, end, 1, 2}};
     split.segments = list, split.segment_count = 3;
     tiny_open(&whole, &t, &backend_reference, &o);
-    tiny_open(&parts, &t, &backend_split, &split);
+    tiny_open(&parts, &t, backend_split(list, 3), &split);
     conversation(&whole, &t, out);
     conversation(&parts, &t, out);
     for (int slot = 0; slot < 8; slot++) { /* two tokens at once */
@@ -216,7 +216,7 @@ Test(split, a_rank_that_fails, .timeout = 60)
     struct segment list[] = {{&failing, 0, 0, t.p.op_count, 0, 2}, {&failing, 1, 0, t.p.op_count, 1, 2}};
     struct compile_options o = tiny_options(STORAGE_F32);
     o.segments = list, o.segment_count = 2;
-    tiny_open(&run, &t, &backend_split, &o);
+    tiny_open(&run, &t, backend_split(list, 2), &o);
     static float out[MOST];
     conversation(&run, &t, out);
     int32_t wanted[1] = {0};
