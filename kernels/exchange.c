@@ -5,7 +5,8 @@
 static bool make_room(struct exchange *x, const struct program *p, const struct compile_options *o, const bool *crosses, int64_t values)
 {
     bool ok = (x->rows = arena_array(&x->arena, (size_t)p->buffer_count + 1, sizeof *x->rows)) &&
-              (x->partial = arena_array(&x->arena, (size_t)x->ranks, sizeof *x->partial));
+              (x->partial = arena_array(&x->arena, (size_t)x->ranks, sizeof *x->partial)) &&
+              (x->device = arena_array(&x->arena, (size_t)x->ranks, sizeof *x->device));
     for (int i = 0; i < p->buffer_count && ok; i++) {
         int32_t rows = p->buffers[i].rows == ROWS_WANTED ? o->max_wanted : o->max_rows;
         if (crosses[i])
@@ -37,6 +38,8 @@ void exchange_close(struct exchange *x)
 {
     if (!x)
         return;
+    if (x->group.handle)
+        x->group.close(&x->group);
     arena_free(&x->arena);
     pthread_cond_destroy(&x->all_here);
     pthread_mutex_destroy(&x->lock);
@@ -62,6 +65,8 @@ bool exchange_meet(struct exchange *x)
 void exchange_break(struct exchange *x)
 {
     pthread_mutex_lock(&x->lock);
+    if (x->group.handle && !x->broken)
+        x->group.abort(&x->group); /* others may wait in it */
     x->broken = true;
     pthread_cond_broadcast(&x->all_here);
     pthread_mutex_unlock(&x->lock);
@@ -70,6 +75,10 @@ void exchange_break(struct exchange *x)
 void exchange_mend(struct exchange *x)
 {
     pthread_mutex_lock(&x->lock);
+    if (x->broken && x->group.handle) {
+        x->group.close(&x->group);
+        x->group.handle = NULL;
+    }
     x->broken = false;
     x->here = 0;
     pthread_mutex_unlock(&x->lock);

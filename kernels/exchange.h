@@ -12,6 +12,13 @@ struct exchange {
     struct arena arena; /* of the lists and what they hold */
     float **rows;   /* [buffer of the program] -> [bound on its rows, width]; NULL: it does not cross */
     int ranks;      /* 1: nobody to meet */
+    int *device;    /* [rank] */
+    /* A faster way to sum up, which a backend has opened for all ranks. Broken, it is used no more. */
+    struct exchange_group {
+        void *handle; /* NULL: there is none */
+        const void *owner;
+        void (*abort)(struct exchange_group *g), (*close)(struct exchange_group *g);
+    } group;
     float **partial; /* [rank] -> [values]: what REDUCE sums up */
     /* of the meeting, under lock */
     pthread_mutex_t lock;
@@ -28,7 +35,7 @@ void exchange_close(struct exchange *x); /* NULL is fine */
 
 /* Returns when all ranks are here; false: one gave up. What they wrote before can be read behind it. */
 bool exchange_meet(struct exchange *x);
-void exchange_break(struct exchange *x); /* this rank gives up; until exchange_mend() nobody meets any more */
+void exchange_break(struct exchange *x); /* this rank gives up; until exchange_mend() nobody meets any more, and the group is gone */
 void exchange_mend(struct exchange *x);  /* no rank runs */
 
 /* x = the sum over all ranks, in the order of the ranks, the same bits for each. Every rank calls it; partial[rank] holds its part.

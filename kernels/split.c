@@ -133,7 +133,11 @@ static enum status open_exchange(struct compiled *c, struct error *err)
             values = rows && rows * p->buffers[x].width > values ? rows * p->buffers[x].width : values;
         }
     }
-    return exchange_open(&c->options.exchange, c->p, &c->options, crosses, ranks, values, err);
+    enum status status = exchange_open(&c->options.exchange, c->p, &c->options, crosses, ranks, values, err);
+    for (int i = 0; i < c->count && !status; i++)
+        if (c->part[i].segment->ranks > 1)
+            c->options.exchange->device[c->part[i].segment->rank] = c->part[i].segment->device;
+    return status;
 }
 
 /* ---- a step ---------------------------------------------------------------------------------------------------------- */

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/exchange.h"
 
 enum status cuda_failed(const struct compiled *c, int code, struct error *err, const char *format, ...)
 {
@@ -255,6 +257,27 @@ static enum status allocate(struct compiled *c, struct error *err)
     return STATUS_OK;
 }
 
+static void group_abort(struct exchange_group *g) { ((const struct cuda_interface *)g->owner)->group_abort(g->handle); }
+static void group_close(struct exchange_group *g) { ((const struct cuda_interface *)g->owner)->group_close(g->handle); }
+
+/* The first rank opens the group of all, if the cards are different ones. A row's sum there may depend on how many rows there are:
+ * not with `deterministic`. */
+static void open_group(const struct compiled *c)
+{
+    struct exchange *x = c->options.exchange;
+    struct cuda_group *group = NULL;
+    bool apart = x && x->ranks > 1 && !x->group.handle && !c->options.deterministic && c->options.rank == 0 && c->cuda->group_library();
+    for (int i = 0; apart && i < x->ranks; i++)
+        for (int k = 0; k < i; k++)
+            apart &= x->device[i] != x->device[k];
+    if (!apart)
+        return;
+    int code = c->cuda->group_open(x->device, x->ranks, &group);
+    if (code)
+        log_line(LOG_SAY, "cuda: %s: %s; sums of several cards go through the host's memory", c->cuda->group_library(), c->cuda->words(code));
+    x->group = (struct exchange_group){.handle = group, .owner = c->cuda, .abort = group_abort, .close = group_close};
+}
+
 enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
                               struct error *err)
 {
@@ -267,6 +290,8 @@ enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled
     status = code ? cuda_failed(c, code, err, "asking for the device") : allocate(c, err);
     if (!status)
         status = cuda_upload(c, err);
+    if (!status)
+        open_group(c);
     c->options.progress = NULL; /* it was for this call */
     if (status) {
         cuda_free(c);

@@ -9,6 +9,7 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/nccl.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
@@ -53,7 +54,12 @@ struct cuda_stream {
     void *cublas, *workspace; /* from the first gemm on */
 };
 
-static const char *error_words(int error) { return error >= CUBLAS_CODES ? cublas_words(error - CUBLAS_CODES) : cudaGetErrorString((cudaError_t)error); }
+static const char *error_words(int error)
+{
+    if (error >= NCCL_CODES)
+        return nccl_library() ? nccl.words(error - NCCL_CODES) : "NCCL";
+    return error >= CUBLAS_CODES ? cublas_words(error - CUBLAS_CODES) : cudaGetErrorString((cudaError_t)error);
+}
 
 static int versions(struct cuda_versions *out)
 {
@@ -204,6 +210,63 @@ static int gemm(struct cuda_stream *s, const struct cuda_gemm *g)
                                                       BF16, (int)g->in, &add, g->y, F32, (int)g->y_stride, COMPUTE_F32, BEST));
 }
 
+/* ---- several cards -------------------------------------------------------------------------------------------------------- */
+
+enum { GROUP_MOST = 16 };
+
+struct cuda_group {
+    int count, device[GROUP_MOST];
+    void *communicator[GROUP_MOST]; /* NULL once it is aborted */
+};
+
+static const char *group_library(void) { return nccl_library() ? nccl_library()->path : NULL; }
+
+static void group_end(struct cuda_group *g, int (*end)(void *communicator))
+{
+    for (int i = 0; i < g->count; i++)
+        if (g->communicator[i] && !cudaSetDevice(g->device[i])) {
+            (void)end(g->communicator[i]);
+            g->communicator[i] = NULL;
+        }
+}
+
+static void group_abort(struct cuda_group *g) { group_end(g, nccl.abort); }
+
+static void group_close(struct cuda_group *g)
+{
+    if (g)
+        group_end(g, nccl.destroy);
+    free(g);
+}
+
+static int group_open(const int *devices, int count, struct cuda_group **out)
+{
+    struct cuda_group *g = (struct cuda_group *)calloc(1, sizeof *g);
+    if (!g || !nccl_library() || count > GROUP_MOST) {
+        free(g);
+        return cudaErrorNotSupported;
+    }
+    memcpy(g->device, devices, (size_t)count * sizeof *devices);
+    int result = nccl.init_all(g->communicator, count, devices);
+    if (result) {
+        free(g);
+        return NCCL_CODES + result;
+    }
+    g->count = count;
+    *out = g;
+    return 0;
+}
+
+static int sum(struct cuda_stream *s, struct cuda_group *g, int rank, float *x, size_t values)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    void *communicator = g->communicator[rank];
+    if (error || !communicator)
+        return error ? error : cudaErrorNotSupported;
+    int result = nccl.all_reduce(x, x, values, NCCL_FLOAT32, NCCL_SUM, communicator, s->stream);
+    return result ? NCCL_CODES + result : 0;
+}
+
 static int mark(struct cuda_stream *s, int number)
 {
     cudaError_t error = cudaSetDevice(s->device);
@@ -226,7 +289,7 @@ extern "C" __attribute__((visibility("default"))) const struct cuda_interface *i
 {
     static const struct cuda_interface interface = {
         CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
-        launch, gemm_library, gemm, mark, reach, wait,
+        launch, gemm_library, gemm, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
     };
     return &interface;
 }

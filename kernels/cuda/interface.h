@@ -50,9 +50,10 @@ struct cuda_gemm {
 };
 enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
 
+struct cuda_group;  /* cards that sum up together; a rank for each */
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 3, CUDA_MARKS = 8 };
+enum { CUDA_INTERFACE = 4, CUDA_MARKS = 8 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */
@@ -76,6 +77,12 @@ struct cuda_interface {
     int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
     const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
     int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
+    /* x[count] of every rank becomes the sum of all, once each of them has asked for it. */
+    const char *(*group_library)(void); /* what sums up; NULL: there is none, and groups cannot be opened */
+    int (*group_open)(const int *devices, int count, struct cuda_group **out); /* each device once */
+    void (*group_close)(struct cuda_group *g);
+    void (*group_abort)(struct cuda_group *g); /* what was asked of it ends, wrongly; then it can only be closed */
+    int (*sum)(struct cuda_stream *s, struct cuda_group *g, int rank, float *x, size_t count);
     int (*mark)(struct cuda_stream *s, int mark);  /* below CUDA_MARKS */
     int (*reach)(struct cuda_stream *s, int mark); /* waits until all is done that was asked for before the mark */
     int (*wait)(struct cuda_stream *s);            /* until all is done */

@@ -334,11 +334,14 @@ static int run_receive(const struct compiled *c, const struct op *op)
     return c->cuda->upload(c->stream, buffer(c, op->y), c->staged[op->y], row_bytes(c, op->y));
 }
 
-/* Through the host's memory: right with any devices, also when two ranks are one card. */
+/* By NCCL where it serves; else through the host's memory, which is right with any devices, also when two ranks are one card, and
+ * has one order of sums. */
 static int run_reduce(const struct compiled *c, const struct op *op)
 {
     struct exchange *x = c->options.exchange;
     size_t bytes = row_bytes(c, op->x);
+    if (x->group.handle && bytes)
+        return c->cuda->sum(c->stream, x->group.handle, c->options.rank, buffer(c, op->x), (size_t)values_of(c, op->x));
     int code = c->cuda->download(c->stream, c->reduced, buffer(c, op->x), bytes);
     if (code || (code = c->cuda->wait(c->stream)))
         return code;

@@ -511,6 +511,8 @@ static inline int emulated_reach(struct cuda_stream *s, int mark)
     return 0;
 }
 
+static inline const char *emulated_no_group(void) { return NULL; } /* there is one device */
+
 static const struct cuda_interface emulated_interface = {
     .version = CUDA_INTERFACE,
     .no_memory = EMULATED_NO_MEMORY,
@@ -530,6 +532,7 @@ static const struct cuda_interface emulated_interface = {
     .launch = emulated_launch,
     .gemm_library = emulated_gemm_library,
     .gemm = emulated_gemm,
+    .group_library = emulated_no_group,
     .mark = emulated_mark,
     .reach = emulated_reach,
     .wait = emulated_wait,
