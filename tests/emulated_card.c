@@ -30,6 +30,7 @@ static const char *words(int error) { return error == EMULATED_LOST ? "the devic
         pthread_mutex_unlock(&lock);                                     \
         return code;                                                     \
     }
+LOCKED(info, (int device, struct cuda_info *out), device, out)
 LOCKED(upload, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(download, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(copy, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
@@ -73,6 +74,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     pthread_mutex_lock(&lock);
     i = emulated_interface;
     i.words = words;
+    i.info = locked_info;
     i.gemm = locked_gemm;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
     i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;
