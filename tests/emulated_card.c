@@ -7,7 +7,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
- * allocated, whatever info() says. */
+ * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. */
 enum { EMULATED_LOST = 700 };
 static int64_t launches;
 static size_t allocated;
@@ -74,6 +74,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     pthread_mutex_lock(&lock);
     i = emulated_interface;
     i.words = words;
+    i.version -= (int)setting("INGOT_EMULATED_OLD");
     i.info = locked_info;
     i.gemm = locked_gemm;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
