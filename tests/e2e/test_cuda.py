@@ -103,6 +103,14 @@ def health(server):
         return e.code, json.load(e)
 
 
+def test_first_look(card, tiny):
+    """What a user with a card asks first; a roof is the card's own."""
+    assert "cuda:0, emulated, 1.0 GiB free" in card("doctor").stdout
+    r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
+    assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
+    assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr
+
+
 def test_logprobs(card, tiny, serve):
     """Those of the device's lists are those of whole rows."""
     answers = []
@@ -173,6 +181,7 @@ def test_missing(card, tiny):
     assert [p["shared"] for p in parts] == [True, True] and parts[0]["available_bytes"] < 1 << 29
     assert plan["decode_tokens_per_second_predicted"] == pytest.approx(5e11 / max(p["weights_bytes"] for p in parts), rel=1e-3)
     assert "there are devices 0 to 0" in card("plan", tiny, "--device", "cuda:1", code=1).stderr
+    assert "not of this build" in card("plan", tiny, "--device", "cuda", code=1, env={"INGOT_EMULATED_OLD": "1"}).stderr
     card("plan", tiny, "--device", "cuda:x", code=2)
     card("logits", tiny, "--device", "cuda", "--reference", "--tokens", "tokens.json", "--out", "out.npy", code=2)
     if shutil.which("nvidia-smi"):
