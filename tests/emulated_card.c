@@ -7,7 +7,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
- * allocated, whatever info() says. */
+ * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. */
 enum { EMULATED_LOST = 700 };
 static int64_t launches;
 static size_t allocated;
@@ -30,6 +30,7 @@ static const char *words(int error) { return error == EMULATED_LOST ? "the devic
         pthread_mutex_unlock(&lock);                                     \
         return code;                                                     \
     }
+LOCKED(info, (int device, struct cuda_info *out), device, out)
 LOCKED(upload, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(download, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
 LOCKED(copy, (struct cuda_stream * s, void *to, const void *from, size_t bytes), s, to, from, bytes)
@@ -73,6 +74,8 @@ const struct cuda_interface *ingot_cuda_interface(void)
     pthread_mutex_lock(&lock);
     i = emulated_interface;
     i.words = words;
+    i.version -= (int)setting("INGOT_EMULATED_OLD");
+    i.info = locked_info;
     i.gemm = locked_gemm;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
     i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;

@@ -15,8 +15,13 @@ enum status cuda_failed(const struct compiled *c, int code, struct error *err, c
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return error_set(err, code == c->cuda->no_memory ? STATUS_NO_ROOM : STATUS_DEVICE, "cuda:%d (%s): %s: %s", c->options.device,
-                     QUOTE(c->info.name, strlen(c->info.name)), what, c->cuda->words(code));
+    const char *name = QUOTE(c->info.name, strlen(c->info.name)), *words = c->cuda->words(code);
+    if (code == c->cuda->no_memory)
+        return error_set(err, STATUS_NO_ROOM, "cuda:%d (%s): %s: %s", c->options.device, name, what, words);
+    struct cuda_info ignored; /* behind a fault, every call of the process on this device fails */
+    bool lost = c->cuda->info(c->options.device, &ignored);
+    return error_set(err, STATUS_DEVICE, "cuda:%d (%s): %s: %s%s", c->options.device, name, what, words,
+                     lost ? "; nothing more works on it in this process: start ingot again" : "");
 }
 
 /* ---- checks ---------------------------------------------------------------------------------------------------------- */

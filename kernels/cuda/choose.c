@@ -113,6 +113,7 @@ enum status cuda_choose(struct compiled *c, struct row_choice *choices, int32_t 
         return error_set(err, STATUS_FAILED, "choose: more than was compiled for, or behind a step without an output");
     for (int32_t i = 0; i < count; i++)
         room = choice_room(choices[i].best) > room ? choice_room(choices[i].best) : room;
+    c->pending |= count > 0; /* the answer is to be waited for, whoever waited for the step */
     int code = count ? ask(c, choices, count, room) : 0;
     enum status status = code ? cuda_failed(c, code, err, "choosing from %d rows", count) : STATUS_OK, waited = cuda_complete(c, status ? NULL : err);
     if (status || waited)

@@ -53,7 +53,18 @@ enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm tak
 struct cuda_group;  /* cards that sum up together; a rank for each */
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 4, CUDA_MARKS = 8 };
+enum { CUDA_MARKS = 8 };
+
+/* What program and library agree on: it changes with the list of kernels and with what they are handed, so that a library left
+ * behind by another build is refused. */
+enum {
+    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct gemv_args)
+#define KERNEL(name) +sizeof(struct name##_args)
+#include "kernels/cuda/kernels.def"
+#undef KERNEL
+                            ),
+    CUDA_INTERFACE = 4 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
+};
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */

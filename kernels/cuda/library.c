@@ -74,7 +74,7 @@ enum status cuda_library(const struct cuda_interface **out, int device, struct c
     memcpy(&function, &symbol, sizeof function); /* ISO C has no cast between the two */
     const struct cuda_interface *cuda = symbol ? function() : NULL;
     if (!cuda || cuda->version != CUDA_INTERFACE)
-        return error_set(err, STATUS_DEVICE, "cuda: %s is not of this build of ingot", file_name);
+        return error_set(err, STATUS_DEVICE, "cuda: %s is not of this build of ingot: build both anew, or put its own beside the program", file_name);
     *out = cuda;
     return check_device(cuda, device, info, err);
 }

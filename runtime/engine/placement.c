@@ -7,8 +7,9 @@
 #include "base/log.h"
 #include "runtime/engine/engine.h"
 
-/* Of a card's memory for what the driver rounds up: each allocation to 2 MiB, and its own needs. */
-static const uint64_t card_spare = (uint64_t)256 << 20;
+/* What of a card's free memory a plan leaves alone: for kernels, which the driver loads when they first run, for cuBLAS, and for
+ * allocations, each of which ends at a multiple of 2 MiB: half of that on average. */
+static uint64_t card_spare(const struct program *p) { return ((uint64_t)256 + (uint64_t)p->weight_count) << 20; }
 
 static enum status bad_device(const char *device, struct error *err)
 {
@@ -47,7 +48,8 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
         uint64_t times = 0; /* that the card is named: so many parts share it */
         for (int k = 0; k < out->cards; k++)
             times += out->card[k] == out->card[i];
-        out->card_bytes[i] = (o->memory ? o->memory : room.free_bytes) / times;
+        uint64_t spare = card_spare(p), ours = room.free_bytes > spare ? room.free_bytes - spare : 0;
+        out->card_bytes[i] = (o->memory ? o->memory : ours) / times;
         out->card_bandwidth[i] = (double)room.bandwidth / (double)times;
         least = out->card_bytes[i] < least ? out->card_bytes[i] : least;
         snprintf(name + strlen(name), size - strlen(name), "%s%d", i ? "," : "", out->card[i]);
@@ -109,7 +111,7 @@ static int choose_cut(const struct ingot_engine *e, const struct program *p, con
 {
     int cut = -1;
     for (int i = 0; i < count && cut < 0; i++)
-        if (card_bytes(e, p, whole, places[i]) + card_spare <= at->card_bytes[0])
+        if (card_bytes(e, p, whole, places[i]) <= at->card_bytes[0])
             cut = places[i];
     if (!gpu_layers || cut < 0)
         return cut;

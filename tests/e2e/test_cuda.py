@@ -88,7 +88,10 @@ def test_grammar(card, tiny, grammar, tmp_path):
 
 def test_plan(card, tiny):
     plan = json.loads(card("plan", tiny, "--device", "cuda:0", "--json").stdout)
-    assert plan["device"] == "cuda:0" and plan["available_bytes"] == 1 << 30 and plan["fits"]
+    assert plan["device"] == "cuda:0" and plan["fits"]
+    spare = (1 << 30) - plan["available_bytes"]  # for kernels and what allocations are rounded up by: 1 MiB for each weight
+    assert 1 << 28 < spare < 3 << 27
+    assert json.loads(card("plan", tiny, "--device", "cuda:0", "--memory", 1 << 30, "--json").stdout)["available_bytes"] == 1 << 30
     assert plan["decode_tokens_per_second_bound"] is None  # nothing was measured; the card's properties say 1 TB/s
     assert plan["decode_tokens_per_second_predicted"] == pytest.approx(1e12 / plan["weights_bytes"], rel=1e-3)
     assert "predicted: at most" in (text := card("plan", tiny, "--device", "cuda").stdout) and "cuda:0 1000 GB/s" in text
@@ -106,6 +109,14 @@ def health(server):
             return r.status, json.load(r)
     except urllib.error.HTTPError as e:
         return e.code, json.load(e)
+
+
+def test_first_look(card, tiny):
+    """What a user with a card asks first; a roof is the card's own."""
+    assert "cuda:0, emulated, 1.0 GiB free" in card("doctor").stdout
+    r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
+    assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
+    assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr
 
 
 def test_logprobs(card, tiny, serve):
@@ -133,6 +144,7 @@ def test_lost(card, tiny, serve):
             server.client().completions.create(model="", prompt=[5, 9, 13, 2], max_tokens=60)
     code, said = health(server)
     assert code == 503 and said["status"] == "error" and "cuda:0 (emulated)" in said["message"] and "the device is lost" in said["message"]
+    assert "start ingot again" in said["message"]
     code, log = server.stop()
     assert code == 0 and log.count("the device is lost") == 1
     assert "the device is lost" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 3, "--device", "cuda", code=1,
@@ -174,9 +186,10 @@ def test_missing(card, tiny):
     assert 0 < plan["decode_tokens_per_second_predicted"] < 1e12 / parts[1]["weights_bytes"] and plan["decode_tokens_per_second_bound"] is None
     plan = json.loads(card("plan", tiny, "--device", "cuda:0,0", "--json").stdout)
     parts = plan["parts"]
-    assert [p["shared"] for p in parts] == [True, True] and parts[0]["available_bytes"] == 1 << 29
+    assert [p["shared"] for p in parts] == [True, True] and parts[0]["available_bytes"] < 1 << 29
     assert plan["decode_tokens_per_second_predicted"] == pytest.approx(5e11 / max(p["weights_bytes"] for p in parts), rel=1e-3)
     assert "there are devices 0 to 0" in card("plan", tiny, "--device", "cuda:1", code=1).stderr
+    assert "not of this build" in card("plan", tiny, "--device", "cuda", code=1, env={"INGOT_EMULATED_OLD": "1"}).stderr
     card("plan", tiny, "--device", "cuda:x", code=2)
     card("logits", tiny, "--device", "cuda", "--reference", "--tokens", "tokens.json", "--out", "out.npy", code=2)
     if shutil.which("nvidia-smi"):

@@ -179,7 +179,12 @@ static enum ingot_pages pages(const struct bench *b) { return b->s->no_mmap.valu
 static void measure_roofs(struct bench *b)
 {
     static const char *const names[] = {[INGOT_DOTS_INT8] = "int8", [INGOT_DOTS_BF16] = "bf16", [INGOT_DOTS_F32] = "f32"};
-    int threads = ingot_engine_plan(b->engine)->threads;
+    const struct ingot_plan *p = ingot_engine_plan(b->engine);
+    if (strcmp(p->device, "cpu")) { /* a card's: nominal; of several devices: none */
+        b->read = p->read_bandwidth;
+        return;
+    }
+    int threads = p->threads;
     const char *type = b->info.dtype;
     enum ingot_dots dots = !strcmp(type, "BF16") ? INGOT_DOTS_BF16 : !strcmp(type, "F32") || !strcmp(type, "F16") ? INGOT_DOTS_F32 : INGOT_DOTS_INT8;
     b->read = ingot_read_bandwidth(pages(b), threads);
@@ -195,6 +200,12 @@ static void measure_roofs(struct bench *b)
 static void say_roofs(struct bench *b)
 {
     double read = b->read, dots = b->dots;
+    const char *device = ingot_engine_plan(b->engine)->device;
+    if (strcmp(device, "cpu")) {
+        if (read > 0)
+            log_line(LOG_SAY, "read roof (nominal, %s): %.1f GB/s", device, read / 1e9);
+        return;
+    }
     measure_roofs(b);
     log_line(LOG_SAY, "read roof (%s): %.1f GB/s before, %.1f after; %s roof: %.0f GOP/s before, %.0f after",
              pages(b) == INGOT_PAGES_HUGE ? "huge pages" : "pages of a file", read / 1e9, b->read / 1e9, b->dots_name, dots / 1e9, b->dots / 1e9);

@@ -65,10 +65,11 @@ static void print_gpu(void)
     const struct backend *backend;
     struct cuda_room room;
     struct error err;
-    if (backend_cuda(&backend, 0, &room, &err))
+    int cards = 0;
+    for (; !backend_cuda(&backend, cards, &room, &err); cards++)
+        printf("gpu        cuda:%d, %s, %.1f GiB free; --device cuda:%d uses it\n", cards, room.name, (double)room.free_bytes / 0x1p30, cards);
+    if (!cards)
         printf("gpu        none that can be used: %s\n", err.text);
-    else
-        printf("gpu        cuda:0, %s, %.1f GiB free; --device cuda uses it\n", room.name, (double)room.free_bytes / 0x1p30);
 }
 
 static void print_cache(void)

@@ -31,7 +31,7 @@ static int plain_failed;
 #define plain_check(truth, text, ...)                                                                  \
     do {                                                                                               \
         if (!(truth)) {                                                                                \
-            printf("%s:%d: " text, __FILE__, __LINE__);                                                \
+            printf("%s:%d: %s", __FILE__, __LINE__, text);                                             \
             printf(" " __VA_ARGS__);                                                                   \
             putchar('\n');                                                                             \
             plain_failed = 1;                                                                          \
@@ -44,6 +44,8 @@ static int plain_failed;
 #define cr_assert_lt(a, b, ...) plain_check((a) < (b), #a " < " #b, __VA_ARGS__)
 #define cr_assert_leq(a, b, ...) plain_check((a) <= (b), #a " <= " #b, __VA_ARGS__)
 #define cr_assert_gt(a, b, ...) plain_check((a) > (b), #a " > " #b, __VA_ARGS__)
+#define cr_assert_not(truth, ...) plain_check(!(truth), "not " #truth, __VA_ARGS__)
+#define cr_assert_arr_eq(a, b, size, ...) plain_check(memcmp((a), (b), (size)) == 0, #a " == " #b, __VA_ARGS__)
 #define cr_assert_null(a, ...) plain_check((a) == NULL, #a " is NULL", __VA_ARGS__)
 #define cr_assert_not_null(a, ...) plain_check((a) != NULL, #a " is not NULL", __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) plain_check(strcmp((a), (b)) == 0, #a " is " #b, __VA_ARGS__)
