@@ -17,6 +17,13 @@
     static __global__ void __launch_bounds__(CUDA_THREADS, 5) kernel_##name(const struct name##_args a) { name##_body(a); }
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks)                                                                                                         \
+    static __global__ void __launch_bounds__(CUDA_THREADS, blocks) attend_##name(const __grid_constant__ struct attend_args a) \
+    {                                                                                                                                    \
+        attend_body(type, most, a);                                                                                                      \
+    }
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) \
     static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
 #include "kernels/formats/formats.def"
@@ -38,6 +45,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define KERNEL(name) (const void *)kernel_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) (const void *)attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT

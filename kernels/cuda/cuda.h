@@ -8,6 +8,7 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/ops.h"
 
+enum { SPLIT_ROWS = 256 }; /* rows whose cache several blocks read; beyond it there are blocks enough (attend.c) */
 enum { CUDA_HEAD_DIM = 2048, UPLOAD_PIECE = 4 << 20, UPLOAD_PIECES = 4 };
 
 /* Memory of the host handed out piece by piece, each at a multiple of 256; base NULL: only counted. */
@@ -82,6 +83,7 @@ struct compiled {
     struct grids *grids;
     unsigned char *step;          /* the step's batch */
     float *gathered;
+    float *partial;               /* sums of pieces of the cache (attend.c) */
     /* pinned, on the host */
     unsigned char *pinned;        /* the allocation */
     unsigned char *host_step;     /* what goes to `step` */
@@ -98,6 +100,8 @@ struct compiled {
     const struct state_memory *memory;
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
+    unsigned *arrived;  /* blocks that are done with their piece; see attend_args */
+    int64_t longest;    /* tokens of a sequence */
     int output;         /* the buffer that rows are chosen from */
     bool pending;       /* the step may still run */
     struct chooser chooser;
@@ -127,6 +131,12 @@ bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_a
 enum fast cuda_fast(const struct compiled *c, const struct weight *w);
 void cuda_fuse(struct compiled *c);
 int64_t cuda_widest_input(const struct compiled *c); /* of those that are made bytes, padded; 0: none */
+
+/* attend.c */
+int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
+int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
+int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
+int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
 
 /* step.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */

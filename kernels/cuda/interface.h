@@ -12,6 +12,9 @@ enum cuda_kernel {
 #define KERNEL(name) CUDA_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) CUDA_attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT

@@ -21,6 +21,7 @@ size_t cuda_step_bytes(const struct compiled *c)
     room_take(&r, o->max_sequences * c->p->group_count * blocks_of(o->max_context), sizeof(int32_t));
     room_take(&r, c->p->rope_count * o->max_rows * c->rope_stride, sizeof(float));
     room_take(&r, o->max_rows * c->embedding_width, sizeof(float));
+    room_take(&r, cuda_attend_arrivals(c, o->max_rows < SPLIT_ROWS ? o->max_rows : SPLIT_ROWS), sizeof(unsigned));
     return r.used;
 }
 
@@ -83,6 +84,18 @@ static void write_ropes(struct compiled *c, struct room *host)
     for (int r = 0; r < c->p->rope_count; r++)
         for (int32_t i = 0; i < b->rows; i++, to += c->rope_stride)
             rope_angles(&c->p->ropes[r], b->row[i].position, b->sequence[b->row[i].sequence].length, to, to + c->rope_stride / 2);
+}
+
+static void write_arrivals(struct compiled *c, struct room *host)
+{
+    int64_t count = cuda_attend_arrivals(c, c->batch->rows);
+    unsigned *to = place(c, host, count, sizeof *to, &c->arrived);
+    memset(to, 0, (size_t)count * sizeof *to);
+    c->longest = 0;
+    for (int i = 0; i < c->batch->sequences; i++) {
+        int64_t tokens = c->batch->sequence[i].cached + c->batch->sequence[i].rows;
+        c->longest = tokens > c->longest ? tokens : c->longest;
+    }
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------------- */
@@ -177,7 +190,7 @@ static int run_attend(const struct compiled *c, const struct op *op)
     struct attend_args a = {.batch = c->device_batch, .state = layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
                             .kv_heads = g->heads, .window = g->window, .full = op->mask == MASK_FULL, .only_wanted = only_wanted(c, op->x),
                             .scale = op->scale, .cap = op->cap};
-    return LAUNCH(attend, rows_of(c, op->x), op->heads, (size_t)(ATTEND_TILE + g->k_dim + g->v_dim) * sizeof(float), a);
+    return cuda_attend(c, op, &a, rows_of(c, op->x), c->longest);
 }
 
 static int run_add(const struct compiled *c, const struct op *op)
@@ -404,6 +417,7 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
     write_sequences(c, &host);
     write_rows(c, &host);
     write_ropes(c, &host);
+    write_arrivals(c, &host);
     int count = program_needed(c->p, output), code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
     if (code)
         return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);

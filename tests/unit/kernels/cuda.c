@@ -417,7 +417,7 @@ struct attention {
     float cap;
     bool v_in_k, full;
 };
-enum { ATTEND_MOST_ROWS = 8, ATTEND_MOST_BLOCKS = 16 };
+enum { ATTEND_MOST_ROWS = 8, ATTEND_MOST_BLOCKS = 64 };
 
 /* Stores `rows` tokens behind `cached` ones and attends. state: all of them, as they can be read back. */
 static void attend(const struct backend *b, const struct attention *s, enum storage k_type, enum storage v_type, const float *values, float *out, float *state)
@@ -443,6 +443,7 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
     struct compile_options o = tiny_options(k_type);
     o.v_type = v_type;
     o.max_rows = o.max_wanted = s->rows; /* buffers end behind the last row */
+    o.max_context = ATTEND_MOST_BLOCKS * BLOCK_TOKENS;
     struct compiled *c;
     struct error err = {0};
     cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
@@ -495,6 +496,10 @@ static void check_attention(const struct attention *s, enum storage k_type, enum
     emulator.backwards = false;
     cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state);
     cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
+    use_plain(true); /* one block for all pieces of the cache */
+    attend(cuda_under_test(), s, k_type, v_type, values, expected, state_got);
+    use_plain(false);
+    cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
 }
 
 static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
@@ -509,6 +514,8 @@ Test(cuda, attention)
         {.heads = 2, .kv_heads = 2, .k_dim = 16, .v_dim = 16, .window = 4, .cached = 30, .rows = 8, .full = true},
         {.heads = 2, .kv_heads = 2, .k_dim = 16, .v_dim = 160, .cached = 0, .rows = 5, .full = true},
         {.heads = 2, .kv_heads = 1, .k_dim = 72, .v_dim = 48, .v_in_k = true, .cached = 45, .rows = 2},
+        {.heads = 12, .kv_heads = 2, .k_dim = 32, .v_dim = 64, .cached = 600, .rows = 2},
+        {.heads = 10, .kv_heads = 1, .k_dim = 40, .v_dim = 24, .cached = 511, .rows = 2, .window = 300, .cap = 9},
     };
     float *values = random_rows(8192);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

@@ -128,6 +128,7 @@ static inline float emulated_float(float value, int lanes)
 #define GRID_Y (emulator.grid_y)
 #define SHARED_FLOATS(name) float *name = (float *)(void *)emulator.shared
 #define BLOCK_BARRIER() emulated_barrier()
+#define FENCE() ((void)0)
 #define UNROLL_BY(n)
 #define WORDS(p) emulated_words16(p)
 #define WORDS_ONCE(p) emulated_words16(p)
@@ -188,6 +189,10 @@ static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
     static void emulate_##name(const void *args) { name##_body(*(const struct name##_args *)args); }
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) \
+    static void emulate_attend_##name(const void *args) { attend_body(type, most, *(const struct attend_args *)args); }
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) \
     static void emulate_linear_##name(const void *args) { linear_body(STORAGE_##id, *(const struct linear_args *)args); }
 #include "kernels/formats/formats.def"
@@ -209,6 +214,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define KERNEL(name) [CUDA_##name] = emulate_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) [CUDA_attend_##name] = emulate_attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
