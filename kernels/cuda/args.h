@@ -147,6 +147,20 @@ struct store_args { /* a block for each (row, head) of one part */
     const float *x; /* [rows, heads, dim] */
 };
 
+struct turn_part { /* q, k or v */
+    float *x; /* [rows, heads, dim] */
+    int heads, dim;
+    int kept;              /* written back, not only to the cache */
+    struct norm_args norm; /* n 0: none */
+    struct rope_args rope; /* pairs 0: none */
+};
+
+struct turn_args { /* a block for each (row, head) of all parts; shared memory: CUDA_WARPS floats and the longest head */
+    struct device_batch batch;
+    struct device_state state;
+    struct turn_part part[3];
+};
+
 struct attend_args { /* a block for each (row, K and V head, group of its query heads), and for each piece of the cache where pieces > 1 */
     struct device_batch batch;
     struct device_state state;

@@ -133,14 +133,47 @@ KERNEL_CODE void cache_store(int type, float value, int i, unsigned char *p)
     }
 }
 
-/* Grid: (rows, heads); a warp for each 32 values. */
+/* A head's values x[dim] by a block, a warp for each 32. */
+KERNEL_CODE void cache_head(const struct device_part *part, const float *x, unsigned char *p)
+{
+    int scaled = part->type == STORAGE_Q8_0 || part->type == STORAGE_Q4_0, filled = scaled ? (part->dim + 31) / 32 * 32 : (part->dim + 7) / 8 * 8;
+    for (int i = THREAD; i < filled; i += CUDA_THREADS)
+        cache_store(part->type, i < part->dim ? x[i] : 0, i, p);
+}
+
+/* Grid: (rows, heads). */
 KERNEL_CODE void store_body(struct store_args a)
 {
-    int scaled = a.part.type == STORAGE_Q8_0 || a.part.type == STORAGE_Q4_0, filled = scaled ? (a.part.dim + 31) / 32 * 32 : (a.part.dim + 7) / 8 * 8;
-    const float *x = a.x + (BLOCK * GRID_Y + BLOCK_Y) * a.part.dim;
-    unsigned char *p = cache_at(&a.batch, &a.state, &a.part, a.batch.sequence[BLOCK], a.batch.slot[BLOCK], BLOCK_Y);
-    for (int i = THREAD; i < filled; i += CUDA_THREADS)
-        cache_store(a.part.type, i < a.part.dim ? x[i] : 0, i, p);
+    cache_head(&a.part, a.x + (BLOCK * GRID_Y + BLOCK_Y) * a.part.dim,
+               cache_at(&a.batch, &a.state, &a.part, a.batch.sequence[BLOCK], a.batch.slot[BLOCK], BLOCK_Y));
+}
+
+/* NORM, ROPE and STORE of q, k and v: a block for each head of a row; the same arithmetic as one after another. Grid: (rows, heads of
+ * all three). Shared: CUDA_WARPS floats, then a head. */
+KERNEL_CODE void turn_body(struct turn_args a)
+{
+    SHARED_FLOATS(room);
+    float *values = room + CUDA_WARPS;
+    int64_t head = BLOCK_Y;
+    int which = 0;
+    while (head >= a.part[which].heads)
+        head -= a.part[which++].heads;
+    const struct turn_part *t = &a.part[which];
+    float *x = t->x + (BLOCK * t->heads + head) * t->dim;
+    if (t->norm.n)
+        norm_group(&t->norm, x, values, room);
+    else
+        for (int i = THREAD; i < t->dim; i += CUDA_THREADS)
+            values[i] = x[i];
+    BLOCK_BARRIER();
+    for (int pair = THREAD; pair < t->rope.pairs; pair += CUDA_THREADS)
+        rope_pair(&t->rope, values, pair, t->rope.table + BLOCK * t->rope.stride);
+    BLOCK_BARRIER();
+    for (int i = THREAD; t->kept && i < t->dim; i += CUDA_THREADS)
+        x[i] = values[i];
+    const struct device_part *part = which == 1 ? &a.state.k : &a.state.v;
+    if (which)
+        cache_head(part, values, cache_at(&a.batch, &a.state, part, a.batch.sequence[BLOCK], a.batch.slot[BLOCK], head));
 }
 
 #endif

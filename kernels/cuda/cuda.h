@@ -52,6 +52,7 @@ struct stage {
     int linears; /* 0: one operation by itself */
     const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
     bool bytes, floats; /* what the linears read */
+    const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
 
 /* Products by cuBLAS (gemm.c). */

@@ -129,12 +129,17 @@ static int run_embed(const struct compiled *c, const struct op *op)
     return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
 }
 
-static int run_norm(const struct compiled *c, const struct op *op)
+static struct norm_args norm_of(const struct compiled *c, const struct op *op)
 {
     int64_t width = c->p->buffers[op->x].width, n = op->head_dim > 0 ? op->head_dim : width;
-    struct norm_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
+    return (struct norm_args){.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
                           .epsilon = op->epsilon, .offset = op->offset, .centred = op->centred};
-    return LAUNCH(norm, rows_of(c, op->x) * (width / n), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+static int run_norm(const struct compiled *c, const struct op *op)
+{
+    struct norm_args a = norm_of(c, op);
+    return LAUNCH(norm, rows_of(c, op->x) * (c->p->buffers[op->x].width / a.n), 1, CUDA_WARPS * sizeof(float), a);
 }
 
 static int linear_rows(const struct compiled *c, const struct op *op, int32_t first, int32_t rows)
@@ -153,13 +158,18 @@ static int linear_rows(const struct compiled *c, const struct op *op, int32_t fi
 
 static int run_linear(const struct compiled *c, const struct op *op) { return linear_rows(c, op, 0, rows_of(c, op->x)); }
 
-static int run_rope(const struct compiled *c, const struct op *op)
+static struct rope_args rope_of(const struct compiled *c, const struct op *op)
 {
     const struct rope *rope = &c->p->ropes[op->rope];
     int pairs = rope->dims / 2;
-    struct rope_args a = {.batch = c->device_batch, .x = buffer(c, op->x), .table = c->ropes + (int64_t)op->rope * c->batch->rows * c->rope_stride,
+    return (struct rope_args){.batch = c->device_batch, .x = buffer(c, op->x), .table = c->ropes + (int64_t)op->rope * c->batch->rows * c->rope_stride,
                           .stride = c->rope_stride, .count = (int64_t)rows_of(c, op->x) * op->heads * pairs, .heads = op->heads,
                           .head_dim = op->head_dim, .pairs = pairs, .interleaved = rope->interleaved, .only_wanted = only_wanted(c, op->x)};
+}
+
+static int run_rope(const struct compiled *c, const struct op *op)
+{
+    struct rope_args a = rope_of(c, op);
     return LAUNCH(rope, parts(a.count, CUDA_THREADS), 1, 0, a);
 }
 
@@ -238,6 +248,28 @@ static int run_input(const struct compiled *c, const struct stage *s)
         a.y = s->floats ? buffer(c, norm->y) : NULL;
     }
     return LAUNCH(input, rows_of(c, x), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+/* Norms and ropes of q and k, then STORE. */
+static int run_turn(const struct compiled *c, const struct stage *s)
+{
+    const struct op *store = s->store, *q = s->rope[0] ? s->rope[0] : s->head_norm[0];
+    const struct state_group *g = &c->p->groups[store->group];
+    struct turn_args a = {.batch = c->device_batch, .state = layer_state(c, store)};
+    if (q)
+        a.part[0] = (struct turn_part){.x = buffer(c, q->x), .heads = (int)(c->p->buffers[q->x].width / g->k_dim), .dim = g->k_dim, .kept = 1};
+    a.part[1] = (struct turn_part){.x = buffer(c, store->x), .heads = g->heads, .dim = g->k_dim};
+    a.part[1].kept = program_live(c->p, store->x, s->first + s->ops);
+    if (!g->v_in_k)
+        a.part[2] = (struct turn_part){.x = buffer(c, store->z), .heads = g->heads, .dim = g->v_dim};
+    for (int i = 0; i < 2; i++) {
+        if (s->head_norm[i])
+            a.part[i].norm = norm_of(c, s->head_norm[i]);
+        if (s->rope[i])
+            a.part[i].rope = rope_of(c, s->rope[i]);
+    }
+    int64_t longest = g->k_dim > g->v_dim ? g->k_dim : g->v_dim;
+    return LAUNCH(turn, c->batch->rows, a.part[0].heads + a.part[1].heads + a.part[2].heads, (size_t)(CUDA_WARPS + longest) * sizeof(float), a);
 }
 
 /* Rows of a step. */
@@ -423,8 +455,8 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
         return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
     for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
         const struct stage *s = &c->stage[i];
-        const struct op *op = s->linears ? s->linear[0] : &c->p->ops[s->first];
-        if ((code = s->linears ? run_stage(c, s) : run[op->kind](c, op)))
+        const struct op *op = s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
+        if ((code = s->linears ? run_stage(c, s) : s->store ? run_turn(c, s) : run[op->kind](c, op)))
             return op_failed(c, op, code, err);
     }
     if (output >= 0 && whole && (code = fetch(c, output)))

@@ -350,7 +350,7 @@ struct work { /* asked for and not yet done */
     int mark;
     struct cuda_launch launch;
     struct cuda_gemm gemm;
-    _Alignas(16) unsigned char args[512];
+    _Alignas(16) unsigned char args[1024];
 };
 
 static struct emulated_device {
