@@ -172,8 +172,10 @@ static void cuda_free(struct compiled *c)
 {
     if (!c)
         return;
-    if (c->stream)
+    if (c->stream) {
         c->cuda->close(c->stream);
+        cuda_graph_close(c);
+    }
     if (c->transfers) {
         if (c->transfers->stream)
             c->cuda->close(c->transfers->stream);
@@ -216,6 +218,7 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     for (int i = 0; i < p->rope_count; i++)
         c->rope_stride = p->ropes[i].dims > c->rope_stride ? p->ropes[i].dims : c->rope_stride;
     cuda_gemm_plan(c);
+    cuda_graph_plan(c);
     *out = c;
     return STATUS_OK;
 }

@@ -62,6 +62,25 @@ struct gemm {
     uint16_t *tile, *x; /* on the device; NULL: no cuBLAS */
 };
 
+/* Steps that are replayed (graph.c). */
+enum { CUDA_GRAPHS = 16 };
+struct graph_class {
+    int32_t rows, sequences, wanted;
+    int output;
+    int64_t tokens; /* of a sequence at most */
+    void *pool[8];
+};
+struct graph {
+    struct graph_class class;
+    struct cuda_graph *graph; /* NULL: seen once */
+    uint64_t used;            /* number of the step; 0: never */
+};
+struct graphs {
+    bool off;
+    uint64_t steps;
+    struct graph list[CUDA_GRAPHS];
+};
+
 struct compiled {
     const struct cuda_interface *cuda;
     struct cuda_stream *stream;
@@ -103,10 +122,12 @@ struct compiled {
     const float *ropes; /* [rope][row][rope_stride] */
     unsigned *arrived;  /* blocks that are done with their piece; see attend_args */
     int64_t longest;    /* tokens of a sequence */
+    bool replayed;      /* the batch lies where its class has it */
     int output;         /* the buffer that rows are chosen from */
     bool pending;       /* the step may still run */
     struct chooser chooser;
     struct gemm gemm;
+    struct graphs graphs;
 };
 
 enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
@@ -138,6 +159,12 @@ int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
 int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
 int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
 int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
+
+/* graph.c */
+void cuda_graph_plan(struct compiled *c);
+bool cuda_graph_serves(const struct compiled *c); /* the step's batch may be replayed */
+struct graph *cuda_graph_find(struct compiled *c, int output); /* of the step's class; NULL: it is the first */
+void cuda_graph_close(struct compiled *c);
 
 /* step.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */

@@ -53,9 +53,10 @@ struct cuda_gemm {
 };
 enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
 
+struct cuda_graph;  /* launches that were recorded */
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
-enum { CUDA_INTERFACE = 3, CUDA_MARKS = 8 };
+enum { CUDA_INTERFACE = 4, CUDA_MARKS = 8 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
  * be called from any thread; of one stream by one thread at a time. */
@@ -77,6 +78,10 @@ struct cuda_interface {
     int (*download)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
     int (*copy)(struct cuda_stream *s, void *to, const void *from, size_t bytes); /* within the device */
     int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
+    int (*record)(struct cuda_stream *s); /* launches are kept from here on, not done; nothing else may be asked for */
+    int (*recorded)(struct cuda_stream *s, struct cuda_graph **out); /* up to here; also behind a launch that failed */
+    int (*replay)(struct cuda_stream *s, const struct cuda_graph *g);
+    void (*drop)(int device, struct cuda_graph *g); /* not while it may run */
     const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
     int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
     int (*mark)(struct cuda_stream *s, int mark);  /* below CUDA_MARKS */

@@ -359,6 +359,9 @@ static struct emulated_device {
     int work_count;
     int fail_at;        /* the launch that fails, 1: the next; 0: none */
     size_t limit;       /* of an allocation; 0: none */
+    bool recording;
+    int work_first;     /* where in `work` the recorded launches begin */
+    int replays;        /* asked for */
     bool no_gemm;       /* there is no such library */
     int gemms;          /* asked for */
     unsigned slow;      /* microseconds that reach() takes */
@@ -461,7 +464,19 @@ static inline void emulated_do(int count)
     d->work_count -= count;
 }
 
-static inline int emulated_wait(struct cuda_stream *s) { return (void)s, emulated_do(emulated_device.work_count), 0; }
+/* A card has no work for a stream that records but launches. */
+static inline void emulated_not_recording(void)
+{
+    if (emulated_device.recording)
+        emulator_fail("something else than a launch is asked of a stream that records");
+}
+
+static inline int emulated_wait(struct cuda_stream *s) 
+{
+    (void)s;
+    emulated_not_recording();
+    return emulated_do(emulated_device.work_count), 0;
+}
 
 static inline void emulated_close(struct cuda_stream *s) { emulated_wait(s); }
 
@@ -469,10 +484,47 @@ static inline struct work *emulated_ask(int kind)
 {
     if (emulated_device.work_count == EMULATED_WORK)
         emulator_fail("the queue is full");
+    if (kind != WORK_LAUNCH)
+        emulated_not_recording();
     struct work *w = &emulated_device.work[emulated_device.work_count++];
     w->kind = kind;
     return w;
 }
+
+struct cuda_graph {
+    int count;
+    struct work work[];
+};
+
+static inline int emulated_record(struct cuda_stream *s)
+{
+    (void)s;
+    emulated_device.recording = true;
+    return emulated_device.work_first = emulated_device.work_count, 0;
+}
+
+static inline int emulated_recorded(struct cuda_stream *s, struct cuda_graph **out)
+{
+    struct emulated_device *d = &emulated_device;
+    (void)s;
+    int count = d->work_count - d->work_first;
+    *out = (struct cuda_graph *)malloc(sizeof **out + (size_t)count * sizeof *d->work);
+    (*out)->count = count;
+    memcpy((*out)->work, d->work + d->work_first, (size_t)count * sizeof *d->work);
+    d->work_count = d->work_first;
+    return d->recording = false, 0;
+}
+
+static inline int emulated_replay(struct cuda_stream *s, const struct cuda_graph *g)
+{
+    (void)s;
+    emulated_device.replays++;
+    for (int i = 0; i < g->count; i++)
+        *emulated_ask(WORK_LAUNCH) = g->work[i];
+    return 0;
+}
+
+static inline void emulated_drop(int device, struct cuda_graph *g) { (void)device, free(g); }
 
 static inline int emulated_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
 {
@@ -536,6 +588,10 @@ static const struct cuda_interface emulated_interface = {
     .download = emulated_copy,
     .copy = emulated_copy,
     .launch = emulated_launch,
+    .record = emulated_record,
+    .recorded = emulated_recorded,
+    .replay = emulated_replay,
+    .drop = emulated_drop,
     .gemm_library = emulated_gemm_library,
     .gemm = emulated_gemm,
     .mark = emulated_mark,
