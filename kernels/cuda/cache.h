@@ -154,11 +154,9 @@ KERNEL_CODE void turn_body(struct turn_args a)
 {
     SHARED_FLOATS(room);
     float *values = room + CUDA_WARPS;
-    int64_t head = BLOCK_Y;
-    int which = 0;
-    while (head >= a.part[which].heads)
-        head -= a.part[which++].heads;
-    const struct turn_part *t = &a.part[which];
+    int before_k = a.part[0].heads, before_v = before_k + a.part[1].heads, which = (BLOCK_Y >= before_k) + (BLOCK_Y >= before_v);
+    int64_t head = BLOCK_Y - (which == 0 ? 0 : which == 1 ? before_k : before_v);
+    const struct turn_part chosen = which == 0 ? a.part[0] : which == 1 ? a.part[1] : a.part[2], *t = &chosen; /* an index would need memory */
     float *x = t->x + (BLOCK * t->heads + head) * t->dim;
     if (t->norm.n)
         norm_group(&t->norm, x, values, room);
@@ -171,9 +169,9 @@ KERNEL_CODE void turn_body(struct turn_args a)
     BLOCK_BARRIER();
     for (int i = THREAD; t->kept && i < t->dim; i += CUDA_THREADS)
         x[i] = values[i];
-    const struct device_part *part = which == 1 ? &a.state.k : &a.state.v;
+    const struct device_part part = which == 1 ? a.state.k : a.state.v;
     if (which)
-        cache_head(part, values, cache_at(&a.batch, &a.state, part, a.batch.sequence[BLOCK], a.batch.slot[BLOCK], head));
+        cache_head(&part, values, cache_at(&a.batch, &a.state, &part, a.batch.sequence[BLOCK], a.batch.slot[BLOCK], head));
 }
 
 #endif
