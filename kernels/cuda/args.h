@@ -9,7 +9,11 @@
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */
-enum { ATTEND_TILE = 64 };   /* tokens between two corrections of the running softmax: part of the arithmetic */
+enum { ATTEND_PIECE = 256 }; /* tokens whose sums are taken together: part of the arithmetic */
+enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most; pieces that are put together at once */
+/* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
+#define ATTEND_K_WIDE(dim) (((dim) + 7) / 8 * 8)
+#define ATTEND_V_WIDE(dim) (((dim) + 2 + 7) / 8 * 8)
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
@@ -143,12 +147,30 @@ struct store_args { /* a block for each (row, head) of one part */
     const float *x; /* [rows, heads, dim] */
 };
 
-struct attend_args { /* a block for each (row, head); shared memory: see attend_shared_floats() */
+struct turn_part { /* q, k or v */
+    float *x; /* [rows, heads, dim] */
+    int heads, dim;
+    int kept;              /* written back, not only to the cache */
+    struct norm_args norm; /* n 0: none */
+    struct rope_args rope; /* pairs 0: none */
+};
+
+struct turn_args { /* a block for each (row, head) of all parts; shared memory: CUDA_WARPS floats and the longest head */
+    struct device_batch batch;
+    struct device_state state;
+    struct turn_part part[3];
+};
+
+struct attend_args { /* a block for each (row, K and V head, group of its query heads), and for each piece of the cache where pieces > 1 */
     struct device_batch batch;
     struct device_state state;
     const float *q; /* [rows, heads, k_dim] */
     float *y;       /* [rows, heads, v_dim] */
+    float *partial; /* [rows, pieces, heads, ATTEND_V_WIDE(v_dim)] */
+    unsigned *arrived; /* [rows, groups of all heads]: zeros before and behind */
     int heads, kv_heads, window, full, only_wanted;
+    int group;          /* query heads of a block */
+    int pieces;
     float scale, cap;
 };
 

@@ -133,6 +133,7 @@ static void take_scratch(struct compiled *c)
     c->input = device_take(c, r, widest * c->options.max_rows, 1);
     c->input_scales = device_take(c, r, widest / 16 * 2 * c->options.max_rows, sizeof(float));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
+    c->partial = device_take(c, r, cuda_attend_partial(c), sizeof(float));
     if (c->gemm.widest && (!c->cuda || c->cuda->gemm_library())) {
         c->gemm.tile = device_take(c, r, c->gemm.tile_values, sizeof(uint16_t));
         c->gemm.x = device_take(c, r, c->options.max_rows * c->gemm.widest, sizeof(uint16_t));
@@ -178,8 +179,10 @@ static void cuda_free(struct compiled *c)
 {
     if (!c)
         return;
-    if (c->stream)
+    if (c->stream) {
         c->cuda->close(c->stream);
+        cuda_graph_close(c);
+    }
     if (c->transfers) {
         if (c->transfers->stream)
             c->cuda->close(c->transfers->stream);
@@ -222,6 +225,7 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     for (int i = 0; i < p->rope_count; i++)
         c->rope_stride = p->ropes[i].dims > c->rope_stride ? p->ropes[i].dims : c->rope_stride;
     cuda_gemm_plan(c);
+    cuda_graph_plan(c);
     *out = c;
     return STATUS_OK;
 }
@@ -233,7 +237,7 @@ static bool allocate_lists(struct compiled *c)
     c->vector = calloc(weights, sizeof *c->vector);
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
-    c->scratch = (struct device_room){.list = calloc(weights + buffers + 9, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 10, sizeof(void *))};
     c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)
@@ -377,7 +381,7 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : "kernels for bytes");
+        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : "kernels for bytes, attention split by 256 tokens");
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

@@ -18,6 +18,13 @@
     static __global__ void __launch_bounds__(CUDA_THREADS, 5) kernel_##name(const struct name##_args a) { name##_body(a); }
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks)                                                                                                         \
+    static __global__ void __launch_bounds__(CUDA_THREADS, blocks) attend_##name(const __grid_constant__ struct attend_args a) \
+    {                                                                                                                                    \
+        attend_body(type, most, a);                                                                                                      \
+    }
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) \
     static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
 #include "kernels/formats/formats.def"
@@ -39,6 +46,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define KERNEL(name) (const void *)kernel_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) (const void *)attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -182,6 +192,37 @@ static int launch(struct cuda_stream *s, const struct cuda_launch *l)
     return error ? error : cudaLaunchKernel(kernels[l->kernel], dim3(l->grid_x, l->grid_y), dim3(CUDA_THREADS), args, l->shared_bytes, s->stream);
 }
 
+static int record(struct cuda_stream *s)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal);
+}
+
+static int recorded(struct cuda_stream *s, struct cuda_graph **out)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    cudaError_t error = cudaStreamEndCapture(s->stream, &graph);
+    if (!error)
+        error = cudaGraphInstantiate(&ready, graph, 0);
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    *out = (struct cuda_graph *)ready;
+    return error;
+}
+
+static int replay(struct cuda_stream *s, const struct cuda_graph *g)
+{
+    cudaError_t error = cudaSetDevice(s->device);
+    return error ? error : cudaGraphLaunch((cudaGraphExec_t)g, s->stream);
+}
+
+static void drop(int device, struct cuda_graph *g)
+{
+    if (g && !cudaSetDevice(device))
+        (void)cudaGraphExecDestroy((cudaGraphExec_t)g);
+}
+
 static const char *gemm_library(void) { return cublas_library() ? cublas_library()->path : NULL; }
 
 static int cublas_code(int status) { return !status ? 0 : status == CUBLAS_ALLOC_FAILED ? cudaErrorMemoryAllocation : CUBLAS_CODES + status; }
@@ -289,7 +330,7 @@ extern "C" __attribute__((visibility("default"))) const struct cuda_interface *i
 {
     static const struct cuda_interface interface = {
         CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
-        launch, gemm_library, gemm, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
+        launch, record, recorded, replay, drop, gemm_library, gemm, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
     };
     return &interface;
 }

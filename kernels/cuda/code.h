@@ -24,6 +24,8 @@
 #define SHARED_FLOATS(name) extern __shared__ __align__(16) float name[]
 /* Until all threads of the block are here. What they wrote before can be read behind it. */
 #define BLOCK_BARRIER() __syncthreads()
+/* What this thread wrote before it is seen by all blocks before what it writes behind. */
+#define FENCE() __threadfence()
 /* The value of the lane whose number differs by the bits of `lanes`; all 32 lanes of a warp take part. */
 #define LANE_FLOAT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))
 #define LANE_INT(value, lanes) __shfl_xor_sync(0xFFFFFFFFu, (value), (lanes))

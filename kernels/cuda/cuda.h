@@ -8,6 +8,7 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/ops.h"
 
+enum { SPLIT_ROWS = 256 }; /* rows whose cache several blocks read; beyond it there are blocks enough (attend.c) */
 enum { CUDA_HEAD_DIM = 2048, UPLOAD_PIECE = 4 << 20, UPLOAD_PIECES = 4 };
 
 /* Memory of the host handed out piece by piece, each at a multiple of 256; base NULL: only counted. */
@@ -51,6 +52,7 @@ struct stage {
     int linears; /* 0: one operation by itself */
     const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
     bool bytes, floats; /* what the linears read */
+    const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
 
 /* Products by cuBLAS (gemm.c). */
@@ -58,6 +60,25 @@ struct gemm {
     int32_t rows; /* of a sequence at least */
     int64_t tile_values, widest;
     uint16_t *tile, *x; /* on the device; NULL: no cuBLAS */
+};
+
+/* Steps that are replayed (graph.c). */
+enum { CUDA_GRAPHS = 16 };
+struct graph_class {
+    int32_t rows, sequences, wanted;
+    int output;
+    int64_t tokens; /* of a sequence at most */
+    void *pool[8];
+};
+struct graph {
+    struct graph_class class;
+    struct cuda_graph *graph; /* NULL: seen once */
+    uint64_t used;            /* number of the step; 0: never */
+};
+struct graphs {
+    bool off;
+    uint64_t steps;
+    struct graph list[CUDA_GRAPHS];
 };
 
 struct compiled {
@@ -82,6 +103,7 @@ struct compiled {
     struct grids *grids;
     unsigned char *step;          /* the step's batch */
     float *gathered;
+    float *partial;               /* sums of pieces of the cache (attend.c) */
     /* pinned, on the host */
     unsigned char *pinned;        /* the allocation */
     unsigned char *host_step;     /* what goes to `step` */
@@ -98,10 +120,14 @@ struct compiled {
     const struct state_memory *memory;
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
+    unsigned *arrived;  /* blocks that are done with their piece; see attend_args */
+    int64_t longest;    /* tokens of a sequence */
+    bool replayed;      /* the batch lies where its class has it */
     int output;         /* the buffer that rows are chosen from */
     bool pending;       /* the step may still run */
     struct chooser chooser;
     struct gemm gemm;
+    struct graphs graphs;
 };
 
 enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
@@ -127,6 +153,18 @@ bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_a
 enum fast cuda_fast(const struct compiled *c, const struct weight *w);
 void cuda_fuse(struct compiled *c);
 int64_t cuda_widest_input(const struct compiled *c); /* of those that are made bytes, padded; 0: none */
+
+/* attend.c */
+int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
+int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
+int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
+int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
+
+/* graph.c */
+void cuda_graph_plan(struct compiled *c);
+bool cuda_graph_serves(const struct compiled *c); /* the step's batch may be replayed */
+struct graph *cuda_graph_find(struct compiled *c, int output); /* of the step's class; NULL: it is the first */
+void cuda_graph_close(struct compiled *c);
 
 /* step.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */

@@ -3,6 +3,7 @@
  *   LINEARs over one input                one launch for those of one format (q, k, v)
  *   LINEAR, then ADD of its result        the sum by whoever computed it (o, down)
  *   two LINEARs, then GATE of both        one launch (gate, up)
+ *   NORM, ROPE of heads of q and k, STORE one launch
  * Everything else is a launch of its own. */
 #include "kernels/cuda/cuda.h"
 
@@ -46,10 +47,46 @@ static bool takes(const struct compiled *c, const struct stage *s, const struct 
            (op->y == two->y || !program_live(c->p, two->y, behind));
 }
 
+/* Whether op, in place, is the next thing that happens to the heads of one of two buffers. */
+static bool turns(const struct compiled *c, struct stage *s, const struct op *op, int which, int head_dim)
+{
+    bool norm = op->kind == OP_NORM;
+    if (op->head_dim != head_dim || (norm ? s->head_norm : s->rope)[which] || (norm && s->rope[which]))
+        return false;
+    (norm ? s->head_norm : s->rope)[which] = op;
+    return c->p->buffers[op->x].rows == ROWS_ALL;
+}
+
+/* Norms and ropes of q and k up to the STORE of k and v; 0: something else. */
+static int turn_stage(const struct compiled *c, struct stage *s, int i)
+{
+    const struct program *p = c->p;
+    int end = i, q = -1;
+    while (end < p->op_count && end - i < 4 && (p->ops[end].kind == OP_ROPE || (p->ops[end].kind == OP_NORM && p->ops[end].x == p->ops[end].y)))
+        end++;
+    if (c->plain || end == p->op_count || p->ops[end].kind != OP_STORE)
+        return 0;
+    const struct op *store = &p->ops[end];
+    const struct state_group *g = &p->groups[store->group];
+    *s = (struct stage){.first = i, .ops = end - i + 1, .store = store};
+    for (int k = i; k < end; k++) {
+        const struct op *op = &p->ops[k];
+        int which = op->x == store->x;
+        if (!which && q < 0)
+            q = op->x;
+        if (op->x == store->z || (!which && op->x != q) || !turns(c, s, op, which, g->k_dim))
+            return 0;
+    }
+    return store->x == store->z ? 0 : s->ops;
+}
+
 static int next_stage(const struct compiled *c, struct stage *s, int i)
 {
     const struct program *p = c->p;
     const struct op *op = &p->ops[i];
+    int turned = turn_stage(c, s, i);
+    if (turned)
+        return turned;
     bool norm = op->kind == OP_NORM && op->head_dim == 0;
     int first = i + norm, count = norm || op->kind == OP_LINEAR ? linears_over(c, first, norm ? op->y : op->x) : 0;
     *s = (struct stage){.first = i, .ops = 1};

@@ -12,6 +12,9 @@ enum cuda_kernel {
 #define KERNEL(name) CUDA_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) CUDA_attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -50,6 +53,7 @@ struct cuda_gemm {
 };
 enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
 
+struct cuda_graph;  /* launches that were recorded */
 struct cuda_group;  /* cards that sum up together; a rank for each */
 struct cuda_stream; /* work that is done in the order in which it was asked for */
 
@@ -58,12 +62,12 @@ enum { CUDA_MARKS = 8 };
 /* What program and library agree on: it changes with the list of kernels and with what they are handed, so that a library left
  * behind by another build is refused. */
 enum {
-    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct gemv_args)
+    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct gemv_args) + sizeof(struct attend_args)
 #define KERNEL(name) +sizeof(struct name##_args)
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
                             ),
-    CUDA_INTERFACE = 4 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
+    CUDA_INTERFACE = 5 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
@@ -86,6 +90,10 @@ struct cuda_interface {
     int (*download)(struct cuda_stream *s, void *to, const void *from, size_t bytes);
     int (*copy)(struct cuda_stream *s, void *to, const void *from, size_t bytes); /* within the device */
     int (*launch)(struct cuda_stream *s, const struct cuda_launch *l);
+    int (*record)(struct cuda_stream *s); /* launches are kept from here on, not done; nothing else may be asked for */
+    int (*recorded)(struct cuda_stream *s, struct cuda_graph **out); /* up to here; also behind a launch that failed */
+    int (*replay)(struct cuda_stream *s, const struct cuda_graph *g);
+    void (*drop)(int device, struct cuda_graph *g); /* not while it may run */
     const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
     int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
     /* x[count] of every rank becomes the sum of all, once each of them has asked for it. */

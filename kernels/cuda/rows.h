@@ -43,44 +43,51 @@ KERNEL_CODE void embed_body(struct embed_args a)
     }
 }
 
-/* A block for each n values; x and y may be the same. Shared: CUDA_WARPS floats. */
-KERNEL_CODE void norm_body(struct norm_args a)
+/* n values by a block; x and y may be the same. room: CUDA_WARPS shared floats. */
+KERNEL_CODE void norm_group(const struct norm_args *a, const float *x, float *y, float *room)
 {
-    SHARED_FLOATS(room);
-    const float *x = a.x + BLOCK * a.n;
-    float *y = a.y + BLOCK * a.n;
     float mean = 0, square = 0;
-    if (a.centred) {
-        for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS)
+    if (a->centred) {
+        for (int64_t i = THREAD; i < a->n; i += CUDA_THREADS)
             mean += x[i];
-        mean = block_sum(mean, room) / (float)a.n;
+        mean = block_sum(mean, room) / (float)a->n;
     }
-    for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS)
+    for (int64_t i = THREAD; i < a->n; i += CUDA_THREADS)
         square = fmaf(x[i] - mean, x[i] - mean, square);
-    float scale = 1 / sqrtf(block_sum(square, room) / (float)a.n + a.epsilon);
-    for (int64_t i = THREAD; i < a.n; i += CUDA_THREADS) {
+    float scale = 1 / sqrtf(block_sum(square, room) / (float)a->n + a->epsilon);
+    for (int64_t i = THREAD; i < a->n; i += CUDA_THREADS) {
         float v = (x[i] - mean) * scale;
-        if (a.weight)
-            v *= a.weight[i] + a.offset;
-        y[i] = a.bias ? v + a.bias[i] : v;
+        if (a->weight)
+            v *= a->weight[i] + a->offset;
+        y[i] = a->bias ? v + a->bias[i] : v;
     }
 }
 
-/* A thread for each pair, which it turns in place. */
+/* A block for each n values. Shared: CUDA_WARPS floats. */
+KERNEL_CODE void norm_body(struct norm_args a)
+{
+    SHARED_FLOATS(room);
+    norm_group(&a, a.x + BLOCK * a.n, a.y + BLOCK * a.n, room);
+}
+
+/* Turns one pair of a head in place; angles: of the row. */
+KERNEL_CODE void rope_pair(const struct rope_args *a, float *x, int pair, const float *angles)
+{
+    float c = angles[pair], s = angles[a->stride / 2 + pair];
+    float *p = x + (a->interleaved ? 2 * pair : pair), *q = x + (a->interleaved ? 2 * pair + 1 : pair + a->pairs);
+    float old_p = *p, old_q = *q;
+    *p = old_p * c - old_q * s;
+    *q = old_q * c + old_p * s;
+}
+
+/* A thread for each pair. */
 KERNEL_CODE void rope_body(struct rope_args a)
 {
     int64_t i = BLOCK * CUDA_THREADS + THREAD;
     if (i >= a.count)
         return;
-    int pair = (int)(i % a.pairs);
     int64_t head = i / a.pairs, row = head / a.heads; /* head: of all rows */
-    float *x = a.x + head * a.head_dim;
-    const float *angles = a.table + batch_row(&a.batch, a.only_wanted, row) * a.stride;
-    float c = angles[pair], s = angles[a.stride / 2 + pair];
-    float *p = x + (a.interleaved ? 2 * pair : pair), *q = x + (a.interleaved ? 2 * pair + 1 : pair + a.pairs);
-    float old_p = *p, old_q = *q;
-    *p = old_p * c - old_q * s;
-    *q = old_q * c + old_p * s;
+    rope_pair(&a, a.x + head * a.head_dim, (int)(i % a.pairs), a.table + batch_row(&a.batch, a.only_wanted, row) * a.stride);
 }
 
 KERNEL_CODE void add_body(struct add_args a)

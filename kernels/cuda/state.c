@@ -3,9 +3,10 @@
 
 #include "kernels/cuda/cuda.h"
 
+/* Kernels read eight values at a time. */
 static int padded(enum storage type, int dim)
 {
-    int block = storage_types[type].block_elements;
+    int block = storage_types[type].block_elements > 8 ? storage_types[type].block_elements : 8;
     return (dim + block - 1) / block * block;
 }
 

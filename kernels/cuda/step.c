@@ -21,6 +21,7 @@ size_t cuda_step_bytes(const struct compiled *c)
     room_take(&r, o->max_sequences * c->p->group_count * blocks_of(o->max_context), sizeof(int32_t));
     room_take(&r, c->p->rope_count * o->max_rows * c->rope_stride, sizeof(float));
     room_take(&r, o->max_rows * c->embedding_width, sizeof(float));
+    room_take(&r, cuda_attend_arrivals(c, o->max_rows < SPLIT_ROWS ? o->max_rows : SPLIT_ROWS), sizeof(unsigned));
     return r.used;
 }
 
@@ -32,20 +33,41 @@ static void *place(struct compiled *c, struct room *host, int64_t count, size_t 
     return room_take(host, count, size);
 }
 
+/* The longest sequence; up to the end of its class where the step may be replayed. */
+static void find_longest(struct compiled *c)
+{
+    c->replayed = cuda_graph_serves(c);
+    c->longest = 0;
+    for (int i = 0; i < c->batch->sequences; i++) {
+        int64_t tokens = c->batch->sequence[i].cached + c->batch->sequence[i].rows;
+        c->longest = tokens > c->longest ? tokens : c->longest;
+    }
+    if (c->replayed)
+        c->longest = cuda_round_pieces((c->longest + ATTEND_PIECE - 1) / ATTEND_PIECE) * ATTEND_PIECE;
+    if (c->longest > c->options.max_context)
+        c->longest = c->options.max_context;
+}
+
+/* Block ids of a sequence and group: as many as it has, or as any of the step's class can have. */
+static int64_t stride_of(const struct compiled *c, const struct batch_sequence *s)
+{
+    return blocks_of(c->replayed ? c->longest : s->cached + s->rows);
+}
+
 static void write_sequences(struct compiled *c, struct room *host)
 {
     const struct batch *b = c->batch;
     int groups = c->p->group_count;
     int64_t all = 0, at = 0;
     for (int i = 0; i < b->sequences; i++)
-        all += groups * blocks_of(b->sequence[i].cached + b->sequence[i].rows);
+        all += groups * stride_of(c, &b->sequence[i]);
     struct device_sequence *to = place(c, host, b->sequences, sizeof *to, &c->device_batch.sequences);
     int32_t *blocks = place(c, host, all, sizeof *blocks, &c->device_batch.blocks);
     for (int i = 0; i < b->sequences; i++) {
         const struct batch_sequence *s = &b->sequence[i];
-        to[i] = (struct device_sequence){.total = s->cached + s->rows, .tables = at, .stride = blocks_of(s->cached + s->rows)};
+        to[i] = (struct device_sequence){.total = s->cached + s->rows, .tables = at, .stride = stride_of(c, s)};
         for (int g = 0; g < groups; g++, at += to[i].stride)
-            memcpy(blocks + at, s->blocks[g], (size_t)to[i].stride * sizeof *blocks);
+            memcpy(blocks + at, s->blocks[g], (size_t)blocks_of(to[i].total) * sizeof *blocks);
     }
 }
 
@@ -54,24 +76,16 @@ static void write_rows(struct compiled *c, struct room *host)
     const struct batch *b = c->batch;
     struct device_batch *d = &c->device_batch;
     int32_t embeddings = 0;
-    for (int32_t i = 0; i < b->rows; i++)
-        embeddings += b->row[i].token < 0;
     int64_t *slot = place(c, host, b->rows, sizeof *slot, &d->slot);
     int32_t *token = place(c, host, b->rows, sizeof *token, &d->token);
     int32_t *sequence = place(c, host, b->rows, sizeof *sequence, &d->sequence);
     int32_t *wanted = place(c, host, b->wanted, sizeof *wanted, &d->wanted);
-    float *embedding = place(c, host, embeddings * c->embedding_width, sizeof *embedding, &d->embeddings);
     d->embedding_width = c->embedding_width;
-    embeddings = 0;
     for (int32_t i = 0; i < b->rows; i++) {
         const struct batch_sequence *s = &b->sequence[b->row[i].sequence];
         slot[i] = s->cached + (i - s->first_row);
         sequence[i] = b->row[i].sequence;
-        token[i] = b->row[i].token;
-        if (token[i] < 0) {
-            token[i] = -1 - embeddings;
-            memcpy(embedding + embeddings++ * c->embedding_width, b->row[i].embedding, (size_t)c->embedding_width * sizeof *embedding);
-        }
+        token[i] = b->row[i].token < 0 ? -1 - embeddings++ : b->row[i].token;
     }
     memcpy(wanted, b->wanted_rows, (size_t)b->wanted * sizeof *wanted);
 }
@@ -83,6 +97,28 @@ static void write_ropes(struct compiled *c, struct room *host)
     for (int r = 0; r < c->p->rope_count; r++)
         for (int32_t i = 0; i < b->rows; i++, to += c->rope_stride)
             rope_angles(&c->p->ropes[r], b->row[i].position, b->sequence[b->row[i].sequence].length, to, to + c->rope_stride / 2);
+}
+
+static void write_arrivals(struct compiled *c, struct room *host)
+{
+    int64_t count = cuda_attend_arrivals(c, c->batch->rows);
+    unsigned *to = place(c, host, count, sizeof *to, &c->arrived);
+    memset(to, 0, (size_t)count * sizeof *to);
+}
+
+/* Last: how many there are moves nothing else. */
+static void write_embeddings(struct compiled *c, struct room *host)
+{
+    const struct batch *b = c->batch;
+    int64_t count = 0, width = c->embedding_width;
+    for (int32_t i = 0; i < b->rows; i++)
+        count += b->row[i].token < 0;
+    float *to = place(c, host, count * width, sizeof *to, &c->device_batch.embeddings);
+    for (int32_t i = 0; i < b->rows; i++)
+        if (b->row[i].token < 0) {
+            memcpy(to, b->row[i].embedding, (size_t)width * sizeof *to);
+            to += width;
+        }
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------------- */
@@ -116,12 +152,17 @@ static int run_embed(const struct compiled *c, const struct op *op)
     return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
 }
 
-static int run_norm(const struct compiled *c, const struct op *op)
+static struct norm_args norm_of(const struct compiled *c, const struct op *op)
 {
     int64_t width = c->p->buffers[op->x].width, n = op->head_dim > 0 ? op->head_dim : width;
-    struct norm_args a = {.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
+    return (struct norm_args){.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
                           .epsilon = op->epsilon, .offset = op->offset, .centred = op->centred};
-    return LAUNCH(norm, rows_of(c, op->x) * (width / n), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+static int run_norm(const struct compiled *c, const struct op *op)
+{
+    struct norm_args a = norm_of(c, op);
+    return LAUNCH(norm, rows_of(c, op->x) * (c->p->buffers[op->x].width / a.n), 1, CUDA_WARPS * sizeof(float), a);
 }
 
 static int linear_rows(const struct compiled *c, const struct op *op, int32_t first, int32_t rows)
@@ -140,13 +181,18 @@ static int linear_rows(const struct compiled *c, const struct op *op, int32_t fi
 
 static int run_linear(const struct compiled *c, const struct op *op) { return linear_rows(c, op, 0, rows_of(c, op->x)); }
 
-static int run_rope(const struct compiled *c, const struct op *op)
+static struct rope_args rope_of(const struct compiled *c, const struct op *op)
 {
     const struct rope *rope = &c->p->ropes[op->rope];
     int pairs = rope->dims / 2;
-    struct rope_args a = {.batch = c->device_batch, .x = buffer(c, op->x), .table = c->ropes + (int64_t)op->rope * c->batch->rows * c->rope_stride,
+    return (struct rope_args){.batch = c->device_batch, .x = buffer(c, op->x), .table = c->ropes + (int64_t)op->rope * c->batch->rows * c->rope_stride,
                           .stride = c->rope_stride, .count = (int64_t)rows_of(c, op->x) * op->heads * pairs, .heads = op->heads,
                           .head_dim = op->head_dim, .pairs = pairs, .interleaved = rope->interleaved, .only_wanted = only_wanted(c, op->x)};
+}
+
+static int run_rope(const struct compiled *c, const struct op *op)
+{
+    struct rope_args a = rope_of(c, op);
     return LAUNCH(rope, parts(a.count, CUDA_THREADS), 1, 0, a);
 }
 
@@ -177,7 +223,7 @@ static int run_attend(const struct compiled *c, const struct op *op)
     struct attend_args a = {.batch = c->device_batch, .state = layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
                             .kv_heads = g->heads, .window = g->window, .full = op->mask == MASK_FULL, .only_wanted = only_wanted(c, op->x),
                             .scale = op->scale, .cap = op->cap};
-    return LAUNCH(attend, rows_of(c, op->x), op->heads, (size_t)(ATTEND_TILE + g->k_dim + g->v_dim) * sizeof(float), a);
+    return cuda_attend(c, op, &a, rows_of(c, op->x), c->longest);
 }
 
 static int run_add(const struct compiled *c, const struct op *op)
@@ -225,6 +271,28 @@ static int run_input(const struct compiled *c, const struct stage *s)
         a.y = s->floats ? buffer(c, norm->y) : NULL;
     }
     return LAUNCH(input, rows_of(c, x), 1, CUDA_WARPS * sizeof(float), a);
+}
+
+/* Norms and ropes of q and k, then STORE. */
+static int run_turn(const struct compiled *c, const struct stage *s)
+{
+    const struct op *store = s->store, *q = s->rope[0] ? s->rope[0] : s->head_norm[0];
+    const struct state_group *g = &c->p->groups[store->group];
+    struct turn_args a = {.batch = c->device_batch, .state = layer_state(c, store)};
+    if (q)
+        a.part[0] = (struct turn_part){.x = buffer(c, q->x), .heads = (int)(c->p->buffers[q->x].width / g->k_dim), .dim = g->k_dim, .kept = 1};
+    a.part[1] = (struct turn_part){.x = buffer(c, store->x), .heads = g->heads, .dim = g->k_dim};
+    a.part[1].kept = program_live(c->p, store->x, s->first + s->ops);
+    if (!g->v_in_k)
+        a.part[2] = (struct turn_part){.x = buffer(c, store->z), .heads = g->heads, .dim = g->v_dim};
+    for (int i = 0; i < 2; i++) {
+        if (s->head_norm[i])
+            a.part[i].norm = norm_of(c, s->head_norm[i]);
+        if (s->rope[i])
+            a.part[i].rope = rope_of(c, s->rope[i]);
+    }
+    int64_t longest = g->k_dim > g->v_dim ? g->k_dim : g->v_dim;
+    return LAUNCH(turn, c->batch->rows, a.part[0].heads + a.part[1].heads + a.part[2].heads, (size_t)(CUDA_WARPS + longest) * sizeof(float), a);
 }
 
 /* Rows of a step. */
@@ -401,21 +469,53 @@ static int fetch(const struct compiled *c, int output)
     return code;
 }
 
+static enum status run_all(const struct compiled *c, int output, struct error *err)
+{
+    int count = program_needed(c->p, output), code;
+    for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
+        const struct stage *s = &c->stage[i];
+        const struct op *op = s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
+        if ((code = s->linears ? run_stage(c, s) : s->store ? run_turn(c, s) : run[op->kind](c, op)))
+            return op_failed(c, op, code, err);
+    }
+    return STATUS_OK;
+}
+
+/* All operations, recorded before if need be. */
+static enum status run_graph(const struct compiled *c, struct graph *g, int output, struct error *err)
+{
+    int code = 0;
+    if (!g->graph) {
+        if ((code = c->cuda->record(c->stream)))
+            return cuda_failed(c, code, err, "recording a step of %d rows", c->batch->rows);
+        enum status status = run_all(c, output, err);
+        code = c->cuda->recorded(c->stream, &g->graph);
+        if (status || code) {
+            c->cuda->drop(c->options.device, g->graph);
+            g->graph = NULL;
+            return status ? status : cuda_failed(c, code, err, "recording a step of %d rows (INGOT_CUDA_GRAPHS=0 does without)", c->batch->rows);
+        }
+    }
+    code = c->cuda->replay(c->stream, g->graph);
+    return code ? cuda_failed(c, code, err, "replaying a step of %d rows", c->batch->rows) : STATUS_OK;
+}
+
 static enum status ask(struct compiled *c, int output, bool whole, struct error *err)
 {
     struct room host = {c->host_step, 0};
+    find_longest(c);
     write_sequences(c, &host);
     write_rows(c, &host);
     write_ropes(c, &host);
-    int count = program_needed(c->p, output), code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
+    write_arrivals(c, &host);
+    write_embeddings(c, &host);
+    int code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
     if (code)
         return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
-    for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
-        const struct stage *s = &c->stage[i];
-        const struct op *op = s->linears ? s->linear[0] : &c->p->ops[s->first];
-        if ((code = s->linears ? run_stage(c, s) : run[op->kind](c, op)))
-            return op_failed(c, op, code, err);
-    }
+    struct graph *graph = c->replayed ? cuda_graph_find(c, output) : NULL;
+    enum status status = graph ? run_graph(c, graph, output, err) : run_all(c, output, err);
+    if (status)
+        return status;
     if (output >= 0 && whole && (code = fetch(c, output)))
         return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
     return STATUS_OK;

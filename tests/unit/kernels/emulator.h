@@ -128,6 +128,7 @@ static inline float emulated_float(float value, int lanes)
 #define GRID_Y (emulator.grid_y)
 #define SHARED_FLOATS(name) float *name = (float *)(void *)emulator.shared
 #define BLOCK_BARRIER() emulated_barrier()
+#define FENCE() ((void)0)
 #define UNROLL_BY(n)
 #define WORDS(p) emulated_words16(p)
 #define WORDS_ONCE(p) emulated_words16(p)
@@ -188,6 +189,10 @@ static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
     static void emulate_##name(const void *args) { name##_body(*(const struct name##_args *)args); }
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) \
+    static void emulate_attend_##name(const void *args) { attend_body(type, most, *(const struct attend_args *)args); }
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) \
     static void emulate_linear_##name(const void *args) { linear_body(STORAGE_##id, *(const struct linear_args *)args); }
 #include "kernels/formats/formats.def"
@@ -209,6 +214,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define KERNEL(name) [CUDA_##name] = emulate_##name,
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
+#define ATTEND(name, type, most, blocks) [CUDA_attend_##name] = emulate_attend_##name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -342,7 +350,7 @@ struct work { /* asked for and not yet done */
     int mark;
     struct cuda_launch launch;
     struct cuda_gemm gemm;
-    _Alignas(16) unsigned char args[512];
+    _Alignas(16) unsigned char args[1024];
 };
 
 static struct emulated_device {
@@ -351,6 +359,9 @@ static struct emulated_device {
     int work_count;
     int fail_at;        /* the launch that fails, 1: the next; 0: none */
     size_t limit;       /* of an allocation; 0: none */
+    bool recording;
+    int work_first;     /* where in `work` the recorded launches begin */
+    int replays;        /* asked for */
     bool no_gemm;       /* there is no such library */
     int gemms;          /* asked for */
     unsigned slow;      /* microseconds that reach() takes */
@@ -453,7 +464,19 @@ static inline void emulated_do(int count)
     d->work_count -= count;
 }
 
-static inline int emulated_wait(struct cuda_stream *s) { return (void)s, emulated_do(emulated_device.work_count), 0; }
+/* A card has no work for a stream that records but launches. */
+static inline void emulated_not_recording(void)
+{
+    if (emulated_device.recording)
+        emulator_fail("something else than a launch is asked of a stream that records");
+}
+
+static inline int emulated_wait(struct cuda_stream *s) 
+{
+    (void)s;
+    emulated_not_recording();
+    return emulated_do(emulated_device.work_count), 0;
+}
 
 static inline void emulated_close(struct cuda_stream *s) { emulated_wait(s); }
 
@@ -461,10 +484,47 @@ static inline struct work *emulated_ask(int kind)
 {
     if (emulated_device.work_count == EMULATED_WORK)
         emulator_fail("the queue is full");
+    if (kind != WORK_LAUNCH)
+        emulated_not_recording();
     struct work *w = &emulated_device.work[emulated_device.work_count++];
     w->kind = kind;
     return w;
 }
+
+struct cuda_graph {
+    int count;
+    struct work work[];
+};
+
+static inline int emulated_record(struct cuda_stream *s)
+{
+    (void)s;
+    emulated_device.recording = true;
+    return emulated_device.work_first = emulated_device.work_count, 0;
+}
+
+static inline int emulated_recorded(struct cuda_stream *s, struct cuda_graph **out)
+{
+    struct emulated_device *d = &emulated_device;
+    (void)s;
+    int count = d->work_count - d->work_first;
+    *out = (struct cuda_graph *)malloc(sizeof **out + (size_t)count * sizeof *d->work);
+    (*out)->count = count;
+    memcpy((*out)->work, d->work + d->work_first, (size_t)count * sizeof *d->work);
+    d->work_count = d->work_first;
+    return d->recording = false, 0;
+}
+
+static inline int emulated_replay(struct cuda_stream *s, const struct cuda_graph *g)
+{
+    (void)s;
+    emulated_device.replays++;
+    for (int i = 0; i < g->count; i++)
+        *emulated_ask(WORK_LAUNCH) = g->work[i];
+    return 0;
+}
+
+static inline void emulated_drop(int device, struct cuda_graph *g) { (void)device, free(g); }
 
 static inline int emulated_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
 {
@@ -530,6 +590,10 @@ static const struct cuda_interface emulated_interface = {
     .download = emulated_copy,
     .copy = emulated_copy,
     .launch = emulated_launch,
+    .record = emulated_record,
+    .recorded = emulated_recorded,
+    .replay = emulated_replay,
+    .drop = emulated_drop,
     .gemm_library = emulated_gemm_library,
     .gemm = emulated_gemm,
     .group_library = emulated_no_group,

@@ -1,0 +1,106 @@
+/* Attention: which kernel, how many query heads a block serves, and whether a block does one piece of the cache or all of them. The
+ * results are the same bits: only how many blocks there are changes. */
+#include "kernels/cuda/cuda.h"
+
+enum {
+    SPLIT_ITEMS = 4096,  /* pieces of all rows */
+    SHARED_BYTES = 48 << 10
+};
+
+static size_t shared_bytes(const struct state_group *g, int heads)
+{
+    int64_t floats = 2 * (ATTEND_PIECE / SLOTS_PER_BLOCK) + (int64_t)heads * (ATTEND_K_WIDE(g->k_dim) + ATTEND_PIECE + 2 * ATTEND_V_WIDE(g->v_dim));
+    return (size_t)floats * sizeof(float);
+}
+
+/* Query heads of a block. */
+static int group_of(const struct state_group *g, int heads)
+{
+    int shared = heads / g->heads, most = shared < ATTEND_HEADS ? shared : ATTEND_HEADS;
+    while (most > 1 && shared_bytes(g, most) > SHARED_BYTES)
+        most--;
+    return most;
+}
+
+static int groups_of(const struct state_group *g, int heads)
+{
+    int group = group_of(g, heads);
+    return g->heads * ((heads / g->heads + group - 1) / group);
+}
+
+/* Pieces that a row can see of a sequence of so many tokens. */
+static int64_t pieces_of(const struct state_group *g, bool full, int64_t tokens)
+{
+    int64_t all = (tokens + ATTEND_PIECE - 1) / ATTEND_PIECE, seen = (full ? 2 : 1) * (int64_t)g->window;
+    int64_t most = g->window ? (seen + ATTEND_PIECE - 2) / ATTEND_PIECE + 1 : all;
+    return all < most ? all : most;
+}
+
+static int64_t split_items(const struct compiled *c)
+{
+    int64_t rows = c->options.max_rows < SPLIT_ROWS ? c->options.max_rows : SPLIT_ROWS;
+    int64_t items = rows * cuda_round_pieces((c->options.max_context + ATTEND_PIECE - 1) / ATTEND_PIECE);
+    return items < SPLIT_ITEMS ? items : SPLIT_ITEMS;
+}
+
+int64_t cuda_round_pieces(int64_t pieces)
+{
+    int64_t rounded = 1;
+    while (rounded < pieces)
+        rounded *= 2;
+    return rounded;
+}
+
+int64_t cuda_attend_partial(const struct compiled *c)
+{
+    int64_t most = 0;
+    for (int i = 0; i < c->p->op_count; i++)
+        if (c->p->ops[i].kind == OP_ATTEND) {
+            int64_t floats = (int64_t)c->p->ops[i].heads * ATTEND_V_WIDE(c->p->groups[c->p->ops[i].group].v_dim);
+            most = floats > most ? floats : most;
+        }
+    return c->options.max_context > ATTEND_PIECE ? most * split_items(c) : 0;
+}
+
+int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows)
+{
+    int64_t most = 0;
+    for (int i = 0; i < c->p->op_count; i++)
+        if (c->p->ops[i].kind == OP_ATTEND) {
+            int64_t groups = groups_of(&c->p->groups[c->p->ops[i].group], c->p->ops[i].heads);
+            most = groups > most ? groups : most;
+        }
+    return c->options.max_context > ATTEND_PIECE && rows <= SPLIT_ROWS ? most * rows : 0;
+}
+
+static enum cuda_kernel kernel_of(const struct device_state *s, int group)
+{
+    static const struct {
+        int type, heads;
+    } kernels[] = {
+#define ANY -1
+#define ATTEND(name, type, heads, blocks) {type, heads},
+#include "kernels/cuda/attend.def"
+#undef ATTEND
+#undef ANY
+    };
+    int best = 0;
+    for (int i = 0; i < (int)(sizeof kernels / sizeof *kernels); i++) /* its types before any, as few heads as suffice */
+        if (kernels[i].heads >= group && (kernels[i].type < 0 || (kernels[i].type == s->k.type && kernels[i].type == s->v.type)) &&
+            (kernels[best].heads < group || kernels[i].type > kernels[best].type))
+            best = i;
+    return (enum cuda_kernel)(CUDA_attend_any_4 + best);
+}
+
+/* The rest of the arguments, and the launch. tokens: of the longest sequence. */
+int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens)
+{
+    const struct state_group *g = &c->p->groups[op->group];
+    int64_t pieces = pieces_of(g, a->full, tokens);
+    a->group = group_of(g, op->heads);
+    a->pieces = !c->plain && rows <= SPLIT_ROWS && rows * pieces <= split_items(c) ? (int)pieces : 1;
+    a->partial = c->partial;
+    a->arrived = c->arrived;
+    struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group), a, sizeof *a};
+    return rows ? c->cuda->launch(c->stream, &l) : 0;
+}
