@@ -32,7 +32,7 @@ static int32_t joined_id(const struct bpe *b, const struct wanted_text *left, co
     size_t drop = b->prefix.size;
     if (right->size < drop)
         return -1;
-    struct wanted_text rest = {right->text + drop, right->size - drop};
+    struct wanted_text rest = {right->text + drop, (uint32_t)(right->size - drop), false};
     int32_t last = b->merge_count ? b->merges[b->merge_count - 1].result : -2; /* ids stay below INT32_MAX */
     for (int32_t step = 0; step < 2; step++) {
         size_t n;
@@ -48,6 +48,13 @@ static enum status unknown(const struct wanted_text *t, struct error *err)
     return error_set(err, STATUS_BAD_INPUT, "merges: the token \"%s\" is not in the vocabulary", QUOTE(t->text, t->size));
 }
 
+static struct wanted_text text_of(const struct vocabulary *v, int32_t id)
+{
+    size_t size = 0;
+    const char *text = vocabulary_text(v, id, &size);
+    return (struct wanted_text){text, (uint32_t)size, false};
+}
+
 /* Results that were not found, or found before the prefix was known, anew from the parts. */
 static enum status complete_merges(struct bpe *b, struct error *err)
 {
@@ -56,8 +63,8 @@ static enum status complete_merges(struct bpe *b, struct error *err)
         struct wanted_text left, right;
         if (m->result >= 0 && !b->prefix.size)
             continue;
-        left.text = vocabulary_text(b->vocabulary, m->left, &left.size);
-        right.text = vocabulary_text(b->vocabulary, m->right, &right.size);
+        left = text_of(b->vocabulary, m->left);
+        right = text_of(b->vocabulary, m->right);
         m->result = joined_id(b, &left, &right);
         if (m->result < 0)
             return error_set(err, STATUS_BAD_INPUT, "merges: \"%s%s\" is not in the vocabulary", QUOTE(left.text, left.size),

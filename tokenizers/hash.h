@@ -13,26 +13,46 @@ static inline uint64_t hash_mix(uint64_t a, uint64_t b)
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-/* A text of up to 8 bytes as a number that no other text of its size has. */
+/* A text of up to 8 bytes as a number that no other text of its size has: its bytes, the first one lowest. */
 static inline uint64_t hash_word(const char *text, size_t size)
 {
     uint32_t low, high;
     if (size >= 4) {
         memcpy(&low, text, 4);
         memcpy(&high, text + size - 4, 4);
-        return (uint64_t)high << 32 | low;
+        return (uint64_t)high << (size * 8 - 32) | low;
     }
-    return size ? (uint64_t)(unsigned char)text[0] << 16 | (uint64_t)(unsigned char)text[size / 2] << 8 | (unsigned char)text[size - 1] : 0;
+    if (!size)
+        return 0;
+    return (uint64_t)(unsigned char)text[size - 1] << (size * 8 - 8) | (uint64_t)(unsigned char)text[size / 2] << (size / 2 * 8) | (unsigned char)text[0];
+}
+
+/* The same where 8 bytes can be read. */
+static inline uint64_t hash_padded_word(const char *text, size_t size)
+{
+    uint64_t word;
+    memcpy(&word, text, 8);
+    return size ? word & UINT64_MAX >> (64 - 8 * size) : 0;
+}
+
+/* word: hash_word() of the text if it has up to 8 bytes. */
+static inline uint64_t hash_with_word(const char *text, size_t size, uint64_t word, uint64_t seed)
+{
+    uint64_t h = seed ^ size * 0x9E3779B97F4A7C15u;
+    if (size > 8) {
+        const char *last = text + size - 8;
+        for (; text < last; text += 8) {
+            memcpy(&word, text, 8);
+            h = hash_mix(h ^ word, 0xA0761D6478BD642Fu);
+        }
+        memcpy(&word, last, 8);
+    }
+    return hash_mix(h ^ word, 0xE7037ED1A0B428DBu ^ seed);
 }
 
 static inline uint64_t hash_text(const char *text, size_t size, uint64_t seed)
 {
-    uint64_t h = seed ^ size * 0x9E3779B97F4A7C15u, word;
-    for (; size > 8; text += 8, size -= 8) {
-        memcpy(&word, text, 8);
-        h = hash_mix(h ^ word, 0xA0761D6478BD642Fu);
-    }
-    return hash_mix(h ^ hash_word(text, size), 0xE7037ED1A0B428DBu ^ seed);
+    return hash_with_word(text, size, size <= 8 ? hash_word(text, size) : 0, seed);
 }
 
 /* memcmp() == 0 without the call: nearly all texts have at most 16 bytes. */

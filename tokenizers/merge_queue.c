@@ -28,21 +28,26 @@ static void look_up_first(struct merge_queue *q)
     }
 }
 
-static void check_text(struct merge_queue *q)
+/* A piece more of the text, while there is no chunk to look up. False: nothing is left to do so. Called with the lock. */
+static bool check_more(struct merge_queue *q)
 {
-    bool valid = utf8_is_valid(q->text, (size_t)(q->end - q->text));
-    pthread_mutex_lock(&q->lock);
-    q->valid = valid;
-    q->checked = true;
-    pthread_cond_broadcast(&q->changed);
+    enum { PIECE = 256 << 10 };
+    size_t rest = (size_t)(q->end - q->text) - q->checked, size = rest < PIECE ? rest : PIECE;
+    if (q->open || q->ended || !size)
+        return false;
     pthread_mutex_unlock(&q->lock);
+    size_t valid = utf8_valid_prefix(q->text + q->checked, size); /* the end may cut a character */
+    pthread_mutex_lock(&q->lock);
+    q->checked += valid;
+    return valid;
 }
 
 static void *work(void *argument)
 {
     struct merge_queue *q = argument;
-    check_text(q);
     pthread_mutex_lock(&q->lock);
+    while (check_more(q))
+        ;
     for (;;) {
         if (q->open && q->first)
             look_up_first(q);
@@ -62,8 +67,6 @@ void queue_start(struct merge_queue *q, struct bpe *bpe, const char *text, size_
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->changed, NULL);
     q->threaded = size >= LARGE && team_cores() > 1 && pthread_create(&q->thread, NULL, work, q) == 0;
-    if (!q->threaded)
-        check_text(q);
 }
 
 /* Hands the chunk over that is being filled. */
@@ -85,8 +88,13 @@ static void hand_over(struct merge_queue *q)
 static bool add_half(struct merge_queue *q, struct wanted_text half)
 {
     struct merge_chunk *c = q->filling;
-    if (half.text < q->text || half.text >= q->end)
+    if (half.text < q->text || half.text >= q->end) {
         half.text = arena_copy(&c->unescaped, half.text, half.size);
+    } else {
+        half.padded = q->end - half.text >= 8;
+        q->merges = q->merges ? q->merges : half.text;
+        q->behind = half.text + half.size;
+    }
     c->halves[c->count++] = half;
     return half.text;
 }
@@ -134,15 +142,16 @@ enum status queue_finish(struct merge_queue *q, struct error *err)
     return q->status;
 }
 
-bool queue_text_is_valid(struct merge_queue *q)
+bool queue_rest_is_valid(struct merge_queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    while (!q->checked)
-        pthread_cond_wait(&q->changed, &q->lock);
-    bool valid = q->valid;
+    size_t checked = q->checked, size = (size_t)((q->merges ? q->merges : q->end) - q->text);
     pthread_mutex_unlock(&q->lock);
-    return valid;
+    return (checked >= size || utf8_is_valid(q->text + checked, size - checked)) &&
+           (!q->merges || utf8_is_valid(q->behind, (size_t)(q->end - q->behind)));
 }
+
+bool queue_found_all(const struct merge_queue *q) { return !q->merges || (q->open && !q->threaded && !q->status); }
 
 void queue_end(struct merge_queue *q)
 {

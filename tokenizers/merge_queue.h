@@ -1,5 +1,6 @@
 /* Merges of a large file on their way from its text to the table: a second thread looks them up while the first reads on. Before
- * the first merge comes, the second thread sees whether the file is UTF-8, a seventh of all the work.
+ * the first merge comes, the second thread sees whether the file is UTF-8. Halves that were found in the vocabulary are UTF-8 if this is, so
+ * merges, most of a file, are not looked at for that.
  *
  * Owner of everything: the reading thread. What the other one touches between queue_start() and queue_end(): the text, the chunks that
  * were handed over, the bpe that it adds to and the vocabulary that this one looks things up in. */
@@ -25,6 +26,7 @@ struct merge_queue {
     struct bpe *bpe;
     struct merge_chunk *filling; /* the reading thread's */
     size_t count;                /* merges so far */
+    const char *merges, *behind; /* the part of the file that holds nothing but merges: from the first half to the end of the last one */
     bool threaded;
     pthread_t thread;
 
@@ -33,7 +35,7 @@ struct merge_queue {
     struct merge_chunk *first, *last;
     bool open;  /* the vocabulary is there: chunks can be looked up */
     bool ended; /* no more come */
-    bool checked, valid; /* the text was looked at, and is UTF-8 */
+    size_t checked;      /* bytes of the text that are UTF-8, seen by the second thread while it waited */
     enum status status;
     struct error error;
 };
@@ -46,8 +48,10 @@ enum status queue_add(struct merge_queue *q, struct wanted_text left, struct wan
 void queue_open(struct merge_queue *q);
 /* Waits until all merges are in the table; errors of look-ups come out here. The queue must be open. */
 enum status queue_finish(struct merge_queue *q, struct error *err);
-/* Is the text UTF-8? Waits until that is known. */
-bool queue_text_is_valid(struct merge_queue *q);
+/* Asked when all is read: is the text UTF-8, but for the part that holds nothing but merges? */
+bool queue_rest_is_valid(struct merge_queue *q);
+/* Are there no merges whose halves were not found in the vocabulary? Then that part is UTF-8 as well. */
+bool queue_found_all(const struct merge_queue *q);
 /* Ends the thread and frees what is left. */
 void queue_end(struct merge_queue *q);
 

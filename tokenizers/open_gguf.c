@@ -124,13 +124,13 @@ static enum status read_merges(struct gguf_file *f)
         size_t n = 0;
         for (; n < MERGE_BATCH && i < merges->count; n++, i++) {
             const char *text = meta_next_string(merges, &at, &size);
-            const char *blank = size > 1 ? memchr(text + 1, ' ', size - 1) : NULL;
+            const char *blank = size > 1 && size < UINT32_MAX ? memchr(text + 1, ' ', size - 1) : NULL;
             if (!blank)
                 return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.merges: entry %llu, \"%s\", must have two parts",
                                  (unsigned long long)i, QUOTE(text, size));
             size_t left = (size_t)(blank - text);
-            halves[2 * n] = (struct wanted_text){text, left};
-            halves[2 * n + 1] = (struct wanted_text){blank + 1, size - left - 1};
+            halves[2 * n] = (struct wanted_text){text, (uint32_t)left, false};
+            halves[2 * n + 1] = (struct wanted_text){blank + 1, (uint32_t)(size - left - 1), false};
         }
         if ((status = bpe_add_merges(&f->t->bpe, halves, n, f->err)))
             error_prefix(f->err, "tokenizer.ggml");

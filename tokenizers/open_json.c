@@ -104,11 +104,11 @@ static enum status merges_child(struct reading *r, const struct json *v, struct 
         const char *blank = memchr(v->text, ' ', v->size);
         if (!blank || memchr(blank + 1, ' ', v->size - (size_t)(blank + 1 - v->text)))
             return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu, \"%s\", must have two parts", r->merges.count, QUOTE(v->text, v->size));
-        left = (struct wanted_text){v->text, (size_t)(blank - v->text)};
-        right = (struct wanted_text){blank + 1, v->size - left.size - 1};
+        left = (struct wanted_text){v->text, (uint32_t)(blank - v->text), false};
+        right = (struct wanted_text){blank + 1, v->size - left.size - 1, false};
     } else if (v->kind == JSON_ARRAY && v->size == 2 && v->items[0].kind == JSON_STRING && v->items[1].kind == JSON_STRING) {
-        left = (struct wanted_text){v->items[0].text, v->items[0].size};
-        right = (struct wanted_text){v->items[1].text, v->items[1].size};
+        left = (struct wanted_text){v->items[0].text, v->items[0].size, false};
+        right = (struct wanted_text){v->items[1].text, v->items[1].size, false};
     } else {
         return error_set(err, STATUS_BAD_INPUT, "model: merges: merge %zu must be \"a b\" or [\"a\", \"b\"]", r->merges.count);
     }
@@ -245,6 +245,16 @@ static enum status open_parts(struct tokenizer *t, struct reading *r, const stru
     return status;
 }
 
+/* That the text is not UTF-8 is said before what is wrong with its contents. */
+static enum status check_text(const char *text, size_t size, enum status status, struct error *err)
+{
+    struct error bytes;
+    if (!json_check(text, size, &bytes))
+        return status;
+    *err = bytes;
+    return STATUS_BAD_INPUT;
+}
+
 enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t size, struct error *err)
 {
     struct reading r = {.t = t};
@@ -254,10 +264,13 @@ enum status open_tokenizer_json(struct tokenizer *t, const char *text, size_t si
     t->bpe.vocabulary = &t->vocabulary;
     queue_start(&r.merges, &t->bpe, text, size);
     enum status status = json_parse(&arena, text, size, &options, &root, err);
-    if (!queue_text_is_valid(&r.merges))
-        status = json_check(text, size, err);
-    if (!status)
+    if (status || !queue_rest_is_valid(&r.merges))
+        status = check_text(text, size, status, err);
+    if (!status) {
         status = open_parts(t, &r, &root, err);
+        if (!queue_found_all(&r.merges))
+            status = check_text(text, size, status, err);
+    }
     queue_end(&r.merges);
     arena_free(&arena);
     free(r.scores.list);

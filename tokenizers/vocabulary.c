@@ -86,10 +86,12 @@ struct key {
     uint64_t hash, key; /* as in the slot */
 };
 
-static inline struct key key_of(const struct vocabulary *v, const char *text, size_t size)
+/* padded: 8 bytes from text on can be read. */
+static inline struct key key_of(const struct vocabulary *v, const char *text, size_t size, bool padded)
 {
-    uint64_t hash = hash_text(text, size, v->seed);
-    return (struct key){hash, size <= 8 ? hash_word(text, size) : hash};
+    uint64_t word = size > 8 ? 0 : padded ? hash_padded_word(text, size) : hash_word(text, size);
+    uint64_t hash = hash_with_word(text, size, word, v->seed);
+    return (struct key){hash, size <= 8 ? word : hash};
 }
 
 /* The slot that holds the text, or the empty one where it belongs. */
@@ -125,7 +127,7 @@ static enum status index_texts(struct vocabulary *v, enum vocabulary_twice twice
         }
         if (next < v->count) {
             const char *text = vocabulary_entry(v, next, &size);
-            keys[next % AHEAD] = key_of(v, text, size);
+            keys[next % AHEAD] = key_of(v, text, size, v->texts.capacity - v->start[next] >= 8);
             __builtin_prefetch(&v->slots[(size_t)keys[next % AHEAD].hash & v->mask], 1);
         }
     }
@@ -193,7 +195,7 @@ int64_t vocabulary_find_entry(const struct vocabulary *v, const char *text, size
 {
     if (size > v->longest)
         return -1;
-    return (int64_t)slot_of(v, text, size, key_of(v, text, size))->entry - 1;
+    return (int64_t)slot_of(v, text, size, key_of(v, text, size, false))->entry - 1;
 }
 
 int32_t vocabulary_find(const struct vocabulary *v, const char *text, size_t size)
@@ -208,7 +210,7 @@ void vocabulary_find_many(const struct vocabulary *v, const struct wanted_text *
     for (size_t begin = 0, end; begin < count; begin = end) {
         end = count - begin > VOCABULARY_MANY ? begin + VOCABULARY_MANY : count;
         for (size_t i = begin; i < end; i++) {
-            keys[i - begin] = key_of(v, texts[i].text, texts[i].size);
+            keys[i - begin] = key_of(v, texts[i].text, texts[i].size, texts[i].padded);
             __builtin_prefetch(&v->slots[(size_t)keys[i - begin].hash & v->mask]);
         }
         for (size_t i = begin; i < end; i++) { /* mostly the slot is the one */
