@@ -86,7 +86,7 @@ enum status placement_choose(struct ingot_engine *e, const struct program *p, co
         if (choose_cards(e, p, o, out, &why) == STATUS_OK)
             return STATUS_OK;
         out->cards = 0;
-        log_line(LOG_SAY, "--gpu-layers: %s; all layers run on the CPU", why.text);
+        log_line(LOG_SAY, "%s; all layers run on the CPU", why.text);
     }
     e->backend = o->reference ? &backend_reference : backend_cpu(err);
     snprintf(e->plan.device, sizeof e->plan.device, "cpu");
