@@ -23,7 +23,18 @@ KERNEL_CODE int64_t run_group(int format, int64_t r, int g)
     return r * RUN_CODES + g * GROUP;
 }
 
+/* At a multiple of what is read. */
+KERNEL_CODE float half_at(const unsigned char *p) { return HALF_FLOAT(*(const uint16_t *)(const void *)p); }
+KERNEL_CODE uint32_t word_at(const unsigned char *p) { return *(const uint32_t *)(const void *)p; }
+
 /* ---- blocks of 32: two to a run; the second may be missing at a row's end -------------------------------------------------- */
+
+/* Defines run_NAME from block_NAME: block b of n into half h of the run. */
+#define TWO_BLOCKS(name)                                                                             \
+    KERNEL_CODE void run_##name(const unsigned char *row, int64_t n, int64_t r, struct run *o)      \
+    {                                                                                                \
+        UNROLL for (int h = 0; h < 2; h++) if (2 * r + h < n) block_##name(row, n, 2 * r + h, h, o); \
+    }
 
 /* 16 bytes of nibbles as 32 codes, low ones first. */
 KERNEL_CODE void nibbles(struct words from, uint32_t (*q)[4])
@@ -37,50 +48,6 @@ KERNEL_CODE void nibbles(struct words from, uint32_t (*q)[4])
 /* Bits 0..3 to bit 4 of four bytes each. */
 KERNEL_CODE uint32_t fifth_bits(uint32_t bits) { return (bits & 15) * 0x00204081 << 4 & 0x10101010; }
 
-/* Four codes of a table of 16 signed bytes. */
-KERNEL_CODE uint32_t look_up(const uint32_t *table, uint32_t codes)
-{
-    uint32_t low = codes & 0x07070707, select = (low | low >> 4) & 0x00FF00FF;
-    select = (select | select >> 8) & 0xFFFF; /* a nibble for each */
-    uint32_t lower = CHOOSE_BYTES(table[0], table[1], select), upper = CHOOSE_BYTES(table[2], table[3], select);
-    uint32_t is_upper = (codes & 0x08080808) >> 3; /* 1 in each byte */
-    is_upper *= 255;
-    return (lower & ~is_upper) | (upper & is_upper);
-}
-
-/* Scale and shift of both groups of half h */
-KERNEL_CODE void set_half(struct run *o, int h, float d, float m)
-{
-    o->d[2 * h] = o->d[2 * h + 1] = d;
-    o->m[2 * h] = o->m[2 * h + 1] = m;
-}
-
-KERNEL_CODE void run_q4_0(const unsigned char *row, int64_t n, int64_t r, struct run *o)
-{
-    const unsigned char *scales = row + plane_end(n * 16);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        float d = HALF_FLOAT(*(const uint16_t *)(const void *)(scales + 2 * b));
-        nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        set_half(o, h, d, -8 * d);
-    }
-}
-
-KERNEL_CODE void run_q4_1(const unsigned char *row, int64_t n, int64_t r, struct run *o)
-{
-    const unsigned char *scales = row + plane_end(n * 16);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        uint32_t both = *(const uint32_t *)(const void *)(scales + 4 * b);
-        nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        set_half(o, h, HALF_FLOAT((uint16_t)both), HALF_FLOAT((uint16_t)(both >> 16)));
-    }
-}
-
 KERNEL_CODE void add_fifth(uint32_t high, uint32_t (*q)[4])
 {
     UNROLL for (int i = 0; i < 4; i++) {
@@ -89,48 +56,14 @@ KERNEL_CODE void add_fifth(uint32_t high, uint32_t (*q)[4])
     }
 }
 
-KERNEL_CODE void run_q5_0(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+/* Four codes of a table of 16 signed bytes. */
+KERNEL_CODE uint32_t look_up(const uint32_t *table, uint32_t codes)
 {
-    const unsigned char *high = row + plane_end(n * 16), *scales = high + plane_end(n * 4);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        float d = HALF_FLOAT(*(const uint16_t *)(const void *)(scales + 2 * b));
-        nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        add_fifth(*(const uint32_t *)(const void *)(high + 4 * b), o->q + 2 * h);
-        set_half(o, h, d, -16 * d);
-    }
-}
-
-KERNEL_CODE void run_q5_1(const unsigned char *row, int64_t n, int64_t r, struct run *o)
-{
-    const unsigned char *high = row + plane_end(n * 16), *scales = high + plane_end(n * 4);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        uint32_t both = *(const uint32_t *)(const void *)(scales + 4 * b);
-        nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        add_fifth(*(const uint32_t *)(const void *)(high + 4 * b), o->q + 2 * h);
-        set_half(o, h, HALF_FLOAT((uint16_t)both), HALF_FLOAT((uint16_t)(both >> 16)));
-    }
-}
-
-KERNEL_CODE void run_q8_0(const unsigned char *row, int64_t n, int64_t r, struct run *o)
-{
-    const unsigned char *scales = row + plane_end(n * 32);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        struct words low = WORDS_ONCE(row + 32 * b), high = WORDS_ONCE(row + 32 * b + 16);
-        UNROLL for (int i = 0; i < 4; i++) {
-            o->q[2 * h][i] = low.w[i];
-            o->q[2 * h + 1][i] = high.w[i];
-        }
-        set_half(o, h, HALF_FLOAT(*(const uint16_t *)(const void *)(scales + 2 * b)), 0);
-    }
+    uint32_t low = codes & 0x07070707, select = (low | low >> 4) & 0x00FF00FF;
+    select = (select | select >> 8) & 0xFFFF; /* a nibble for each */
+    uint32_t lower = CHOOSE_BYTES(table[0], table[1], select), upper = CHOOSE_BYTES(table[2], table[3], select);
+    uint32_t is_upper = ((codes & 0x08080808) >> 3) * 255; /* all bits of each byte, or none */
+    return (lower & ~is_upper) | (upper & is_upper);
 }
 
 /* Codes of four bits that name values of a table. */
@@ -146,29 +79,76 @@ KERNEL_CODE void named(const uint32_t *table, struct words from, uint32_t (*q)[4
 KERNEL_TABLE uint32_t iq4_words[4] = {0xBFAD9881, 0xF6EADDCF, 0x26190D01, 0x71594535}; /* IQ4_VALUES */
 KERNEL_TABLE uint32_t fp4_words[4] = {0x03020100, 0x0C080604, 0xFDFEFF00, 0xF4F8FAFC}; /* FP4_DOUBLED */
 
-KERNEL_CODE void run_iq4_nl(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+/* Scale and shift of both groups of half h */
+KERNEL_CODE void set_half(struct run *o, int h, float d, float m)
 {
-    const unsigned char *scales = row + plane_end(n * 16);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        named(iq4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        set_half(o, h, HALF_FLOAT(*(const uint16_t *)(const void *)(scales + 2 * b)), 0);
-    }
+    o->d[2 * h] = o->d[2 * h + 1] = d;
+    o->m[2 * h] = o->m[2 * h + 1] = m;
 }
 
-KERNEL_CODE void run_mxfp4(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+/* A word of two halves: scale, shift. */
+KERNEL_CODE void set_both(struct run *o, int h, uint32_t both) { set_half(o, h, HALF_FLOAT((uint16_t)both), HALF_FLOAT((uint16_t)(both >> 16))); }
+
+KERNEL_CODE void block_q4_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
 {
-    const unsigned char *scales = row + plane_end(n * 16);
-    UNROLL for (int h = 0; h < 2; h++) {
-        int64_t b = 2 * r + h;
-        if (b >= n)
-            continue;
-        named(fp4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
-        set_half(o, h, e8m0_half(scales[b]), 0);
-    }
+    float d = half_at(row + plane_end(n * 16) + 2 * b);
+    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    set_half(o, h, d, -8 * d);
 }
+TWO_BLOCKS(q4_0)
+
+KERNEL_CODE void block_q4_1(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    set_both(o, h, word_at(row + plane_end(n * 16) + 4 * b));
+}
+TWO_BLOCKS(q4_1)
+
+KERNEL_CODE void block_q5_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    const unsigned char *high = row + plane_end(n * 16);
+    float d = half_at(high + plane_end(n * 4) + 2 * b);
+    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    add_fifth(word_at(high + 4 * b), o->q + 2 * h);
+    set_half(o, h, d, -16 * d);
+}
+TWO_BLOCKS(q5_0)
+
+KERNEL_CODE void block_q5_1(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    const unsigned char *high = row + plane_end(n * 16);
+    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    add_fifth(word_at(high + 4 * b), o->q + 2 * h);
+    set_both(o, h, word_at(high + plane_end(n * 4) + 4 * b));
+}
+TWO_BLOCKS(q5_1)
+
+KERNEL_CODE void block_q8_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    struct words low = WORDS_ONCE(row + 32 * b), high = WORDS_ONCE(row + 32 * b + 16);
+    UNROLL for (int i = 0; i < 4; i++) {
+        o->q[2 * h][i] = low.w[i];
+        o->q[2 * h + 1][i] = high.w[i];
+    }
+    set_half(o, h, half_at(row + plane_end(n * 32) + 2 * b), 0);
+}
+TWO_BLOCKS(q8_0)
+
+KERNEL_CODE void block_iq4_nl(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    named(iq4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    set_half(o, h, half_at(row + plane_end(n * 16) + 2 * b), 0);
+}
+TWO_BLOCKS(iq4_nl)
+
+KERNEL_CODE void block_mxfp4(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+{
+    named(fp4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    set_half(o, h, e8m0_half(row[plane_end(n * 16) + b]), 0);
+}
+TWO_BLOCKS(mxfp4)
+
+#undef TWO_BLOCKS
 
 /* ---- blocks of 256: four runs ------------------------------------------------------------------------------------------------- */
 
@@ -248,8 +228,8 @@ KERNEL_CODE struct quarter quarter_of(int64_t r)
 KERNEL_CODE void run_q2_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
 {
     struct quarter at = quarter_of(r);
-    const unsigned char *scales = row + plane_end(n * 64) + at.block * 16 + at.half * 8 + at.s;
-    uint32_t both = *(const uint32_t *)(const void *)(row + plane_end(n * 64) + n * 16 + at.block * 4);
+    const unsigned char *scales = row + n * 64 + at.block * 16 + at.half * 8 + at.s;
+    uint32_t both = word_at(row + n * 80 + at.block * 4);
     float d = HALF_FLOAT((uint16_t)both), least = HALF_FLOAT((uint16_t)(both >> 16));
     struct words codes = WORDS_ONCE(row + at.block * 64 + at.half * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
@@ -264,7 +244,7 @@ KERNEL_CODE void run_q3_k(const unsigned char *row, int64_t n, int64_t r, struct
 {
     struct quarter at = quarter_of(r);
     const unsigned char *masks = row + n * 64, *scales = masks + n * 32, *p = scales + at.block * 12;
-    float d = HALF_FLOAT(*(const uint16_t *)(const void *)(scales + plane_end(n * 12) + at.block * 2));
+    float d = half_at(scales + plane_end(n * 12) + at.block * 2);
     struct words codes = WORDS_ONCE(row + at.block * 64 + at.half * 32 + at.s * 16), mask = WORDS_ONCE(masks + at.block * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
         int s = at.half * 8 + 2 * k + at.s;
@@ -281,7 +261,7 @@ KERNEL_CODE void run_q6_k(const unsigned char *row, int64_t n, int64_t r, struct
     struct quarter at = quarter_of(r);
     const unsigned char *pairs = row + n * 128, *scales = pairs + n * 64;
     const signed char *scale = (const signed char *)scales + at.block * 16 + at.half * 8 + at.s;
-    float d = HALF_FLOAT(*(const uint16_t *)(const void *)(scales + n * 16 + at.block * 2));
+    float d = half_at(scales + n * 16 + at.block * 2);
     const unsigned char *codes = row + at.block * 128 + at.half * 64 + at.s * 16;
     struct words even = WORDS_ONCE(codes), odd = WORDS_ONCE(codes + 32), high = WORDS_ONCE(pairs + at.block * 64 + at.half * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
