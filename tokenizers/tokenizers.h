@@ -136,6 +136,8 @@ struct grammar_arguments {
 enum status grammar_part_arguments(struct grammar_builder *b, const struct json *schema, const struct grammar_arguments *as, grammar_part *out,
                                    struct error *err);
 enum status grammar_part_regex(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+enum status grammar_part_gbnf(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+enum status grammar_part_lark(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
 grammar_part grammar_part_text(struct grammar_builder *b, const char *text, size_t size);  /* exactly these bytes */
 grammar_part grammar_part_token(struct grammar_builder *b, const char *text, size_t size); /* the special token spelled so */
 grammar_part grammar_part_free(struct grammar_builder *b);                                 /* any UTF-8 text */

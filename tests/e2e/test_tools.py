@@ -225,6 +225,27 @@ def test_thinking_has_a_budget(serve, tmp_path):
     assert m.content in ("yes", "no")
 
 
+CHANNELS = ("{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ m.content }}<|end|>{% endfor %}"
+            "{% if add_generation_prompt %}<|start|>assistant{% endif %}")
+
+
+def test_grammars_hold_the_final_channel(serve, tmp_path):
+    """A model that writes channels is free in its analysis; what it says is held."""
+    folder = write_tiny(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": CHANNELS}))
+    client = serve(folder, "--alias", "tiny").client()
+    for more in (dict(response_format={"type": "gbnf", "gbnf": 'root ::= "left" | "right"'}), dict(extra_body={"grammar": 'root ::= "left" | "right"'}),
+                 dict(response_format={"type": "lark", "lark": 'start: "left" | "right"'})):
+        choice = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], max_tokens=300, temperature=0, **more).choices[0]
+        assert choice.message.content in ("left", "right"), choice
+    grammar = tmp_path / "g.gbnf"
+    grammar.write_text('root ::= "left" | "right"')
+    r = ingot("run", folder, "go", "--grammar", grammar, "--max-tokens", 300, "--json", "--temperature", 0)
+    answer = json.loads(r.stdout)
+    assert answer["text"] in ("left", "right") and bytes(answer["tokens"]).startswith(b"<|channel|>"), r.stdout + r.stderr
+
+
 def test_run_prints_calls(default_model, tmp_path):
     tools = tmp_path / "tools.json"
     tools.write_text(json.dumps([LAMP["function"]]))
