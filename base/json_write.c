@@ -51,8 +51,9 @@ void json_write_double(struct str *out, double value)
         str_add_text(out, ".0");
 }
 
-void json_write(struct str *out, const struct json *v)
+static void write_value(struct str *out, const struct json *v, const char *comma, const char *colon)
 {
+    bool object = v->kind == JSON_OBJECT;
     switch (v->kind) {
     case JSON_NULL:
         str_add_text(out, "null");
@@ -67,24 +68,20 @@ void json_write(struct str *out, const struct json *v)
         json_write_string(out, v->text, v->size);
         break;
     case JSON_ARRAY:
-        str_add_char(out, '[');
-        for (uint32_t i = 0; i < v->size; i++) {
-            if (i)
-                str_add_char(out, ',');
-            json_write(out, &v->items[i]);
-        }
-        str_add_char(out, ']');
-        break;
     case JSON_OBJECT:
-        str_add_char(out, '{');
+        str_add_char(out, object ? '{' : '[');
         for (uint32_t i = 0; i < v->size; i++) {
-            if (i)
-                str_add_char(out, ',');
-            json_write_string(out, v->members[i].key, v->members[i].key_size);
-            str_add_char(out, ':');
-            json_write(out, &v->members[i].value);
+            str_add_text(out, i ? comma : "");
+            if (object) {
+                json_write_string(out, v->members[i].key, v->members[i].key_size);
+                str_add_text(out, colon);
+            }
+            write_value(out, object ? &v->members[i].value : &v->items[i], comma, colon);
         }
-        str_add_char(out, '}');
+        str_add_char(out, object ? '}' : ']');
         break;
     }
 }
+
+void json_write(struct str *out, const struct json *v) { write_value(out, v, ",", ":"); }
+void json_write_spaced(struct str *out, const struct json *v) { write_value(out, v, ", ", ": "); }
