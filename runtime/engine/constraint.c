@@ -105,7 +105,8 @@ static struct grammar_arguments members_of(struct making *k, const struct call_n
     static const char *const types[] = {[JSON_NULL] = "null",     [JSON_BOOL] = "boolean", [JSON_NUMBER] = "number",
                                         [JSON_STRING] = "string", [JSON_ARRAY] = "array",  [JSON_OBJECT] = "object"};
     struct grammar_arguments as = {.until = n->until, .python = n->python, .key = spelled(k, str_text(&n->key), n->key.size),
-                                   .close = spelled(k, str_text(&n->close), n->close.size), .joint = spelled(k, str_text(&n->joint), n->joint.size)};
+                                   .close = spelled(k, str_text(&n->close), n->close.size), .joint = spelled(k, str_text(&n->joint), n->joint.size),
+                                   .mark = n->mark, .quote = n->mark ? words(k, n->mark) : 0};
     const char *other = str_text(&n->other), *type = memchr(other, NOTATION_TYPE, n->other.size);
     size_t before = type ? (size_t)(type - other) : n->other.size;
     as.marked = n->value.size != n->other.size || memcmp(str_text(&n->value), other, n->other.size) != 0;
