@@ -112,10 +112,10 @@ Test(notation, members_as_python_has_them)
     check_members("lfm2", NULL, "<|tool_call_start|>[|(|), |)]<|tool_call_end|>", "|=|=||, ");
     check_members("llama32_pythonic", NULL, "[|(|), |)]", "|=|=||, ");
     check_members("tool_call_text", NULL, "TOOL_CALL: |(||)", "|=|=||, ");
+    check_members("gemma4", NULL, "<|tool_call>call:|{|}<tool_call|><|tool_call>call:|}<tool_call|>", "|:|:||,");
 }
 
 Test(notation, that_is_not_known)
 {
     check("minimax_m3", NULL, NULL, NULL, NULL, NULL); /* members within members */
-    check("gemma4", NULL, NULL, NULL, NULL, NULL);
 }
