@@ -117,6 +117,7 @@ struct compiled {
     float *input_scales;
     /* of the step that runs */
     const struct batch *batch;
+    int begin, end; /* its operations */
     const struct state_memory *memory;
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
@@ -183,6 +184,10 @@ enum status cuda_fetch(struct compiled *c, int32_t wanted, const float **row, st
 void cuda_gemm_plan(struct compiled *c);
 bool cuda_gemm_serves(const struct compiled *c, const struct op *op, int32_t rows);
 int cuda_gemm_linear(const struct compiled *c, const struct op *op, int32_t first_row, int32_t rows);
+
+/* able.c */
+bool cuda_runs(const struct program *p, const struct compile_options *o, int op, char *why, size_t size);
+bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int op, char *why, size_t size);
 
 /* upload.c: weights, vectors and codebooks to where they belong. */
 enum status cuda_upload(struct compiled *c, struct error *err);

@@ -150,14 +150,13 @@ enum status placement_parts(struct ingot_engine *e, const struct program *p, con
 {
     struct ingot_plan *plan = &e->plan;
     struct part_sizes sizes[MAX_SEGMENTS];
-    enum status status = split_part_sizes(p, &e->compile, sizes, err);
+    enum status status = split_part_sizes(p, &e->compile, sizes, &plan->part_count, err);
     if (status)
         return status;
-    plan->part_count = e->compile.segment_count;
     plan->weights_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = 0;
     plan->fits = true;
     for (int i = 0; i < plan->part_count; i++) {
-        const struct segment *s = &e->segments[i];
+        const struct segment *s = sizes[i].segment;
         struct ingot_plan_part *part = &plan->parts[i];
         uint64_t block = 0;
         for (int g = 0; g < p->group_count; g++)
