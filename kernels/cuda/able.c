@@ -23,7 +23,7 @@ static bool has(const struct asking *a, int first, int count)
     return true;
 }
 
-/* Those of a format: the plain one, and where there are fast ones, all of them with what makes their input. */
+/* Those of a format: the plain one, and where there are fast ones, all of them, and what makes bytes of their input. */
 static bool has_linear(const struct asking *a, enum storage format)
 {
     static const int plain[STORAGE_COUNT] = {
@@ -36,7 +36,16 @@ static bool has_linear(const struct asking *a, enum storage format)
 #include "kernels/cuda/fast.def"
 #undef FAST
     };
-    return has(a, plain[format], 1) && (!fast[format] || (has(a, fast[format], 4) && has(a, CUDA_input, 1)));
+    static const bool bytes[STORAGE_COUNT] = {
+#define RUNS true
+#define PLAIN false
+#define FAST(id, name, kind) [STORAGE_##id] = kind,
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef PLAIN
+#undef RUNS
+    };
+    return has(a, plain[format], 1) && (!fast[format] || has(a, fast[format], 4)) && (!bytes[format] || has(a, CUDA_input, 1));
 }
 
 static bool heads_fit(const struct asking *a, const struct state_group *g)
