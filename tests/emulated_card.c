@@ -7,7 +7,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
- * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. INGOT_EMULATED_WITHOUT="norm linear_f32": it has no code for these kernels. */
+ * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. INGOT_EMULATED_WITHOUT="norm linear_f32": it has no code for these kernels;
+ * INGOT_EMULATED_WRONG="norm": these do nothing. */
 enum { EMULATED_LOST = 700 };
 static int64_t launches;
 static size_t allocated;
@@ -22,16 +23,18 @@ static int lost(void) { return setting("INGOT_EMULATED_LOST") && launches >= set
 
 static const char *words(int error) { return error == EMULATED_LOST ? "the device is lost" : emulated_words(error); }
 
-static bool has(int device, enum cuda_kernel kernel)
+static bool names(const char *setting, enum cuda_kernel kernel)
 {
-    const char *without = getenv("INGOT_EMULATED_WITHOUT");
+    const char *list = getenv(setting);
     const char *name = cuda_kernel_name(kernel);
     size_t size = strlen(name);
-    for (const char *at = without; at && (at = strstr(at, name)); at += size)
-        if ((at == without || at[-1] == ' ') && (at[size] == ' ' || !at[size]))
-            return false;
-    return emulated_interface.has(device, kernel);
+    for (const char *at = list; at && (at = strstr(at, name)); at += size)
+        if ((at == list || at[-1] == ' ') && (at[size] == ' ' || !at[size]))
+            return true;
+    return false;
 }
+
+static bool has(int device, enum cuda_kernel kernel) { return (void)device, !names("INGOT_EMULATED_WITHOUT", kernel); }
 
 #define LOCKED(name, parameters, ...)                                    \
     static int locked_##name parameters                                  \
@@ -54,7 +57,8 @@ static int locked_launch(struct cuda_stream *s, const struct cuda_launch *l)
 {
     pthread_mutex_lock(&lock);
     launches++;
-    int code = lost() ? lost() : !has(0, l->kernel) ? EMULATED_BAD_LAUNCH : emulated_interface.launch(s, l);
+    bool wrong = names("INGOT_EMULATED_WRONG", l->kernel);
+    int code = lost() ? lost() : !has(0, l->kernel) ? EMULATED_BAD_LAUNCH : wrong ? 0 : emulated_interface.launch(s, l);
     pthread_mutex_unlock(&lock);
     return code;
 }

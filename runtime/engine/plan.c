@@ -228,22 +228,44 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
     return at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
 }
 
-/* Whether `auto` takes a card that is there and that the model fits. Not before the CUDA backend has passed scripts/gpu-check on one
- * (docs/gpu.md): until then it has to be asked for by name. */
-static const bool auto_takes_cards = false;
+/* Whether the plan, which has parts on the CPU, promises more than the CPU alone, which then reads all weights. */
+static bool promises_more(const struct ingot_plan *plan, const struct model *model)
+{
+    double host = plan->part_count ? ingot_read_bandwidth(INGOT_PAGES_FILE, plan->threads) : 0;
+    return host <= 0 || plan_seconds(plan, host, 0) < (double)model->weight_bytes / host;
+}
+
+/* The card, if there is one, the model fits, the plan promises more than the CPU, and a trial computes right; else `why` says what not. */
+static enum status prepare_card(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *why)
+{
+    struct ingot_engine_options card = *o;
+    const struct backend *cuda;
+    struct cuda_room room;
+    card.device = "cuda";
+    enum status status = prepare(e, model, &card, why);
+    if (!status && !e->plan.fits)
+        return error_set(why, STATUS_NO_ROOM, "the model does not fit the card");
+    if (!status && !promises_more(&e->plan, model))
+        return error_set(why, STATUS_NO_ROOM, "the plan for the card, of which the CPU has a part, promises less");
+    if (!status)
+        status = backend_cuda(&cuda, 0, &room, why);
+    if (!status && (status = backend_trial(cuda, &model->program, &e->compile, why)))
+        log_line(LOG_SAY, "--device auto does not take the card: %s", why->text);
+    return status;
+}
 
 enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
 {
-    if (auto_takes_cards && !o->reference && (!o->device || !strcmp(o->device, "auto"))) {
-        struct ingot_engine_options card = *o;
-        struct error why;
-        card.device = "cuda";
-        enum status status = prepare(e, model, &card, &why);
-        if (!status && e->plan.fits)
-            return STATUS_OK;
-        log_line(LOG_VERBOSE, "--device auto: the CPU; %s", status ? why.text : "the model does not fit the card");
+    bool automatic = !o->device || !strcmp(o->device, "auto"), asked = o->gpu_layers || o->cpu_networks; /* for a card */
+    struct error why = {0};
+    if (o->reference || !automatic || asked)
+        return prepare(e, model, o, err);
+    if (prepare_card(e, model, o, &why)) {
+        log_line(LOG_VERBOSE, "--device auto: the CPU; %s", why.text);
+        return prepare(e, model, o, err);
     }
-    return prepare(e, model, o, err);
+    log_line(LOG_VERBOSE, "--device auto: %s; the model fits, and a trial computed as the reference does", e->plan.device);
+    return STATUS_OK;
 }
 
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *o, struct ingot_plan *out, struct ingot_error *err)

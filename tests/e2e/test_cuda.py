@@ -97,7 +97,21 @@ def test_plan(card, tiny):
     assert plan["decode_tokens_per_second_predicted"] == pytest.approx(1e12 / plan["weights_bytes"], rel=1e-3)
     assert "predicted: at most" in (text := card("plan", tiny, "--device", "cuda").stdout) and "cuda:0 1000 GB/s" in text
     card("plan", tiny, "--device", "cuda", "--memory", 1000, code=5)
-    assert json.loads(card("plan", tiny, "--json").stdout)["device"] == "cpu"
+
+
+def test_auto(card, tiny):
+    """A card is taken if the model fits, the plan promises more than the CPU, and a trial computes right; -v says why, or why not."""
+    def plan(**env):
+        r = card("plan", tiny, "--json", "-v", env=env)
+        return json.loads(r.stdout)["device"], r.stderr
+    device, said = plan()
+    assert device == "cuda:0" and "a trial computed as the reference does" in said
+    for env, words in ((dict(INGOT_EMULATED_WRONG="gemv_f32"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
+                       (dict(INGOT_EMULATED_WITHOUT="norm"), "promises less"), (dict(INGOT_EMULATED_MEMORY="100000"), "out of memory"),
+                       (dict(INGOT_EMULATED_OLD="1"), "not of this build")):
+        device, said = plan(**env)
+        assert device == "cpu" and words in said, said
+    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="gemv_f32")).stderr
 
 
 def test_small_card(card, tmp_path):
