@@ -289,7 +289,7 @@ struct cuda_room {
     uint64_t bandwidth;  /* nominal: bytes a second; 0: not told */
 };
 enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err);
-/* A small model with the formats, the head width and the cache types of `like`, on a device of the backend and on the reference (on the
+/* A small model with the formats, the head width and the cache types of `like` (NULL: common ones), on a device of the backend and on the reference (on the
  * CPU what the device lacks). STATUS_DEVICE: what went wrong, or that their logits are apart. Takes about 0.1 s. */
 enum status backend_trial(const struct backend *b, const struct program *like, const struct compile_options *options, struct error *err);
 /* Operations (multiplications and additions) a second that `threads` threads (0: all cores) reach now with dot products of

@@ -110,24 +110,31 @@ static void add_layer(struct trial *t, const struct buffers *b, enum storage for
     add(t, OP_ADD, b->x, b->o, b->x);
 }
 
-/* A layer for each format of `like`, LAYERS at most. */
-static enum status write_program(struct trial *t, const struct program *like, struct error *err)
+/* The formats of `like`, LAYERS at most, and its head width. */
+static int take_after(struct trial *t, const struct program *like, enum storage formats[LAYERS])
 {
-    enum storage formats[LAYERS] = {STORAGE_F32};
-    int layers = 0;
-    t->p.arena = &t->arena;
-    t->p.vocab = VOCAB;
-    t->head_dim = 64;
+    int count = 0;
     for (int i = like->op_count - 1; i >= 0; i--) {
         const struct op *op = &like->ops[i];
-        bool seen = op->kind != OP_LINEAR || layers == LAYERS;
-        for (int k = 0; k < layers && !seen; k++)
+        bool seen = op->kind != OP_LINEAR || count == LAYERS;
+        for (int k = 0; k < count && !seen; k++)
             seen = formats[k] == like->weights[op->w].format;
         if (!seen)
-            formats[layers++] = like->weights[op->w].format;
+            formats[count++] = like->weights[op->w].format;
         if (op->kind == OP_ATTEND)
             t->head_dim = like->groups[op->group].k_dim & ~1;
     }
+    return count;
+}
+
+/* A layer for each format. */
+static enum status write_program(struct trial *t, const struct program *like, struct error *err)
+{
+    enum storage formats[LAYERS] = {STORAGE_Q8_0, STORAGE_BF16};
+    t->p.arena = &t->arena;
+    t->p.vocab = VOCAB;
+    t->head_dim = 64;
+    int layers = like ? take_after(t, like, formats) : 2;
     layers = layers ? layers : 1;
     int wide = HEADS * t->head_dim;
     struct buffers b = {buffer(t, "x", WIDE, ROWS_ALL), buffer(t, "n", WIDE, ROWS_ALL),        buffer(t, "q", wide, ROWS_ALL),

@@ -42,7 +42,7 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
     for (int i = 0; i < out->cards; i++) {
         struct cuda_room room;
         if ((status = backend_cuda(&out->backend, out->card[i], &room, err)))
-            return error_prefix(err, "--device %s", device);
+            return status;
         uint64_t times = 0; /* that the card is named: so many parts share it */
         for (int k = 0; k < out->cards; k++)
             times += out->card[k] == out->card[i];

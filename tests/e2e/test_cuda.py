@@ -195,7 +195,9 @@ def health(server):
 
 def test_first_look(card, tiny):
     """What a user with a card asks first; a roof is the card's own."""
-    assert "cuda:0, emulated, 1.0 GiB free" in card("doctor").stdout
+    said = card("doctor").stdout
+    assert "cuda:0, emulated, 1.0 GiB free" in said and "a trial computed as the reference does" in said
+    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "gemv_q8_0"}).stdout
     r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
     assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
     assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr
