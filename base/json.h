@@ -78,6 +78,7 @@ char *json_copy(struct arena *arena, const struct json *v);
  * not UTF-8 become U+FFFD. Doubles print as the shortest text that reads back (1.0 keeps its point). */
 void json_write_string(struct str *out, const char *text, size_t size);
 void json_write_double(struct str *out, double value);
-void json_write(struct str *out, const struct json *v); /* compact, key order kept */
+void json_write(struct str *out, const struct json *v);        /* compact, key order kept */
+void json_write_spaced(struct str *out, const struct json *v); /* ", " and ": ", as json.dumps does where nothing else is said */
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 
-enum { MOST = 256, SPIN_NS = 50000, YIELD_NS = 3000 };
+enum { MOST = 256, SPIN_NS = 50000, YIELD_NS = 3000, LONG_NS = 300000 };
 
 /* Two words that threads wait on, each on its own cache line: the run's number and the barrier's phase. */
 struct gate {
@@ -30,6 +30,7 @@ static struct {
     int threads; /* of the current run */
     struct gate start, barrier;
     _Alignas(64) _Atomic int arrived, left;
+    _Atomic int64_t lost; /* ns that threads of the present runs waited for others, each wait over LONG_NS */
 } team = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void relax(void)
@@ -41,8 +42,8 @@ static void relax(void)
 #endif
 }
 
-/* Waits until gate's value differs from old: spin, then sleep. */
-static void gate_wait(struct gate *g, uint32_t old)
+/* Waits until gate's value differs from old: spin, then sleep. Returns for how long, in ns; 0: not worth a look at the clock. */
+static int64_t gate_wait(struct gate *g, uint32_t old)
 {
     int64_t start = 0;
     for (int i = 0; atomic_load_explicit(&g->value, memory_order_acquire) == old; i++) {
@@ -61,6 +62,7 @@ static void gate_wait(struct gate *g, uint32_t old)
         syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
         atomic_fetch_sub(&g->sleepers, 1);
     }
+    return start ? clock_ns() - start : 0;
 }
 
 static void gate_open(struct gate *g)
@@ -79,8 +81,63 @@ void team_barrier(void)
         atomic_store(&team.arrived, 0);
         gate_open(&team.barrier);
     } else {
-        gate_wait(&team.barrier, phase);
+        int64_t waited = gate_wait(&team.barrier, phase);
+        if (waited > LONG_NS)
+            atomic_fetch_add(&team.lost, waited);
     }
+}
+
+/* ---- a core that others use as well ------------------------------------------------------------------------------------ */
+
+/* A thread that is taken off its core keeps all others at the barrier for milliseconds. Where that costs more than the thread is worth,
+ * the team tries to do with one less, stays with it where runs end sooner so, and tries one more now and then. Runs of a while are
+ * taken to be alike, as the steps of an answer are. Guarded by the team's lock. */
+enum { WATCH_NS = 8000000, PAUSE_NS = 30000000, LONGEST_PAUSE_NS = 480000000 };
+static struct {
+    int fewer;         /* threads that are left out */
+    int change;        /* the last step of `fewer`, as long as it is on trial; 0: none is */
+    int64_t ran, runs; /* ns and number of those that are being watched */
+    int64_t before;    /* ns of a run before the trial */
+    int64_t pause, until; /* ns; the clock when the next trial may be */
+} crowd = {.pause = PAUSE_NS};
+
+static void crowd_try(int change, int64_t before)
+{
+    crowd.fewer += change;
+    crowd.change = change;
+    crowd.before = before;
+}
+
+/* A trial ends: it stays or not. The next one is the later the more of them changed nothing. */
+static void crowd_judge(int64_t mean, int64_t now)
+{
+    bool better = mean < crowd.before;
+    if (!better)
+        crowd.fewer -= crowd.change;
+    crowd.pause = better && crowd.change < 0 ? PAUSE_NS : crowd.pause * 2 < LONGEST_PAUSE_NS ? crowd.pause * 2 : LONGEST_PAUSE_NS;
+    crowd.until = now + crowd.pause;
+    crowd.change = 0;
+}
+
+static int crowd_threads(int threads) { return crowd.fewer < threads ? threads - crowd.fewer : 1; }
+
+/* A run of `threads` out of `wanted` that began at `start` has ended. */
+static void crowd_watch(int threads, int wanted, int64_t start)
+{
+    int64_t now = clock_ns();
+    crowd.ran += now - start;
+    crowd.runs++;
+    if (wanted == 1 || crowd.ran < WATCH_NS)
+        return;
+    int64_t mean = crowd.ran / crowd.runs, lost = threads > 1 ? atomic_load(&team.lost) / (threads - 1) : 0;
+    if (crowd.change)
+        crowd_judge(mean, now);
+    else if (now > crowd.until && lost * (threads < 4 ? threads : 4) > crowd.ran) /* of many threads a quarter: they wait for each other anyway */
+        crowd_try(1, mean);
+    else if (now > crowd.until && crowd.fewer)
+        crowd_try(-1, mean);
+    crowd.ran = crowd.runs = 0;
+    atomic_store(&team.lost, 0);
 }
 
 static void *member(void *argument)
@@ -118,9 +175,12 @@ void team_run(int threads, team_work *work, void *argument)
     if (threads > MOST)
         threads = MOST;
     pthread_mutex_lock(&team.lock);
+    int64_t start = clock_ns();
     grow(threads - 1);
     if (threads > team.members + 1)
         threads = team.members + 1;
+    int wanted = threads;
+    threads = crowd_threads(wanted);
     team.threads = threads;
     if (threads == 1) {
         work(argument, 0, 1);
@@ -133,6 +193,7 @@ void team_run(int threads, team_work *work, void *argument)
         for (int i = 0; atomic_load_explicit(&team.left, memory_order_acquire); i++)
             i > 20000 ? (void)sched_yield() : relax();
     }
+    crowd_watch(threads, wanted, start);
     pthread_mutex_unlock(&team.lock);
 }
 

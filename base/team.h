@@ -13,8 +13,8 @@ typedef void team_work(void *argument, int thread, int threads);
 int team_cores(void);
 
 /* Runs work on `threads` threads (1..team_cores() is sensible, up to 256 allowed; 0 means team_cores()), returns
- * when all are done. Runs of several engines follow one another. Threads that cannot be created are left out: the
- * threads argument that work sees is what counts. */
+ * when all are done. Runs of several engines follow one another. Threads that cannot be created are left out, and for a
+ * while those whose core others use so much that all would wait for them: the threads argument that work sees is what counts. */
 void team_run(int threads, team_work *work, void *argument);
 
 /* Only inside work, by every thread of the run. What was written before is visible to all behind it. */

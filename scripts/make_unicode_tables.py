@@ -8,11 +8,17 @@ compares with PCRE2 and utf8proc (through `probe`, a program built from scripts/
     cc -O1 scripts/unicode_probe.c -o /tmp/probe -lutf8proc -lpcre2-8
     /tmp/probe | python3 scripts/make_unicode_tables.py > tokenizers/unicode_tables.def     needs the package `tokenizers`
 """
+import struct
 import sys
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So".split()
 ALL = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
+
+# A precompiled_charsmap: bytes of its double array (darts-clone), the array, the texts.
+UNITS = {0x61: 0x61 | 1 << 8 | (0x61 ^ 0x80) << 10}
+A_TO_B = struct.pack("<257I", 1024, *(UNITS.get(i, 0) for i in range(256))) + b"b\0"
 
 
 def ranges(characters):
@@ -40,7 +46,7 @@ def table(name, characters):
 
 
 def main():
-    regex, category, combining, decomposed, lower = {}, {}, {}, {}, {}
+    regex, category, combining, decomposed, lower, joined = {}, {}, {}, {}, {}, set()
     for line in sys.stdin:
         kind, *rest = line.split()
         if kind == "P":
@@ -49,6 +55,8 @@ def main():
             category[int(rest[1])] = rest[0]
         elif kind == "C":
             combining[int(rest[0])] = int(rest[1])
+        elif kind == "J":
+            joined.add(int(rest[0]))
         elif kind == "L":
             lower[int(rest[0])] = int(rest[1])
         else:
@@ -106,6 +114,10 @@ def main():
     nonspacing = gone(bert(strip_accents=True))
     table("newer_nonspacing", of("Mn") - nonspacing)
     table("former_nonspacing", nonspacing - of("Mn"))
+
+    # graphemes: what joins an "a" in front of it, asked by a map of "a" to "b", which takes what is joined away
+    newer = {c for c in ALL if c >= 0x80 and normalizers.Precompiled(A_TO_B).normalize_str("a" + chr(c)) == "b"}
+    table("newer_joined", newer - joined)
 
     for c in ALL:
         small = normalizers.Lowercase().normalize_str(chr(c))

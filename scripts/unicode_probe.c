@@ -56,6 +56,8 @@ int main(void)
             printf("C %d %d\n", c, (int)utf8proc_get_property(c)->combining_class);
         if (utf8proc_tolower(c) != c)
             printf("L %d %d\n", c, utf8proc_tolower(c));
+        if (!utf8proc_grapheme_break('a', c))
+            printf("J %d\n", c);
         print_decomposition(c, 'D', UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
         print_decomposition(c, 'K', UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
     }

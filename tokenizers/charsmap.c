@@ -86,6 +86,14 @@ static bool replace_into(const struct charsmap *m, const char *text, size_t size
     return true;
 }
 
+/* utf8proc's rules, for marks that are newer than it as for those that it knows. */
+static bool breaks(uint32_t before, uint32_t c, utf8proc_int32_t *state)
+{
+    if (before < 0x80 && c < 0x80)
+        return before != '\r' || c != '\n';
+    return utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, is_newly_joined(c) ? 0x301 : (utf8proc_int32_t)c, state);
+}
+
 /* End of the extended grapheme cluster that begins at `start`. */
 static size_t grapheme_end(const char *text, size_t size, size_t start)
 {
@@ -94,8 +102,7 @@ static size_t grapheme_end(const char *text, size_t size, size_t start)
     size_t at = start + text_next(text + start, size - start, &before);
     for (size_t n; at < size; at += n, before = c) {
         n = text_next(text + at, size - at, &c);
-        if (before < 0x80 && c < 0x80 ? before != '\r' || c != '\n'
-                                      : utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)c, &state))
+        if (breaks(before, c, &state))
             break;
     }
     return at;

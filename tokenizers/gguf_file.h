@@ -23,10 +23,13 @@ enum status gguf_read_tokens(struct gguf_file *f, bool user);
 enum status gguf_read_id(const struct gguf_file *f, const char *key, int64_t missing, int32_t *out);
 /* What stands around a text: add_bos_token and add_eos_token, or these where the file does not say. */
 enum status gguf_read_around(struct gguf_file *f, bool bos, bool eos);
+/* The same behind bos_token_id and eos_token_id, or these where the file does not name them. */
+enum status gguf_read_ends(struct gguf_file *f, int64_t bos_id, int64_t eos_id, bool bos, bool eos);
 
 enum status gguf_open_llama(struct gguf_file *f); /* SentencePiece BPE */
 enum status gguf_open_t5(struct gguf_file *f);    /* SentencePiece Unigram */
 enum status gguf_open_rwkv(struct gguf_file *f);  /* longest match of bytes */
 enum status gguf_open_bert(struct gguf_file *f);  /* WordPiece */
+enum status gguf_open_plamo(struct gguf_file *f); /* Unigram from the end of the text */
 
 #endif

@@ -212,6 +212,7 @@ enum status add_piece_decoders(struct opening *o, bool strip_first_blank);
 /* The models, ready to run; vocabulary and tables are set. */
 enum status model_bpe(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_unigram(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
+enum status model_unigram_back(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_greedy(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 enum status model_wordpiece(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err);
 

@@ -97,7 +97,15 @@ enum status gguf_read_around(struct gguf_file *f, bool bos, bool eos)
     return status;
 }
 
-static enum status read_ends(struct gguf_file *f)
+enum status gguf_read_ends(struct gguf_file *f, int64_t bos_id, int64_t eos_id, bool bos, bool eos)
+{
+    enum status status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", bos_id, &f->t->bos);
+    if (!status)
+        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", eos_id, &f->t->eos);
+    return status ? status : gguf_read_around(f, bos, eos);
+}
+
+static enum status read_turn_ends(struct gguf_file *f)
 {
     static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     enum status status = STATUS_OK;
@@ -139,6 +147,7 @@ static enum status read_merges(struct gguf_file *f)
 }
 
 static enum status open_characters(struct gguf_file *f, bool bos);
+static enum status open_words(struct gguf_file *f);
 
 static bool is_name(const char *name, uint64_t size, const char *other) { return strlen(other) == size && !memcmp(name, other, size); }
 
@@ -156,6 +165,8 @@ static enum status open_gpt2(struct gguf_file *f)
     bool sarvam = is_name(name, size, "sarvam-moe");
     if (sarvam || is_name(name, size, "granite-embed-multi-311m") || is_name(name, size, "gemma4"))
         return open_characters(f, !sarvam);
+    if (is_name(name, size, "whitespace"))
+        return open_words(f);
     struct opening o = {.t = t, .err = f->err};
     unsigned flags;
     t->bpe.vocabulary = &t->vocabulary;
@@ -168,44 +179,56 @@ static enum status open_gpt2(struct gguf_file *f)
         status = bpe_finish(&t->bpe, NULL, f->err);
     if (!status)
         status = add_byte_level_decoder(&o);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
     t->bpe.ignore_merges = !status && flags & PRE_WHOLE;
     t->model = model_bpe;
-    return status ? status : gguf_read_around(f, flags & PRE_BOS, false);
+    return status ? status : gguf_read_ends(f, -1, -1, flags & PRE_BOS, false);
 }
 
-/* ---- pieces by merges ("gemma4" and a few names) ------------------------------------------------------------------------------------------------- */
+/* ---- pieces by merges ("gemma4", "whitespace" and a few names) ------------------------------------------------------------ */
 
-/* Characters, not bytes: blanks are marks, and what is no token becomes byte tokens. */
-static enum status open_characters(struct gguf_file *f, bool bos)
+/* Characters, not bytes; what is no token becomes byte tokens. */
+static enum status finish_characters(struct gguf_file *f, bool bos)
 {
     struct tokenizer *t = f->t;
-    struct opening o = {.t = t, .err = f->err};
     t->bpe.vocabulary = &t->vocabulary;
     t->bpe.byte_fallback = t->bpe.fuse_unk = t->keeps_bytes = true;
+    t->model = model_bpe;
     enum status status = gguf_read_tokens(f, true);
-    if (!status)
-        status = add_replace(&o, " ", "\xE2\x96\x81");
     if (!status)
         status = read_merges(f);
     if (!status)
         status = bpe_finish(&t->bpe, NULL, f->err);
     if (!status)
         status = gguf_read_id(f, "tokenizer.ggml.unknown_token_id", -1, &t->bpe.unk);
+    return status ? status : gguf_read_ends(f, -1, -1, bos, false);
+}
+
+/* Blanks are marks. */
+static enum status open_characters(struct gguf_file *f, bool bos)
+{
+    struct opening o = {.t = f->t, .err = f->err};
+    enum status status = add_replace(&o, " ", "\xE2\x96\x81");
     if (!status)
         status = add_piece_decoders(&o, false);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
-    t->model = model_bpe;
-    return status ? status : gguf_read_around(f, bos, false);
+    return status ? status : finish_characters(f, bos);
 }
 
 static enum status open_gemma4(struct gguf_file *f) { return open_characters(f, true); }
+
+/* Words between blanks, which are lost. */
+static enum status open_words(struct gguf_file *f)
+{
+    struct opening o = {.t = f->t, .err = f->err};
+    bool lower = false;
+    enum status status = meta_bool(f->set, "tokenizer.ggml.normalizer.lowercase", &lower, NULL, f->err);
+    if (!status && lower)
+        status = open_lowercase(&o, NULL);
+    if (!status)
+        status = open_whitespace_split(&o, NULL);
+    if (!status)
+        status = open_byte_fallback(&o, NULL);
+    return status ? status : finish_characters(f, false);
+}
 
 /* ---- all kinds ------------------------------------------------------------------------------------------------------------------ */
 
@@ -215,17 +238,13 @@ static enum status open_kind(struct gguf_file *f, const char *model, uint64_t si
         const char *name;
         enum status (*open)(struct gguf_file *f);
     } kinds[] = {{"gpt2", open_gpt2}, {"llama", gguf_open_llama}, {"t5", gguf_open_t5}, {"bert", gguf_open_bert}, {"gemma4", open_gemma4},
-                 {"rwkv", gguf_open_rwkv}};
-    static const char *const pending[] = {"plamo2", "none", "no_vocab"};
+                 {"rwkv", gguf_open_rwkv}, {"plamo2", gguf_open_plamo}, {"whitespace", open_words}};
     enum status status = read_arrays(f);
     if (status)
         return status;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strlen(kinds[i].name) == size && memcmp(kinds[i].name, model, size) == 0)
+        if (is_name(model, size, kinds[i].name))
             return kinds[i].open(f);
-    for (size_t i = 0; i < sizeof pending / sizeof *pending; i++)
-        if (strlen(pending[i]) == size && memcmp(pending[i], model, size) == 0)
-            return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.model is \"%s\": this version of ingot cannot run it yet", pending[i]);
     return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.model is \"%s\", which is unknown; a newer version of ingot may know it",
                      QUOTE(model, size));
 }
@@ -239,8 +258,8 @@ enum status tokenizer_open_gguf(struct tokenizer **out, const struct tensor_set 
     enum status status = meta_string(set, "tokenizer.ggml.model", &model, &size, &found, err);
     if (status)
         return status;
-    if (!found)
-        return error_set(err, STATUS_NOT_FOUND, "the file holds no vocabulary (tokenizer.ggml.model is missing)");
+    if (!found || is_name(model, size, "none") || is_name(model, size, "no_vocab"))
+        return error_set(err, STATUS_NOT_FOUND, "the file holds no vocabulary (tokenizer.ggml.model is %s)", found ? QUOTE(model, size) : "missing");
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t)
         return error_memory(err, "a tokenizer");
@@ -248,7 +267,7 @@ enum status tokenizer_open_gguf(struct tokenizer **out, const struct tensor_set 
     struct gguf_file f = {.t = t, .set = set, .err = err};
     status = open_kind(&f, model, size);
     if (!status)
-        status = read_ends(&f);
+        status = read_turn_ends(&f);
     if (!status)
         status = tokenizer_finish(t, err);
     if (!status)

@@ -51,12 +51,8 @@ enum status gguf_open_llama(struct gguf_file *f)
         status = bpe_finish(&t->bpe, NULL, f->err);
     if (!status)
         status = gguf_read_id(f, "tokenizer.ggml.unknown_token_id", 0, &t->bpe.unk);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", 1, &t->bos);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", 2, &t->eos);
     t->model = model_bpe;
-    return status ? status : gguf_read_around(f, true, false);
+    return status ? status : gguf_read_ends(f, 1, 2, true, false);
 }
 
 /* ---- SentencePiece Unigram ("t5") --------------------------------------------------------------------------------------------- */
@@ -138,12 +134,49 @@ enum status gguf_open_t5(struct gguf_file *f)
         status = read_map(f, &rules);
     if (!status)
         status = add_unigram_steps(f, &rules);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", 1, &t->eos);
     t->model = model_unigram;
-    return status ? status : gguf_read_around(f, false, true);
+    return status ? status : gguf_read_ends(f, -1, 1, false, true);
+}
+
+/* ---- PLaMo 2 ("plamo2") ------------------------------------------------------------------------------------------------------- */
+
+/* Scores in ten-thousandths; below twice what bytes cost a piece is never taken. */
+static enum status read_costs(struct gguf_file *f)
+{
+    struct unigram *u = &f->t->unigram;
+    const struct vocabulary *v = &f->t->vocabulary;
+    for (uint32_t e = 0; e < v->count; e++) {
+        enum token_type type = gguf_type(f, v->ids[e]);
+        double score = round((double)gguf_score(f, v->ids[e]) * 1e4);
+        bool text = (type == NORMAL || type == USER_DEFINED) && score > -2e7 && score < 2e9;
+        u->scores[e] = text ? score : 0;
+        u->kinds[e] = text ? UNIGRAM_NORMAL : UNIGRAM_NEVER;
+    }
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", i);
+        if (vocabulary_find(v, name, 6) < 0)
+            return error_set(f->err, STATUS_BAD_INPUT, "there is no token %s; all 256 bytes must be there", name);
+    }
+    return STATUS_OK;
+}
+
+enum status gguf_open_plamo(struct gguf_file *f)
+{
+    struct tokenizer *t = f->t;
+    struct opening o = {.t = t, .err = f->err};
+    if (!f->scores)
+        return error_set(f->err, STATUS_BAD_INPUT, "tokenizer.ggml.scores is missing");
+    enum status status = gguf_read_tokens(f, false);
+    if (!status)
+        status = unigram_start(&t->unigram, &t->vocabulary, f->err);
+    if (!status)
+        status = read_costs(f);
+    if (!status)
+        status = open_byte_fallback(&o, NULL);
+    t->keeps_bytes = true;
+    t->model = model_unigram_back;
+    return status ? status : gguf_read_ends(f, 1, 2, true, false);
 }
 
 /* ---- WordPiece ("bert") -------------------------------------------------------------------------------------------------------- */

@@ -83,10 +83,6 @@ enum status gguf_open_rwkv(struct gguf_file *f)
         status = add_byte_level(&o, false);
     if (!status)
         status = add_byte_level_decoder(&o);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.bos_token_id", -1, &t->bos);
-    if (!status)
-        status = gguf_read_id(f, "tokenizer.ggml.eos_token_id", -1, &t->eos);
     t->model = model_greedy;
-    return status ? status : gguf_read_around(f, false, false);
+    return status ? status : gguf_read_ends(f, -1, -1, false, false);
 }

@@ -49,6 +49,11 @@ enum status model_unigram(const struct tokenizer *t, struct scratch *s, const ch
     return unigram_encode(&t->unigram, &s->unigram, piece, size, out, err);
 }
 
+enum status model_unigram_back(const struct tokenizer *t, struct scratch *s, const char *piece, size_t size, struct ids *out, struct error *err)
+{
+    return unigram_encode_back(&t->unigram, &s->unigram, piece, size, out, err);
+}
+
 enum status open_unigram(struct opening *o, const struct json *v)
 {
     struct tokenizer *t = o->t;

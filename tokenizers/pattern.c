@@ -260,6 +260,7 @@ enum status pattern_regex(struct pattern *p, const char *regex, size_t size, str
         status = compile(p, &translated, PCRE2_MULTILINE, 0, err);
     if (!status)
         status = scanner_compile(&p->scanner, regex, size, err);
+    p->threes = threes_of(regex, size);
     if (!status && !p->scanner)
         pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
     str_free(&translated);
@@ -500,6 +501,12 @@ enum status pattern_match(const struct pattern *p, struct pattern_run *run, cons
 enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,
                          bool *found, size_t *start, size_t *end, struct error *err)
 {
+    if (p->threes.categories) {
+        size_t empty = place->any ? place->last : SIZE_MAX;
+        *found = threes_find(&p->threes, &place->digits, text, size, place->from, empty, start, end);
+        *place = (struct pattern_place){.from = *found ? *end : size, .last = *found ? *end : place->last, .any = place->any || *found, .digits = place->digits};
+        return STATUS_OK;
+    }
     for (;;) {
         enum status status = pattern_find(p, run, text, size, place->from, found, start, end, err);
         if (status || !*found)

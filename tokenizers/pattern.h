@@ -10,11 +10,13 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "tokenizers/threes.h"
 
 struct pattern {
     struct str source;           /* as the file writes it */
     struct pcre2_real_code_8 *code; /* NULL: source is a literal string */
     struct scanner *scanner;        /* the same as a table; NULL where it cannot be compiled */
+    struct threes threes;           /* the same where it groups digits */
 };
 
 /* {"String": "..."} or {"Regex": "..."}. what: the component's name for messages. */
@@ -45,6 +47,7 @@ enum status pattern_find(const struct pattern *p, struct pattern_run *run, const
 struct pattern_place {
     size_t from, last;
     bool any; /* there was a match, and it ended at last */
+    struct threes_run digits;
 };
 enum status pattern_next(const struct pattern *p, struct pattern_run *run, const char *text, size_t size, struct pattern_place *place,
                          bool *found, size_t *start, size_t *end, struct error *err);

@@ -132,10 +132,14 @@ struct grammar_arguments {
     const char *until;                        /* strings stand raw, up to this closing tag, which they never hold; NULL: as JSON has them */
     bool marked;                              /* `value` tells strings from others; else it takes a reader who knows the schema */
     bool python;                              /* True, False, None */
+    const char *mark;                         /* at every depth strings stand raw between two of these, names bare; NULL: as JSON has them */
+    grammar_part quote;                       /* that mark, as the vocabulary spells it */
 };
 enum status grammar_part_arguments(struct grammar_builder *b, const struct json *schema, const struct grammar_arguments *as, grammar_part *out,
                                    struct error *err);
 enum status grammar_part_regex(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+enum status grammar_part_gbnf(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+enum status grammar_part_lark(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
 grammar_part grammar_part_text(struct grammar_builder *b, const char *text, size_t size);  /* exactly these bytes */
 grammar_part grammar_part_token(struct grammar_builder *b, const char *text, size_t size); /* the special token spelled so */
 grammar_part grammar_part_free(struct grammar_builder *b);                                 /* any UTF-8 text */
@@ -341,6 +345,7 @@ struct call_notation {
     struct str before, between, separator, after;
     struct str key, value, other, close, joint;
     const char *until; /* strings stand raw up to this closing tag; NULL: as JSON has them */
+    const char *mark;  /* values are Gemma's: strings raw between two of these, names bare; NULL: they are not */
 };
 /* As the template t (NULL: none) prints it, else as the dialect says. Fails only with STATUS_NO_ROOM; the caller frees *out. */
 enum status call_notation_find(struct call_notation *out, const struct dialect *d, const struct chat_template *t, const struct chat_source *source,

@@ -98,7 +98,7 @@ int stand_in_byte(uint32_t c)
 /* ---- classes ------------------------------------------------------------------------------------------------------------ */
 
 enum table { /* in the order of unicode_tables.def */ newer_numeric, newer_punctuation, former_punctuation, newer_marks, more_word, newer_forms,
-             newer_other, newer_nonspacing, former_nonspacing };
+             newer_other, newer_nonspacing, former_nonspacing, newer_joined };
 
 static const struct range {
     enum table table;
@@ -187,6 +187,8 @@ bool is_other(uint32_t c)
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     return (k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO) && !in_table(newer_other, c);
 }
+
+bool is_newly_joined(uint32_t c) { return c >= 0x300 && in_table(newer_joined, c); }
 
 bool is_plain_form(uint32_t c) { return c >= 0x300 && in_table(newer_forms, c); }
 

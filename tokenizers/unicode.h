@@ -41,6 +41,7 @@ bool is_accent(uint32_t c);      /* what StripAccents takes away: marks of every
 bool is_nonspacing(uint32_t c);  /* what BertNormalizer's strip_accents takes away: Mn */
 bool is_other(uint32_t c);       /* what BertNormalizer's clean_text takes away: controls, formats, private use */
 bool is_plain_form(uint32_t c);  /* normal forms leave it as it is: the package does not know it yet */
+bool is_newly_joined(uint32_t c); /* joins the grapheme in front of it, which utf8proc does not know yet */
 uint32_t to_lower(uint32_t c);   /* to one character; U+0130 has two and is the caller's */
 
 /* utf8proc's number of the general category, as the package's regexes know it. */

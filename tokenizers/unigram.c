@@ -140,15 +140,23 @@ static void add_best(const struct unigram *u, struct unigram_place *places, cons
     }
 }
 
+enum status unigram_room(struct unigram_work *w, size_t size, struct error *err)
+{
+    if (size < w->capacity)
+        return STATUS_OK;
+    struct unigram_place *places = realloc(w->places, (size + 1) * sizeof *places);
+    if (!places)
+        return error_memory(err, "a long piece of text");
+    w->places = places;
+    w->capacity = size + 1;
+    return STATUS_OK;
+}
+
 enum status unigram_encode(const struct unigram *u, struct unigram_work *w, const char *piece, size_t size, struct ids *out, struct error *err)
 {
-    if (size + 1 > w->capacity) {
-        struct unigram_place *places = realloc(w->places, (size + 1) * sizeof *places);
-        if (!places)
-            return error_memory(err, "a long piece of text");
-        w->places = places;
-        w->capacity = size + 1;
-    }
+    enum status status = unigram_room(w, size, err);
+    if (status)
+        return status;
     struct unigram_place *places = w->places;
     for (size_t i = 0; i <= size; i++)
         places[i] = (struct unigram_place){.id = -1};
@@ -160,7 +168,7 @@ enum status unigram_encode(const struct unigram *u, struct unigram_work *w, cons
             continue; /* a piece ends inside a character here */
         if (!extend(u, places, piece, at, length, size, &steps))
             return error_set(err, STATUS_FAILED, "the text has a character that no piece of the vocabulary has, and the tokenizer names no unk_id");
-        if (steps > ((uint64_t)1 << 28) + size * 256)
+        if (unigram_endless(steps, size))
             return error_set(err, STATUS_FAILED, "the pieces of the tokenizer take too many steps on this text");
     }
     add_best(u, places, piece, size, out);

@@ -45,4 +45,13 @@ void unigram_free(struct unigram *u);
  * vocabulary makes it take too many steps. */
 enum status unigram_encode(const struct unigram *u, struct unigram_work *w, const char *piece, size_t size, struct ids *out, struct error *err);
 
+/* The same as PLaMo 2 does it: worked out from the end of the text, where of equal ways the longer next piece counts, and a character
+ * that is dearer as a piece becomes its bytes. Scores are whole numbers, and every byte has a token. */
+enum status unigram_encode_back(const struct unigram *u, struct unigram_work *w, const char *piece, size_t size, struct ids *out, struct error *err);
+
+/* Room for the places 0 to size. */
+enum status unigram_room(struct unigram_work *w, size_t size, struct error *err);
+/* More steps than any vocabulary takes for a text of this size? */
+static inline bool unigram_endless(uint64_t steps, size_t size) { return steps > ((uint64_t)1 << 28) + size * 256; }
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "agent/shell/shell.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "runtime/ingot.h"
 
 enum { GRAMMAR_LIMIT = 64 << 20 }; /* bytes */
@@ -31,6 +32,25 @@ enum status shell_grammar_source(const struct settings *s, struct arena *arena, 
     out->text = text;
     if (!status && out->kind == GRAMMAR_GBNF && !ends_with(path, ".gbnf") && !memmem(text, out->size, "::=", 3))
         out->kind = GRAMMAR_LARK; /* any other name: rules are told by their sign */
+    return status;
+}
+
+enum status shell_grammar_format(const struct settings *s, struct str *out, struct error *err)
+{
+    static const char *const types[] = {[GRAMMAR_GBNF] = "gbnf", [GRAMMAR_LARK] = "lark", [GRAMMAR_REGEX] = "regex"};
+    struct arena arena = {0};
+    struct grammar_source source;
+    enum status status = shell_grammar_source(s, &arena, &source, err);
+    if (!status && source.kind == GRAMMAR_SCHEMA) {
+        str_add_text(out, ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": ");
+        str_add(out, source.text, source.size);
+        str_add_text(out, "}}");
+    } else if (!status && source.kind != GRAMMAR_NONE) {
+        str_format(out, ", \"response_format\": {\"type\": \"%s\", \"%s\": ", types[source.kind], types[source.kind]);
+        json_write_string(out, source.text, source.size);
+        str_add_char(out, '}');
+    }
+    arena_free(&arena);
     return status;
 }
 

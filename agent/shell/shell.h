@@ -124,6 +124,8 @@ enum status shell_grammar_source(const struct settings *s, struct arena *arena, 
 /* The same compiled; NULL: nothing. The caller closes it. */
 struct ingot_grammar;
 enum status shell_grammar(const struct settings *s, struct ingot_grammar **out, struct error *err);
+/* The same as a member of a chat's request, ", \"response_format\": ..."; nothing where nothing is named. */
+enum status shell_grammar_format(const struct settings *s, struct str *out, struct error *err);
 
 /* A JSON list of ids, or a list of such lists, from a file ("-": stdin): sequences one after another in *ids, their lengths in
  * *lengths. Both in the arena. */

@@ -105,7 +105,8 @@ static struct grammar_arguments members_of(struct making *k, const struct call_n
     static const char *const types[] = {[JSON_NULL] = "null",     [JSON_BOOL] = "boolean", [JSON_NUMBER] = "number",
                                         [JSON_STRING] = "string", [JSON_ARRAY] = "array",  [JSON_OBJECT] = "object"};
     struct grammar_arguments as = {.until = n->until, .python = n->python, .key = spelled(k, str_text(&n->key), n->key.size),
-                                   .close = spelled(k, str_text(&n->close), n->close.size), .joint = spelled(k, str_text(&n->joint), n->joint.size)};
+                                   .close = spelled(k, str_text(&n->close), n->close.size), .joint = spelled(k, str_text(&n->joint), n->joint.size),
+                                   .mark = n->mark, .quote = n->mark ? words(k, n->mark) : 0};
     const char *other = str_text(&n->other), *type = memchr(other, NOTATION_TYPE, n->other.size);
     size_t before = type ? (size_t)(type - other) : n->other.size;
     as.marked = n->value.size != n->other.size || memcmp(str_text(&n->value), other, n->other.size) != 0;
@@ -272,12 +273,19 @@ static enum status make_format(struct making *k, const struct json *format, gram
 {
     static const struct json_member kind = {.key = "type", .key_size = 4, .value = {.kind = JSON_STRING, .size = 6, .text = "object"}};
     const struct json object = {.kind = JSON_OBJECT, .size = 1, .members = &kind};
-    const struct json *type = json_get(format, "type"), *wrapped = json_get(format, "json_schema"), *regex = json_get(format, "regex");
+    static const struct {
+        const char *type; /* and the field that holds the text */
+        enum status (*part)(struct grammar_builder *, const char *, size_t, grammar_part *, struct error *);
+    } texts[] = {{"regex", grammar_part_regex}, {"gbnf", grammar_part_gbnf}, {"lark", grammar_part_lark}};
+    const struct json *type = json_get(format, "type"), *wrapped = json_get(format, "json_schema");
     *made = asks_format(format);
     if (!*made)
         return STATUS_OK;
-    if (json_is_text(type, "regex") && json_is(regex, JSON_STRING))
-        return grammar_part_regex(k->b, regex->text, regex->size, out, k->err);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const struct json *text = json_get(format, texts[i].type);
+        if (json_is_text(type, texts[i].type) && json_is(text, JSON_STRING))
+            return texts[i].part(k->b, text->text, text->size, out, k->err);
+    }
     if (json_is_text(type, "json_object")) {
         const struct json *own = json_get(format, "schema"); /* as llama.cpp's clients send it */
         return grammar_part_schema(k->b, json_is(own, JSON_OBJECT) ? own : &object, out, k->err);
@@ -285,7 +293,8 @@ static enum status make_format(struct making *k, const struct json *format, gram
     const struct json *schema = json_get(wrapped, "schema");
     if (json_is_text(type, "json_schema") && (json_is(schema, JSON_OBJECT) || json_is(schema, JSON_BOOL)))
         return grammar_part_schema(k->b, schema, out, k->err);
-    return error_set(k->err, STATUS_USAGE, "response_format: text, json_object, regex with \"regex\", or json_schema with \"json_schema\": {\"schema\": {...}} is needed");
+    return error_set(k->err, STATUS_USAGE, "response_format: text, json_object, json_schema with \"json_schema\": {\"schema\": {...}}, or regex, gbnf or lark with the "
+                     "text under that name is needed");
 }
 
 /* ---- all of it --------------------------------------------------------------------------------------------------------- */

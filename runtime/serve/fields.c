@@ -114,7 +114,7 @@ static enum status read_grammar(struct reading *r)
         status = (enum status)ingot_grammar_open_schema(&r->a->grammar, str_text(&schema), schema.size, e);
     else if (!status && grammar)
         status = (enum status)ingot_grammar_open_gbnf(&r->a->grammar, grammar->text, grammar->size, e);
-    r->a->options.grammar = r->a->grammar;
+    r->a->options.grammar = r->a->chat ? NULL : r->a->grammar; /* messages.c puts a chat's behind the reasoning */
     str_free(&schema);
     return status;
 }

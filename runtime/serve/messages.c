@@ -156,10 +156,11 @@ static enum status read_kwargs(struct reading *r)
     return STATUS_OK;
 }
 
-/* What the answer is held to; runtime/engine/constraint.c reads it. llama.cpp's clients send a schema in a field of its own. */
+/* What the answer is held to; runtime/engine/constraint.c reads it. llama.cpp's clients send a schema or GBNF in fields of their own. */
 static enum status read_format(struct reading *r)
 {
     const struct json *format = get(r, "response_format"), *schema = get(r, "json_schema"), *budget = get(r, "thinking_budget");
+    const struct json *grammar = get(r, "grammar");
     int64_t tokens = 0;
     if (format && format->kind != JSON_OBJECT)
         return WRONG(r, "response_format", "response_format is %s; an object with a type is needed", json_kind_name(format));
@@ -174,6 +175,10 @@ static enum status read_format(struct reading *r)
         str_add_text(&r->request, ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": ");
         json_write(&r->request, schema);
         str_add_text(&r->request, "}}");
+    } else if (grammar) {
+        str_add_text(&r->request, ", \"response_format\": {\"type\": \"gbnf\", \"gbnf\": ");
+        json_write(&r->request, grammar);
+        str_add_char(&r->request, '}');
     }
     if (budget)
         str_format(&r->request, ", \"thinking_budget\": %lld", (long long)tokens);

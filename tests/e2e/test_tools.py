@@ -117,10 +117,11 @@ def test_tools_that_must_be_called_are_called(server):
 
 
 SEAT = tool("seat", row={"type": "integer", "minimum": 1, "maximum": 99}, side={"enum": ["north", "south"]}, aisle={"type": "boolean"},
-            guest={"type": "string", "maxLength": 4}, tags={"type": "array", "items": {"enum": ["a", 1]}, "maxItems": 2}, note={"type": ["string", "null"], "maxLength": 4})
+            guest={"type": "string", "maxLength": 4}, tags={"type": "array", "items": {"enum": ["a", 1]}, "maxItems": 2}, note={"type": ["string", "null"], "maxLength": 4},
+            at={"type": "object", "properties": {"day": {"type": "string", "maxLength": 3}, "to": {"enum": ["x \"y\"", 2]}}, "required": ["day", "to"], "additionalProperties": False})
 
 
-@pytest.mark.parametrize("dialect", ["qwen3_coder", "seed_oss", "glm45", "minimax_m2", "deepseek_v32", "step3", "lfm2", "olmo3", "llama32_pythonic", "tool_call_text", "kimi_k2"])
+@pytest.mark.parametrize("dialect", ["qwen3_coder", "seed_oss", "glm45", "minimax_m2", "deepseek_v32", "step3", "lfm2", "olmo3", "llama32_pythonic", "tool_call_text", "kimi_k2", "gemma4", "functiongemma"])
 def test_arguments_that_are_no_json_follow_their_schema(serve, tiny, dialect):
     """A random model is held to it in the dialect's own notation, and the dialect's reader finds what the schema asks for."""
     client = serve(tiny, "--alias", "tiny", "--dialect", dialect, "--context", 8192).client()
@@ -134,11 +135,12 @@ def test_arguments_that_are_no_json_follow_their_schema(serve, tiny, dialect):
         if call.function.name == "lamp":
             assert set(a) == {"on"} and isinstance(a["on"], bool)
         else:
-            assert set(a) == {"row", "side", "aisle", "guest", "tags", "note"} and 1 <= a["row"] <= 99 and a["side"] in ("north", "south")
+            assert set(a) == {"row", "side", "aisle", "guest", "tags", "note", "at"} and 1 <= a["row"] <= 99 and a["side"] in ("north", "south")
             assert isinstance(a["aisle"], bool) and len(a["guest"]) <= 4 and all(t in ("a", 1) for t in a["tags"]) and len(a["note"] or "") <= 4
+            assert set(a["at"]) == {"day", "to"} and len(a["at"]["day"]) <= 3 and a["at"]["to"] in ('x "y"', 2)
 
 
-@pytest.mark.parametrize("dialect,held", [("qwen3_coder", True), ("kimi_k2", True), ("olmo3", True), ("llama32_pythonic", False), ("gemma4", False)])
+@pytest.mark.parametrize("dialect,held", [("qwen3_coder", True), ("kimi_k2", True), ("olmo3", True), ("llama32_pythonic", False), ("gemma4", True), ("minimax_m3", False)])
 def test_strict_says_where_it_is_void(serve, tiny, dialect, held):
     client = serve(tiny, "--alias", "tiny", "--dialect", dialect, "--context", 8192).client()
     r = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], tools=[tool("lamp", strict=True, on={"type": "boolean"})], max_tokens=8)
@@ -223,6 +225,27 @@ def test_thinking_has_a_budget(serve, tmp_path):
     assert 0 < len(m.reasoning_content) <= 11 and m.content
     m = ask(max_tokens=200, temperature=1, seed=1, response_format={"type": "regex", "regex": "(yes|no)"}, extra_body={"thinking_budget": 5})
     assert m.content in ("yes", "no")
+
+
+CHANNELS = ("{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ m.content }}<|end|>{% endfor %}"
+            "{% if add_generation_prompt %}<|start|>assistant{% endif %}")
+
+
+def test_grammars_hold_the_final_channel(serve, tmp_path):
+    """A model that writes channels is free in its analysis; what it says is held."""
+    folder = write_tiny(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": CHANNELS}))
+    client = serve(folder, "--alias", "tiny").client()
+    for more in (dict(response_format={"type": "gbnf", "gbnf": 'root ::= "left" | "right"'}), dict(extra_body={"grammar": 'root ::= "left" | "right"'}),
+                 dict(response_format={"type": "lark", "lark": 'start: "left" | "right"'})):
+        choice = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "go"}], max_tokens=300, temperature=0, **more).choices[0]
+        assert choice.message.content in ("left", "right"), choice
+    grammar = tmp_path / "g.gbnf"
+    grammar.write_text('root ::= "left" | "right"')
+    r = ingot("run", folder, "go", "--grammar", grammar, "--max-tokens", 300, "--json", "--temperature", 0)
+    answer = json.loads(r.stdout)
+    assert answer["text"] in ("left", "right") and bytes(answer["tokens"]).startswith(b"<|channel|>"), r.stdout + r.stderr
 
 
 def test_run_prints_calls(default_model, tmp_path):

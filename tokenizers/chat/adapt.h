@@ -38,8 +38,6 @@ struct json adapt_content(const struct json *message); /* null if there is none 
 struct json adapt_join(struct adapting *a, const struct json *contents, uint32_t count, const char *separator);
 /* Puts text in front of what the first system message says, or makes one. */
 void adapt_add_system(struct adapting *a, const struct str *text);
-/* Python's json.dumps: ", " and ": ". */
-void adapt_write_spaced(struct str *out, const struct json *v);
 /* A str's bytes as a value on the arena; frees the str. */
 struct json adapt_take(struct adapting *a, struct str *text);
 

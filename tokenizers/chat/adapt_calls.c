@@ -84,25 +84,6 @@ bool adapt_arguments_to_object(struct adapting *a)
     return (a->can->arguments_object || !a->can->arguments_text) && change_calls(a, to_object);
 }
 
-void adapt_write_spaced(struct str *out, const struct json *v)
-{
-    if (v->kind != JSON_OBJECT && v->kind != JSON_ARRAY) {
-        json_write(out, v);
-        return;
-    }
-    bool object = v->kind == JSON_OBJECT;
-    str_add_char(out, object ? '{' : '[');
-    for (uint32_t i = 0; i < v->size; i++) {
-        str_add_text(out, i ? ", " : "");
-        if (object) {
-            json_write_string(out, v->members[i].key, v->members[i].key_size);
-            str_add_text(out, ": ");
-        }
-        adapt_write_spaced(out, object ? &v->members[i].value : &v->items[i]);
-    }
-    str_add_char(out, object ? '}' : ']');
-}
-
 static bool to_text(struct adapting *a, struct json *call)
 {
     const struct json *arguments = json_get(function_of(call), "arguments");
@@ -110,7 +91,7 @@ static bool to_text(struct adapting *a, struct json *call)
     if (json_is(arguments, JSON_STRING))
         return false;
     if (json_is(arguments, JSON_OBJECT))
-        adapt_write_spaced(&text, arguments);
+        json_write_spaced(&text, arguments);
     else
         str_add_text(&text, "{}");
     set_arguments(a, call, adapt_take(a, &text));
@@ -284,7 +265,7 @@ bool adapt_supply_functions(struct adapting *a)
     str_add_char(&text, '[');
     for (uint32_t i = 0; has_tools(a) && i < a->tools.size; i++) {
         str_add_text(&text, i ? ", " : "");
-        adapt_write_spaced(&text, function_of(&a->tools.items[i]));
+        json_write_spaced(&text, function_of(&a->tools.items[i]));
     }
     str_add_char(&text, ']');
     struct object o = object_of(a->arena, kwargs);
@@ -355,7 +336,7 @@ static void calls_into_content(struct adapting *a, struct json *message)
         str_format(&text, "%s<tool_call>\n{\"name\": ", i ? "\n" : "");
         json_write(&text, json_is(name, JSON_STRING) ? name : &(struct json){.kind = JSON_NULL});
         str_add_text(&text, ", \"arguments\": ");
-        adapt_write_spaced(&text, &object);
+        json_write_spaced(&text, &object);
         str_add_text(&text, "}\n</tool_call>");
     }
     struct json both[] = {adapt_content(message), adapt_take(a, &text)};
@@ -378,7 +359,7 @@ static void describe_tools(struct adapting *a)
     struct str text = {0};
     str_add_text(&text, "You can call tools. These are their signatures, one a line:\n<tools>\n");
     for (uint32_t i = 0; i < a->tools.size; i++) {
-        adapt_write_spaced(&text, function_of(&a->tools.items[i]));
+        json_write_spaced(&text, function_of(&a->tools.items[i]));
         str_add_char(&text, '\n');
     }
     str_add_text(&text, "</tools>\n\nTo call one, write its name and arguments as JSON between <tool_call> and </tool_call>; several calls one after "

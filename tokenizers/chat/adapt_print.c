@@ -36,7 +36,7 @@ static void add_words(struct printing *p, const struct str *words)
 static void add_json(struct printing *p, const struct json *v)
 {
     struct str json = {0};
-    adapt_write_spaced(&json, v);
+    json_write_spaced(&json, v);
     add_value(p, str_text(&json), json.size);
     p->text.failed |= json.failed;
     str_free(&json);

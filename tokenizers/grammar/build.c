@@ -53,6 +53,16 @@ enum status grammar_part_regex(struct grammar_builder *b, const char *text, size
     return regex_expr(&b->pool, text, size, (struct regex_options){.spelling = SPELL_UTF8}, out, err);
 }
 
+enum status grammar_part_gbnf(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err)
+{
+    return gbnf_rules(&b->pool, text, size, out, err);
+}
+
+enum status grammar_part_lark(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err)
+{
+    return lark_rules(&b->pool, text, size, out, err);
+}
+
 grammar_part grammar_part_text(struct grammar_builder *b, const char *text, size_t size) { return expr_text(&b->pool, text, size); }
 grammar_part grammar_part_token(struct grammar_builder *b, const char *text, size_t size) { return special_token(&b->pool, text, size); }
 
@@ -116,7 +126,9 @@ enum status grammar_builder_finish(struct grammar_builder *b, grammar_part root,
 
 /* ---- one text ------------------------------------------------------------------------------------------------------- */
 
-static enum status finish(struct grammar_builder *b, enum status status, expr root, struct grammar **out, struct error *err)
+typedef enum status front(struct grammar_builder *b, const char *text, size_t size, grammar_part *out, struct error *err);
+
+static enum status finish(struct grammar_builder *b, enum status status, grammar_part root, struct grammar **out, struct error *err)
 {
     *out = NULL;
     if (!status)
@@ -125,46 +137,28 @@ static enum status finish(struct grammar_builder *b, enum status status, expr ro
     return status;
 }
 
+static enum status compile(struct grammar **out, front *part, const char *text, size_t size, struct error *err)
+{
+    struct grammar_builder *b;
+    grammar_part root = NONE;
+    enum status status = grammar_builder_open(&b, err);
+    if (status)
+        return status;
+    status = part(b, text, size, &root, err);
+    return finish(b, status, root, out, err);
+}
+
 enum status grammar_compile_schema(struct grammar **out, const struct json *schema, struct error *err)
 {
     struct grammar_builder *b;
-    expr root = NONE;
+    grammar_part root = NONE;
     enum status status = grammar_builder_open(&b, err);
     if (status)
         return status;
-    status = schema_rules(&b->pool, schema, NULL, &root, err);
+    status = grammar_part_schema(b, schema, &root, err);
     return finish(b, status, root, out, err);
 }
 
-enum status grammar_compile_gbnf(struct grammar **out, const char *text, size_t size, struct error *err)
-{
-    struct grammar_builder *b;
-    expr root = NONE;
-    enum status status = grammar_builder_open(&b, err);
-    if (status)
-        return status;
-    status = gbnf_rules(&b->pool, text, size, &root, err);
-    return finish(b, status, root, out, err);
-}
-
-enum status grammar_compile_lark(struct grammar **out, const char *text, size_t size, struct error *err)
-{
-    struct grammar_builder *b;
-    expr root = NONE;
-    enum status status = grammar_builder_open(&b, err);
-    if (status)
-        return status;
-    status = lark_rules(&b->pool, text, size, &root, err);
-    return finish(b, status, root, out, err);
-}
-
-enum status grammar_compile_regex(struct grammar **out, const char *text, size_t size, struct error *err)
-{
-    struct grammar_builder *b;
-    expr root = NONE;
-    enum status status = grammar_builder_open(&b, err);
-    if (status)
-        return status;
-    status = grammar_part_regex(b, text, size, &root, err);
-    return finish(b, status, root, out, err);
-}
+enum status grammar_compile_regex(struct grammar **out, const char *text, size_t size, struct error *err) { return compile(out, grammar_part_regex, text, size, err); }
+enum status grammar_compile_gbnf(struct grammar **out, const char *text, size_t size, struct error *err) { return compile(out, grammar_part_gbnf, text, size, err); }
+enum status grammar_compile_lark(struct grammar **out, const char *text, size_t size, struct error *err) { return compile(out, grammar_part_lark, text, size, err); }

@@ -219,7 +219,10 @@ static bool stands(const struct call_notation *n, const struct dialect *d)
     const struct str *json[] = {&n->before, &n->between, &n->after, NULL};
     const struct str *members[] = {&n->before, &n->between, &n->key, &n->value, &n->close, &n->joint, &n->key, &n->other, &n->close, &n->after, NULL};
     static const char *const object[] = {PROBE_NAME, "{\"k\": \"v\", \"n\": 1}", ""};
-    const char *const one_by_one[] = {PROBE_NAME, "", "k", n->until ? "v" : "\"v\"", "", "", "n", "1", "", ""};
+    char string[64] = "v";
+    if (!n->until)
+        snprintf(string, sizeof string, "%sv%s", n->mark ? n->mark : "\"", n->mark ? n->mark : "\"");
+    const char *const one_by_one[] = {PROBE_NAME, "", "k", string, "", "", "n", "1", "", ""};
     const struct str **parts = n->members ? members : json;
     const char *const *values = n->members ? one_by_one : object;
     static const char declared[] = "[{\"name\": \"" PROBE_NAME "\"}]";

@@ -65,6 +65,20 @@ static void of_python(struct call_notation *n, const struct block *b)
     n->unmarked = bare && list;
 }
 
+/* call:NAME{KEY:VALUE,...} */
+static void of_gemma(struct call_notation *n, const struct block *b)
+{
+    str_format(&n->before, "%s%s", b->open, b->prefix);
+    str_add_text(&n->between, "{");
+    str_add_text(&n->value, ":");
+    str_add_text(&n->other, ":");
+    str_add_text(&n->joint, ",");
+    str_format(&n->after, "}%s", b->close);
+    str_format(&n->separator, "}%s%s%s", b->close, b->open, b->prefix);
+    n->members = true;
+    n->mark = b->separator;
+}
+
 void notation_of_block(struct call_notation *n, const struct dialect *d)
 {
     const struct block *b = &d->blocks[0];
@@ -77,6 +91,8 @@ void notation_of_block(struct call_notation *n, const struct dialect *d)
         of_tags(n, b, section, section_end);
     else if (b->read == python_read)
         of_python(n, b);
+    else if (b->read == gemma_read)
+        of_gemma(n, b);
     else
         return;
     n->known = true;

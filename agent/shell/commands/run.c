@@ -233,6 +233,8 @@ static enum status write_request(struct str *out, const struct settings *s, cons
     if (s->thinking_budget.set)
         str_format(out, ", \"thinking_budget\": %lld", (long long)s->thinking_budget.value);
     enum status status = s->tools_file.set ? add_tools(out, s->tools_file.value, err) : STATUS_OK;
+    if (!status)
+        status = shell_grammar_format(s, out, err);
     str_add_char(out, '}');
     return status;
 }
@@ -262,6 +264,8 @@ static enum status answer_prompt(const struct settings *s, struct ingot_engine *
     enum status status = open_prompt(s, ingot_engine_model(engine), &chat, &ids, &count, err);
     const int32_t *prompt = chat ? ingot_chat_tokens(chat, &count) : ids;
     o->chat = chat;
+    if (chat)
+        o->grammar = NULL; /* the chat holds the answer to it, behind its reasoning */
     if (!status)
         status = answer(s, engine, o, prompt, count, err);
     ingot_chat_close(chat);

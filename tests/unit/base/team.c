@@ -2,7 +2,9 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/team.h"
 
 enum { THREADS = 4, ROUNDS = 200 };
@@ -67,4 +69,43 @@ Test(team, callers_take_turns)
         pthread_join(threads[i], NULL);
     for (int i = 1; i < 3; i++)
         cr_assert_eq(atomic_load(&sums[i]), atomic_load(&sums[0]));
+}
+
+struct neighbour {
+    atomic_bool busy; /* thread 1 loses its core before each barrier */
+    int threads;      /* of the last run */
+};
+
+static void beside(void *argument, int thread, int threads)
+{
+    struct neighbour *n = argument;
+    for (int i = 0; i < 4; i++) {
+        if (thread == 1 && atomic_load(&n->busy))
+            usleep(1500);
+        team_barrier();
+    }
+    if (thread == 0)
+        n->threads = threads;
+}
+
+static int last_threads(struct neighbour *n, int64_t ns)
+{
+    for (int64_t end = clock_ns() + ns; clock_ns() < end;)
+        team_run(2, beside, n);
+    return n->threads;
+}
+
+/* A thread that everybody waits for is left out, and comes back when its core is free again. */
+Test(team, goes_on_without_a_crowded_core)
+{
+    struct neighbour n = {0};
+    int seen = 0;
+    atomic_store(&n.busy, true);
+    for (int i = 0; i < 20 && seen != 1; i++)
+        seen = last_threads(&n, 10000000);
+    cr_expect_eq(seen, 1);
+    atomic_store(&n.busy, false);
+    for (int i = 0; i < 500 && seen != 2; i++)
+        seen = last_threads(&n, 10000000);
+    cr_expect_eq(seen, 2);
 }

@@ -160,7 +160,8 @@ Test(gguf, digits_in_threes)
         const char *name, *text, *expected;
     } cases[] = {
         {"llama-bpe", "1212", "12|1|2"}, {"afmoe", "1212", "1|2|12"},   {"superbpe", "1212", "1|2|12"},
-        {"tiny_aya", "1212", "1|2|12"},  {"afmoe", "1212a", "1|2|12|a"}, {"tiny_aya", "1212a", "12|1|2|a"}, {"chameleon", "1212", "1|2|1|2"},
+        {"tiny_aya", "1212", "1|2|12"},  {"afmoe", "1212a", "1|2|12|a"}, {"tiny_aya", "1212a", "12|1|2|a"},
+        {"tiny_aya", "1212 12", "1|2|12|\xC4\xA0|12"}, {"superbpe", "12121212", "12|12|1|2|12"}, {"afmoe", "121", "12|1"}, {"chameleon", "1212", "1|2|1|2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct file f = {0};
@@ -170,6 +171,29 @@ Test(gguf, digits_in_threes)
         tiny_expect(t, cases[i].text, cases[i].expected);
         tokenizer_close(t);
     }
+}
+
+/* A run of digits is counted once: patterns that look to its end from every place took hours, or an engine's last step. */
+Test(gguf, long_numbers)
+{
+    static const char *const names[] = {"afmoe", "superbpe", "tiny_aya", "cohere2moe"};
+    enum { DIGITS = 1 << 20 };
+    char *text = malloc(DIGITS);
+    cr_assert(text);
+    memset(text, '1', DIGITS);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct file f = {0};
+        add_bytes(&f, names[i]);
+        add_texts(&f, "tokenizer.ggml.merges", "a b\n1 2");
+        struct tokenizer *t = open_good(&f);
+        struct ids ids = {0};
+        struct error err;
+        cr_assert_eq(tokenizer_encode(t, text, DIGITS, (struct encode_options){0}, &ids, &err), STATUS_OK, "%s", err.text);
+        cr_expect_eq(ids.count, DIGITS);
+        ids_free(&ids);
+        tokenizer_close(t);
+    }
+    free(text);
 }
 
 Test(gguf, refused)
@@ -196,7 +220,12 @@ Test(gguf, refused)
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "plamo2");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
-    refused(&f, "plamo2");
+    refused(&f, "scores");
+    f = (struct file){0};
+    add_text(&f, "tokenizer.ggml.model", "plamo2");
+    add_texts(&f, "tokenizer.ggml.tokens", "a");
+    NUMBERS(&f, "tokenizer.ggml.scores", float, META_F32, 0);
+    refused(&f, "<0x00>");
     f = (struct file){0};
     add_text(&f, "tokenizer.ggml.model", "rwkv");
     add_texts(&f, "tokenizer.ggml.tokens", "a");
@@ -222,6 +251,8 @@ Test(gguf, none)
     struct file f = {0};
     struct tokenizer *t;
     struct error err = {0};
+    cr_expect_eq(open(&f, &t, &err), STATUS_NOT_FOUND);
+    add_text(&f, "tokenizer.ggml.model", "no_vocab");
     cr_expect_eq(open(&f, &t, &err), STATUS_NOT_FOUND);
 }
 
@@ -280,6 +311,67 @@ Test(gguf, pieces_by_merges)
     of_characters("gemma4", NULL, true);
     of_characters("gpt2", "granite-embed-multi-311m", true);
     of_characters("gpt2", "sarvam-moe", false);
+}
+
+/* Words between blanks, which are lost; by the model's name or by the pre-tokenizer's. */
+static void of_words(const char *model, const char *pre, bool lower)
+{
+    struct file f = {0};
+    add_text(&f, "tokenizer.ggml.model", model);
+    add_text(&f, "tokenizer.ggml.pre", pre);
+    if (lower)
+        add_flag(&f, "tokenizer.ggml.normalizer.lowercase", true);
+    add_texts(&f, "tokenizer.ggml.tokens", "<s>\n</s>\n<unk>\na\nb\nab\n\xE4\xBD\xA0\nA");
+    NUMBERS(&f, "tokenizer.ggml.token_type", int32_t, META_I32, 3, 3, 2, 1, 1, 1, 1, 1);
+    add_texts(&f, "tokenizer.ggml.merges", "a b");
+    add_number(&f, "tokenizer.ggml.bos_token_id", 0);
+    add_number(&f, "tokenizer.ggml.unknown_token_id", 2);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, " ab\n\xE2\x80\x83" "b  a \xE4\xBD\xA0x ", "ab|b|a|\xE4\xBD\xA0|<unk>");
+    tiny_expect(t, "Aba", lower ? "ab|a" : "A|b|a");
+    tokenizer_close(t);
+}
+
+Test(gguf, words_between_blanks)
+{
+    of_words("whitespace", "whitespace", false);
+    of_words("whitespace", "whitespace", true);
+    of_words("gpt2", "whitespace", false);
+}
+
+/* The cheapest pieces from the end; of equally cheap ways the longer next piece. */
+Test(gguf, plamo)
+{
+    struct file f = {0};
+    struct str texts = {0}, types = {0}, scores = {0};
+    static const struct {
+        const char *text;
+        int32_t type;
+        float score;
+    } pieces[] = {{"a", 1, -1}, {"b", 1, -1}, {"ab", 1, -2}, {"ba", 1, -1.5f}, {"c", 1, -1500}, {"dd", 1, -3000}, {"[op]", 3, 0}, {"\xE4\xBD\xA0", 1, -3}};
+    enum { PIECES = sizeof pieces / sizeof *pieces };
+    for (int i = 0; i < 256 + PIECES; i++) {
+        str_format(&texts, i < 256 ? "%s<0x%02X>" : "", i ? "\n" : "", i);
+        if (i >= 256)
+            str_format(&texts, "\n%s", pieces[i - 256].text);
+        str_add(&types, &(int32_t){i < 256 ? 6 : pieces[i - 256].type}, 4);
+        str_add(&scores, &(float){i < 256 ? 0 : pieces[i - 256].score}, 4);
+    }
+    add_text(&f, "tokenizer.ggml.model", "plamo2");
+    add_texts(&f, "tokenizer.ggml.tokens", str_text(&texts));
+    str_add(add(&f, "tokenizer.ggml.token_type", META_ARRAY, META_I32, 256 + PIECES), str_text(&types), types.size);
+    str_add(add(&f, "tokenizer.ggml.scores", META_ARRAY, META_F32, 256 + PIECES), str_text(&scores), scores.size);
+    struct tokenizer *t = open_good(&f);
+    tiny_expect(t, "ab", "ab");   /* as cheap as a and b */
+    tiny_expect(t, "aba", "a|ba");
+    tiny_expect(t, "ac", "a|<0x63>");         /* bytes are cheaper than this piece */
+    tiny_expect(t, "ddd", "<0x64>|<0x64>|<0x64>"); /* this one is dearer than anything may be */
+    tiny_expect(t, "[op]\xE4\xBD\xA0", "<0x5B>|<0x6F>|<0x70>|<0x5D>|\xE4\xBD\xA0"); /* typed text is no control token */
+    tiny_expect_sized(t, "[op]\xFF\xC3\xA9", 7, (struct encode_options){.parse_special = true}, "[op]|<0xFF>|<0xC3>|<0xA9>");
+    tokenizer_close(t);
+    str_free(&texts);
+    str_free(&types);
+    str_free(&scores);
 }
 
 Test(gguf, rwkv)

@@ -151,6 +151,9 @@ Test(models, precompiled)
     charsmap_normalize(&m, "bab a\xCC\x81", 7, &out); /* of a grapheme only the replacement stays, as in the package */
     cr_expect_str_eq(str_text(&out), "bxyb xy");
     str_clear(&out);
+    charsmap_normalize(&m, "a\xE1\xAB\xA5", 4, &out); /* U+1AE5 is newer than utf8proc */
+    cr_expect_str_eq(str_text(&out), "xy");
+    str_clear(&out);
     size_t length, with_size;
     const char *with;
     cr_assert(charsmap_find(&m, "a\xCC\x81", 3, true, &length, &with, &with_size));

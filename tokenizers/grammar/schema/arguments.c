@@ -26,16 +26,21 @@ static bool says_nothing(const struct literal *literals)
     return true;
 }
 
+expr texts_with(struct pool *p, const char *text)
+{
+    expr any = expr_repeat(p, chars_any(p, SPELL_UTF8), 0, UNLIMITED);
+    return expr_concat(p, any, expr_concat(p, expr_text(p, text, strlen(text)), any));
+}
+
 /* Texts that a tag may not hold: its closing tag, and what would be read as something else than a string. */
 static expr unfit_texts(struct schema *s, const char *until, const struct str *reserved)
 {
-    struct pool *p = s->pool;
-    expr any = expr_repeat(p, chars_any(p, SPELL_UTF8), 0, UNLIMITED), other = NONE;
+    expr other = NONE;
     if (reserved->size) {
-        enum status status = regex_expr(p, str_text(reserved), reserved->size, (struct regex_options){.spelling = SPELL_UTF8}, &other, s->err);
+        enum status status = regex_expr(s->pool, str_text(reserved), reserved->size, (struct regex_options){.spelling = SPELL_UTF8}, &other, s->err);
         s->status = s->status ? s->status : status;
     }
-    return expr_or2(p, other, expr_concat(p, any, expr_concat(p, expr_text(p, until, strlen(until)), any)));
+    return expr_or2(s->pool, other, texts_with(s->pool, until));
 }
 
 /* The strings of a shape, raw. */
@@ -98,13 +103,17 @@ static expr tagged_value(struct schema *s, const struct grammar_arguments *as, c
     return e;
 }
 
-/* Names that every notation can hold: no space, quote, bracket or sign that ends one. */
-static expr plain_names(struct schema *s)
+expr bare_name(struct schema *s, expr name, const struct json *declared)
 {
-    static const char plain[] = "[^\\x00-\\x20\"\\\\&<>=(){}\\[\\],:;'`|\\x7f]+";
-    expr e = NONE;
-    enum status status = regex_expr(s->pool, plain, sizeof plain - 1, (struct regex_options){.spelling = SPELL_JSON}, &e, s->err);
+    static const char in_tags[] = "[^\\x00-\\x20\"\\\\&<>=(){}\\[\\],:;'`|\\x7f]+"; /* no space, quote, bracket or sign that ends one */
+    static const char identifiers[] = "[^\\x00-,/:-@\\[-^`{-\\x7f]+";                  /* letters, digits, _ . - */
+    const char *plain = s->arguments && s->arguments->until ? in_tags : identifiers;
+    expr names = NONE;
+    enum status status = regex_expr(s->pool, plain, strlen(plain), (struct regex_options){.spelling = s->spelling}, &names, s->err);
     s->status = s->status ? s->status : status;
+    expr e = expr_and2(s->pool, name, names);
+    if (e == NONE && declared)
+        schema_refuse(s, declared, NULL, "its name has characters that do not fit in the model's calls");
     return e;
 }
 
@@ -112,9 +121,7 @@ expr argument_expr(struct schema *s, expr name, const struct json *declared, con
 {
     struct pool *p = s->pool;
     const struct grammar_arguments *as = s->arguments;
-    expr plain = expr_and2(p, name, plain_names(s)), e;
-    if (plain == NONE && declared)
-        schema_refuse(s, declared, NULL, "its name has characters that do not fit in the model's calls");
+    expr plain = bare_name(s, name, declared), e;
     s->arguments = NULL; /* values are JSON again, or text */
     e = as->until ? tagged_value(s, as, declared, value) : expr_concat(p, as->value[JSON_STRING], schema_call(s, value));
     s->arguments = as;

@@ -15,6 +15,12 @@ static void spaces(struct schema *s)
     expr space = expr_byte(p, ' '), line = expr_concat(p, expr_byte(p, '\n'), expr_repeat(p, expr_bytes(p, &blanks), 0, MOST_INDENT));
     if (s->comma)
         return;
+    if (s->bare) {
+        s->blank = EMPTY;
+        s->colon = expr_byte(p, ':');
+        s->comma = expr_byte(p, ',');
+        return;
+    }
     s->blank = expr_repeat(p, expr_or2(p, space, line), 0, 1);
     s->colon = expr_concat(p, expr_byte(p, ':'), expr_repeat(p, space, 0, 1));
     s->comma = expr_concat(p, expr_byte(p, ','), s->blank);
@@ -247,10 +253,9 @@ static expr separator(const struct schema *s) { return s->arguments ? s->argumen
 static expr member_expr(struct schema *s, expr name, const struct json *declared, const struct literal *value)
 {
     struct pool *p = s->pool;
-    expr quote = expr_byte(p, '"');
     if (s->arguments)
         return argument_expr(s, name, declared, value);
-    return expr_concat(p, quote, expr_concat(p, name, expr_concat(p, quote, expr_concat(p, s->colon, schema_call(s, value)))));
+    return expr_concat(p, s->bare ? bare_name(s, name, declared) : text_quoted(s, name), expr_concat(p, s->colon, schema_call(s, value)));
 }
 
 static void add_member(struct schema *s, struct members *m, const struct shape *shape, expr names, const char *name, uint32_t size)
@@ -265,7 +270,7 @@ static void add_member(struct schema *s, struct members *m, const struct shape *
     if (shape->names && fits)
         fits = text_matches(s, names, name, size);
     const struct json *declared = json_get_sized(json_get(s->root, "properties"), name, size);
-    expr body = fits ? member_expr(s, chars_text(p, name, size, SPELL_JSON), declared, member_literals(s, shape, name, size)) : NONE;
+    expr body = fits ? member_expr(s, chars_text(p, name, size, s->spelling), declared, member_literals(s, shape, name, size)) : NONE;
     m->list[m->count++] = (struct member){name, size, has_name(shape->required, name, size), body};
 }
 
@@ -289,10 +294,10 @@ static expr other_members(struct schema *s, const struct shape *shape, expr name
 {
     struct pool *p = s->pool;
     const struct json_member *patterns[MOST_PATTERNS];
-    expr match[MOST_PATTERNS], e = NONE, any = expr_repeat(p, chars_any(p, SPELL_JSON), 0, UNLIMITED), taken = NONE;
+    expr match[MOST_PATTERNS], e = NONE, any = expr_repeat(p, chars_any(p, s->spelling), 0, UNLIMITED), taken = NONE;
     uint32_t n = 0;
     for (uint32_t i = 0; i < known->count; i++)
-        taken = expr_or2(p, taken, chars_text(p, known->list[i].name, known->list[i].size, SPELL_JSON));
+        taken = expr_or2(p, taken, chars_text(p, known->list[i].name, known->list[i].size, s->spelling));
     any = shape->names ? expr_and2(p, any, names) : any;
     any = taken == NONE ? any : expr_minus(p, any, taken);
     for (const struct view *v = shape->views; v; v = v->next)
@@ -412,12 +417,11 @@ static expr string_expr(struct schema *s, const struct shape *shape)
 {
     struct pool *p = s->pool;
     bool any = !shape->has_text && !shape->min_length && shape->max_length == UNLIMITED && !shape->excluded;
-    expr quote = expr_byte(p, '"');
     if (!any)
-        return expr_concat(p, quote, expr_concat(p, text_contents(s, shape), quote));
+        return text_quoted(s, text_contents(s, shape));
     if (!s->string_rule) {
         s->string_rule = pool_rule(p);
-        expr body = expr_concat(p, quote, expr_concat(p, text_contents(s, shape), quote));
+        expr body = text_quoted(s, text_contents(s, shape));
         if (!p->failed)
             p->rules[s->string_rule].body = body;
     }
@@ -425,9 +429,9 @@ static expr string_expr(struct schema *s, const struct shape *shape)
 }
 
 /* A string that has one spelling, which is its own. */
-static bool is_plain(const struct json *v)
+static bool is_plain(const struct json *v, enum spelling spelling)
 {
-    for (uint32_t i = 0; v->kind == JSON_STRING && i < v->size; i++)
+    for (uint32_t i = 0; spelling == SPELL_JSON && v->kind == JSON_STRING && i < v->size; i++)
         if ((unsigned char)v->text[i] < 0x20 || v->text[i] == '"' || v->text[i] == '\\' || v->text[i] == 0x7F)
             return false;
     return v->kind == JSON_STRING;
@@ -438,7 +442,7 @@ static expr values_expr(struct schema *s, const struct shape *shape)
 {
     struct pool *p = s->pool;
     size_t count = 0, plain = 0;
-    expr e = NONE, quote = expr_byte(p, '"');
+    expr e = NONE;
     for (const struct value_link *v = shape->values; v; v = v->next)
         count++;
     struct text_range *texts = calloc(count + 1, sizeof *texts);
@@ -449,12 +453,12 @@ static expr values_expr(struct schema *s, const struct shape *shape)
     for (const struct value_link *v = shape->values; v && !s->status; v = v->next)
         if (!value_fits(s, shape, v->value))
             continue;
-        else if (is_plain(v->value))
+        else if (is_plain(v->value, s->spelling))
             texts[plain++] = (struct text_range){v->value->text, v->value->size};
         else
             e = expr_or2(p, e, value_expr(s, v->value));
     if (plain)
-        e = expr_or2(p, e, expr_concat(p, quote, expr_concat(p, expr_texts(p, texts, plain), quote)));
+        e = expr_or2(p, e, text_quoted(s, expr_texts(p, texts, plain)));
     free(texts);
     return e;
 }

@@ -314,6 +314,14 @@ enum status schema_rules(struct pool *p, const struct json *schema, const struct
     static const char *const json[] = {"null", "true", "false"}, *const python[] = {"None", "True", "False"};
     struct schema s = {.pool = p, .root = schema, .err = err, .arena.limit = 64 << 20, .spelling = SPELL_JSON, .arguments = as,
                        .words = as && as->python ? python : json};
+    s.mark = expr_byte(p, '"');
+    s.unfit = NONE;
+    if (as && as->mark) {
+        s.bare = true;
+        s.spelling = SPELL_UTF8;
+        s.mark = as->quote;
+        s.unfit = texts_with(p, as->mark);
+    }
     *out = NONE;
     if (schema->kind != JSON_BOOL && schema->kind != JSON_OBJECT)
         return error_set(err, STATUS_BAD_INPUT, "schema, #: a schema is an object, true or false, not %s", json_kind_name(schema));

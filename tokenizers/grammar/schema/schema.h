@@ -127,7 +127,10 @@ struct schema {
     uint32_t *index, index_mask;
     uint32_t string_rule;      /* any string; 0: not made yet */
     expr blank, comma, colon;   /* see emit.c; 0: not made yet */
-    enum spelling spelling;    /* of strings in shapes: JSON's, but for the raw text of a tag */
+    expr mark;                 /* what stands around strings: a quote; for Gemma marks, raw text between them, which `unfit` must not match */
+    expr unfit;
+    bool bare;                 /* names stand without marks, and nothing is spaced */
+    enum spelling spelling;    /* of strings in shapes: JSON's, but for the raw text of a tag or between marks */
     const struct grammar_arguments *arguments; /* how members are written just now; NULL: as JSON has them */
     const char *const *words;  /* null, true, false */
     const struct json *top;    /* the one schema that is being expanded; NULL: several */
@@ -163,9 +166,12 @@ bool schema_satisfiable(struct schema *s, const struct literal *literals, int de
 
 expr shape_expr(struct schema *s, const struct shape *shape);
 expr shape_members(struct schema *s, const struct shape *shape); /* of an object, without its brackets */
+expr texts_with(struct pool *p, const char *text); /* all that hold this one, raw */
 /* The members of objects that fit, written as s->arguments says. */
 expr arguments_expr(struct schema *s, const struct literal *literals);
-/* One of them. name: in JSON's spelling; declared: its schema (NULL: undeclared), which readers of calls go by. */
+/* A name that the notation can hold without quotes, as s->spelling has it. declared: its schema, NULL: undeclared. */
+expr bare_name(struct schema *s, expr name, const struct json *declared);
+/* One of them. name: as s->spelling has it; declared: its schema (NULL: undeclared), which readers of calls go by. */
 expr argument_expr(struct schema *s, expr name, const struct json *declared, const struct literal *value);
 /* What holds for a member's value. */
 const struct literal *member_literals(struct schema *s, const struct shape *shape, const char *name, uint32_t size);
@@ -188,6 +194,6 @@ expr text_of_literals(struct schema *s, const struct literal *literals); /* of a
 bool text_pattern(struct schema *s, const struct json *schema, const char *keyword, const char *pattern, size_t size, expr *out);
 bool text_format(struct schema *s, const struct json *format, expr *out); /* false: unknown, says nothing */
 bool text_matches(struct schema *s, expr contents, const char *text, uint32_t size);
-expr text_quoted(struct schema *s, const char *text, size_t size);
+expr text_quoted(struct schema *s, expr contents); /* between the marks of strings */
 
 #endif

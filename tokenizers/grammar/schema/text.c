@@ -63,10 +63,10 @@ bool text_matches(struct schema *s, expr contents, const char *text, uint32_t si
     return matches;
 }
 
-expr text_quoted(struct schema *s, const char *text, size_t size)
+expr text_quoted(struct schema *s, expr contents)
 {
-    expr quote = expr_byte(s->pool, '"');
-    return expr_concat(s->pool, quote, expr_concat(s->pool, chars_text(s->pool, text, size, SPELL_JSON), quote));
+    expr fit = s->unfit == NONE ? contents : expr_minus(s->pool, contents, s->unfit);
+    return expr_concat(s->pool, s->mark, expr_concat(s->pool, fit, s->mark));
 }
 
 expr text_of_literals(struct schema *s, const struct literal *literals)

@@ -219,7 +219,7 @@ expr value_expr(struct schema *s, const struct json *v)
     case JSON_NUMBER:
         return number_text(s, v);
     case JSON_STRING:
-        return text_quoted(s, v->text, v->size);
+        return text_quoted(s, chars_text(p, v->text, v->size, s->spelling));
     case JSON_ARRAY:
     case JSON_OBJECT:
         break;
@@ -227,8 +227,9 @@ expr value_expr(struct schema *s, const struct json *v)
     for (uint32_t i = v->size; i-- > 0;) {
         const struct json *x = object ? &v->members[i].value : &v->items[i];
         expr one = value_expr(s, x);
+        expr name = object ? chars_text(p, v->members[i].key, v->members[i].key_size, s->spelling) : EMPTY;
         if (object)
-            one = expr_concat(p, text_quoted(s, v->members[i].key, v->members[i].key_size), expr_concat(p, s->colon, one));
+            one = expr_concat(p, s->bare ? bare_name(s, name, x) : text_quoted(s, name), expr_concat(p, s->colon, one));
         e = expr_concat(p, i ? s->comma : s->blank, expr_concat(p, one, e));
     }
     return expr_concat(p, expr_byte(p, object ? '{' : '['), expr_concat(p, e, expr_byte(p, object ? '}' : ']')));
