@@ -83,8 +83,7 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
 bool cuda_runs(const struct program *p, const struct compile_options *o, int op, char *why, size_t size)
 {
     const struct cuda_interface *cuda;
-    struct cuda_info info;
-    if (cuda_library(&cuda, o->device, &info, NULL)) /* compiling tells what is missing */
+    if (cuda_open_library(&cuda, NULL)) /* compiling tells what is missing */
         return true;
     return cuda_runs_with(cuda, p, o, op, why, size);
 }

@@ -201,6 +201,7 @@ enum status cuda_write_state(const struct compiled *c, struct state_memory *stat
 enum status cuda_copy_state(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
 
 /* library.c: libingot-cuda.so, once all that a device needs is there; STATUS_DEVICE says what is missing. */
+enum status cuda_open_library(const struct cuda_interface **out, struct error *err); /* whatever devices there are */
 enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err);
 
 #endif

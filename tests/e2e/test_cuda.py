@@ -165,6 +165,8 @@ def test_fallback(card, tiny, without):
     assert np.linalg.norm(got - expected) < (2e-2 if "linear" in without else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
     for f in plan["fallbacks"]:
         assert len(re.findall(rf"{f['count']} x {f['operation']}.* on the CPU: no kernel ", r.stderr)) == 1
+    if without != "linear_f32":
+        return
     card("logits", tiny, "--tokens", "tokens.json", "--out", "chunk.npy", "--device", "cuda", "--kv", "f32", "--chunk", 7, "--deterministic", env=lacks)
     card("logits", tiny, "--tokens", "tokens.json", "--out", "whole.npy", "--device", "cuda", "--kv", "f32", "--deterministic", env=lacks)
     assert (np.load(card.folder / "chunk.npy") == np.load(card.folder / "whole.npy")).all()
