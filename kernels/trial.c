@@ -217,8 +217,10 @@ static enum status compare(const float *got, const float *expected, const struct
 enum status backend_trial(const struct backend *b, const struct program *like, const struct compile_options *options, struct error *err)
 {
     struct trial t = {.state = 1};
-    struct compile_options o = {.threads = options->threads, .max_rows = PROMPT, .max_wanted = WANTED, .max_sequences = 1, .max_context = CONTEXT, .k_type = options->k_type,
-                                .v_type = options->v_type, .deterministic = options->deterministic, .device = options->device}, reference = o, split = o;
+    struct compile_options o = {.threads = options->threads, .deterministic = options->deterministic, .device = options->device}, split;
+    o.k_type = options->k_type, o.v_type = options->v_type;
+    o.max_rows = PROMPT, o.max_wanted = WANTED, o.max_sequences = 1, o.max_context = CONTEXT;
+    split = o;
     enum status status = write_program(&t, like, err);
     float *out = arena_array(&t.arena, 2 * (WANTED + 1) * VOCAB, sizeof *out), *expected = out ? out + (WANTED + 1) * VOCAB : NULL;
     struct segment *segments = arena_array(&t.arena, (size_t)t.p.op_count + 1, sizeof *segments);
@@ -232,7 +234,7 @@ enum status backend_trial(const struct backend *b, const struct program *like, c
         who = backend_split(segments, split.segment_count);
     }
     if (!status)
-        status = run(&t, &backend_reference, &reference, expected, err);
+        status = run(&t, &backend_reference, &o, expected, err);
     if (!status)
         status = run(&t, who, who == b ? &o : &split, out, err);
     if (!status)

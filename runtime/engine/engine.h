@@ -314,6 +314,7 @@ enum status placement_divide(struct ingot_engine *e, const struct program *p, co
 void placement_clear(struct ingot_engine *e); /* frees the segments */
 /* The plan's numbers, its parts and whether each fits, for a cache of plan.context tokens. */
 enum status placement_measure(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err);
+bool part_fits(const struct ingot_plan_part *part);
 /* offload.c: leaves to the CPU what the card cannot run, what the options say, and what does not fit beside a cache of plan.context
  * tokens; the plan lists the first. STATUS_NO_ROOM: not one layer fits. */
 enum status offload_fit(struct ingot_engine *e, const struct program *p, const struct placement *at, const struct ingot_engine_options *options, struct error *err);

@@ -96,7 +96,7 @@ static bool cards_fit(const struct ingot_plan *p)
 {
     bool fit = p->part_count || p->fits;
     for (int i = 0; i < p->part_count; i++)
-        fit &= !strcmp(p->parts[i].device, "cpu") || p->parts[i].weights_bytes + p->parts[i].kv_bytes + p->parts[i].scratch_bytes <= p->parts[i].available_bytes;
+        fit &= !strcmp(p->parts[i].device, "cpu") || part_fits(&p->parts[i]);
     return fit;
 }
 
@@ -165,10 +165,12 @@ static void list(struct ingot_plan *plan, const struct program *p, const struct 
     while (i < plan->lack_count && (strcmp(plan->lacks[i].operation, lack.operation) || strcmp(plan->lacks[i].format, lack.format) ||
                                     strcmp(plan->lacks[i].reason, lack.reason)))
         i++;
-    if (i == MOST) /* counted all the same */
-        snprintf(plan->lacks[--i].operation, sizeof lack.operation, "others");
-    else if (i == plan->lack_count)
+    if (i == MOST) { /* counted all the same, with the last */
+        struct ingot_plan_lack *last = &plan->lacks[--i];
+        *last = (struct ingot_plan_lack){.operation = "others", .count = last->count, .weights_bytes = last->weights_bytes};
+    } else if (i == plan->lack_count) {
         plan->lacks[plan->lack_count++] = lack;
+    }
     plan->lacks[i].count++;
     if (op->kind == OP_LINEAR)
         plan->lacks[i].weights_bytes += program_weight_bytes(p, (int)(op - p->ops), (int)(op - p->ops) + 1);
@@ -218,7 +220,8 @@ enum status offload_fit(struct ingot_engine *e, const struct program *p, const s
     struct offload o = {.e = e, .p = p, .at = at};
     enum status status = open_lists(&o) ? STATUS_OK : error_memory(err, "a plan");
     if (!status) {
-        struct share least = {pieces_before(&o, options->gpu_layers), options->cpu_networks < 0 ? INT32_MAX : options->cpu_networks};
+        int all = networks(&o), asked = options->cpu_networks;
+        struct share least = {pieces_before(&o, options->gpu_layers), asked < 0 || asked > all ? all : asked};
         find_lacks(&o);
         status = place(&o, least, err);
         if (!status && !e->plan.fits) {

@@ -158,6 +158,8 @@ static struct ingot_plan_part part_of(const struct ingot_engine *e, const struct
     return part;
 }
 
+bool part_fits(const struct ingot_plan_part *part) { return part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes; }
+
 static enum status measure_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err)
 {
     struct ingot_plan *plan = &e->plan;
@@ -170,7 +172,7 @@ static enum status measure_parts(struct ingot_engine *e, const struct program *p
     for (int i = 0; i < plan->part_count && !status; i++) {
         struct ingot_plan_part *part = &plan->parts[i];
         *part = part_of(e, p, at, &sizes[i]);
-        plan->fits &= part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes;
+        plan->fits &= part_fits(part);
         plan->hand_overs += sizes[i].segment->rank ? 0 : part->stretches;
         plan->weights_bytes += part->weights_bytes;
         plan->kv_bytes += part->kv_bytes;
