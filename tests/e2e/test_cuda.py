@@ -106,12 +106,12 @@ def test_auto(card, tiny):
         return json.loads(r.stdout)["device"], r.stderr
     device, said = plan()
     assert device == "cuda:0" and "a trial computed as the reference does" in said
-    for env, words in ((dict(INGOT_EMULATED_WRONG="gemv_f32"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
+    for env, words in ((dict(INGOT_EMULATED_WRONG="turn"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
                        (dict(INGOT_EMULATED_WITHOUT="norm"), "promises less"), (dict(INGOT_EMULATED_MEMORY="100000"), "out of memory"),
                        (dict(INGOT_EMULATED_OLD="1"), "not of this build")):
         device, said = plan(**env)
         assert device == "cpu" and words in said, said
-    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="gemv_f32")).stderr
+    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="turn")).stderr
 
 
 def test_small_card(card, tmp_path):
@@ -199,7 +199,7 @@ def test_first_look(card, tiny):
     """What a user with a card asks first; a roof is the card's own."""
     said = card("doctor").stdout
     assert "cuda:0, emulated, 1.0 GiB free" in said and "a trial computed as the reference does" in said
-    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "gemv_q8_0"}).stdout
+    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "turn"}).stdout
     r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
     assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
     assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr
