@@ -99,7 +99,7 @@ static double step(const float *embeddings, int64_t width, int64_t cached, int r
     const int32_t *blocks[1] = {table};
     struct batch_sequence s = {.rows = rows, .cached = cached, .blocks = blocks, .adapter = -1};
     int32_t wanted[1] = {rows - 1};
-    struct batch b = {rows, 1, 1, row, &s, wanted};
+    struct batch b = {.rows = rows, .sequences = 1, .wanted = 1, .row = row, .sequence = &s, .wanted_rows = wanted};
     const float *result;
     struct error err = {0};
     double from = clock_seconds();

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes a Llama of random bfloat16 weights, to measure speed where nothing can be downloaded: needs Python alone.
 
-    bench/random_model.py FOLDER [llama-1b|llama-8b]      2.1 or 16 GB; --layers N: fewer
+    bench/random_model.py FOLDER [llama-1b|llama-8b|small|tiny]      2.1 GB, 16 GB, next to nothing; --layers N: fewer
 
 Its words mean nothing; shapes and names are those of a checkpoint in Hugging Face layout."""
 import argparse, json, os, random
 
 SHAPES = {  # hidden, ffn, layers, heads, kv heads, vocab
     "tiny": (64, 128, 2, 4, 2, 256),
+    "small": (256, 512, 2, 4, 2, 512),
     "llama-1b": (2048, 8192, 16, 32, 8, 128256),
     "llama-8b": (4096, 14336, 32, 32, 8, 128256),
 }

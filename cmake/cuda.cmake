@@ -1,5 +1,6 @@
 # libingot-cuda.so, where nvcc is found. The program opens it at run time (kernels/cuda/library.c) and needs neither CUDA nor nvcc.
-#   cmake --build build --target cuda_report      registers and spills of every kernel, in build/cuda-report.txt
+#   cmake --build build --target cuda_report      registers, spills and what the compiler made of every kernel, in build/cuda-report.txt;
+#                                                 copied to bench/results/cuda-kernels.txt when kernels change
 option(INGOT_CUDA "build libingot-cuda.so where nvcc is found" ON)
 set(INGOT_CUDA_CAPABILITIES "" CACHE STRING "compute capabilities to build for (scripts/build-cuda); empty: all")
 find_program(INGOT_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
@@ -18,7 +19,14 @@ add_custom_command(OUTPUT ${cuda_library}
 add_custom_target(ingot_cuda ALL DEPENDS ${cuda_library})
 
 set(cuda_report ${CMAKE_BINARY_DIR}/cuda-report.txt)
+foreach(capability 80 90a) # what is disassembled
+  set(cubin ${CMAKE_BINARY_DIR}/sm_${capability}.cubin)
+  add_custom_command(OUTPUT ${cubin} COMMAND ${CMAKE_COMMAND} -E env NVCC=${INGOT_NVCC} ${CMAKE_SOURCE_DIR}/scripts/build-cuda ${cubin} ${capability}
+    DEPENDS ${cuda_sources} ${CMAKE_SOURCE_DIR}/scripts/build-cuda VERBATIM)
+  list(APPEND cuda_cubins ${cubin})
+endforeach()
 add_custom_command(OUTPUT ${cuda_report} COMMAND ${CMAKE_SOURCE_DIR}/scripts/ptxas-report ${cuda_library}.log > ${cuda_report}
-  DEPENDS ${cuda_library} ${CMAKE_SOURCE_DIR}/scripts/ptxas-report VERBATIM)
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/sass-report ${cuda_cubins} >> ${cuda_report}
+  DEPENDS ${cuda_library} ${cuda_cubins} ${CMAKE_SOURCE_DIR}/scripts/ptxas-report ${CMAKE_SOURCE_DIR}/scripts/sass-report VERBATIM)
 add_custom_target(cuda_report DEPENDS ${cuda_report})
 install(FILES ${cuda_library} DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -104,6 +104,7 @@ struct op {
     enum activation activation;
     enum mask mask;
     int rope;        /* ROPE: index of struct rope */
+    bool begins;     /* of a part of a split program: other parts may work between what stands before it and this */
 };
 
 struct output {
@@ -140,6 +141,11 @@ int program_find_output(const struct program *p, const char *name); /* buffer, o
 
 /* Operations up to the last one that the output (-1: none), another part, or the state of later steps, depends on. */
 int program_needed(const struct program *p, int output);
+
+/* Up to where a step of the batch runs, and whether these are the program's last operations. */
+struct batch;
+int batch_end(const struct program *p, const struct batch *b, int output);
+bool batch_last(const struct program *p, const struct batch *b);
 
 /* The buffer that an operation writes; -1: none (STORE, SEND). */
 int op_writes(const struct op *op);
@@ -178,6 +184,8 @@ struct batch {
     const struct batch_row *row;
     const struct batch_sequence *sequence;
     const int32_t *wanted_rows; /* ascending rows whose outputs are asked for */
+    int begin, end; /* operations [begin, end) alone, from one that `begins` up to the next: the others are run by calls before and
+                     * behind this one, with the same batch. Results come with the last ones. end 0: all */
 };
 
 /* ---- backends ------------------------------------------------------------------------------------------------------- */
@@ -217,13 +225,17 @@ struct compile_sizes {
 struct state_memory {
     unsigned char *pool[8];     /* [group]: block b at pool + b * block_bytes; where the backend's steps reach it */
     size_t bytes[8];            /* of the pools */
-    struct state_memory *parts; /* backend_split: [segment]; else NULL */
+    struct state_memory *parts; /* backend_split: [part]; else NULL */
 };
 
 struct compiled;
 
 struct backend {
     const char *name;
+    /* Whether it can run an operation of the program, in its format and shape, where options.device is a device that was found; else
+     * `why` says what it lacks, in few words. Another backend then runs it (split programs). NULL: it runs all that pass
+     * program_check and weight_check. */
+    bool (*runs)(const struct program *p, const struct compile_options *o, int op, char *why, size_t size);
     enum status (*sizes)(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err);
     /* The program must outlive the result. STATUS_BAD_INPUT names a weight whose format has no kernel. */
     enum status (*compile)(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err);
@@ -277,6 +289,9 @@ struct cuda_room {
     uint64_t bandwidth;  /* nominal: bytes a second; 0: not told */
 };
 enum status backend_cuda(const struct backend **out, int device, struct cuda_room *room, struct error *err);
+/* A small model with the formats, the head width and the cache types of `like` (NULL: common ones), on a device of the backend and on the reference (on the
+ * CPU what the device lacks). STATUS_DEVICE: what went wrong, or that their logits are apart. Takes about 0.1 s. */
+enum status backend_trial(const struct backend *b, const struct program *like, const struct compile_options *options, struct error *err);
 /* Operations (multiplications and additions) a second that `threads` threads (0: all cores) reach now with dot products of
  * operands in registers, with the instruction set that backend_cpu() runs. 0: it has no such instruction. Takes about 0.1 s. */
 enum peak { PEAK_INT8, PEAK_BF16, PEAK_F32 };
@@ -287,7 +302,7 @@ const char *cpu_isa_refused(void); /* why a better one that the processor has is
 /* ---- split programs --------------------------------------------------------------------------------------------------- */
 
 /* Operations [first, end) of the whole program, on a device. compile_options.segments lists them in order; those of several ranks
- * have the same operations and stand side by side, ranks ascending. */
+ * have the same operations and stand side by side, ranks ascending. All segments of one device are compiled as one part. */
 struct segment {
     const struct backend *backend;
     int device;
@@ -299,13 +314,15 @@ struct segment {
  * their order. STATUS_USAGE from sizes or compile: the program cannot be shared out over so many ranks. */
 const struct backend *backend_split(const struct segment *segments, int count);
 
-/* What each part takes. out: [segment]. */
+/* What each part takes, in the order of their first segments. out: [count], room for as many as there are segments. */
 struct part_sizes {
+    const struct segment *segment; /* its first */
     uint64_t weight_bytes;
     int layers; /* of the first group */
+    int stretches; /* that it does in a step: others work between them */
     struct compile_sizes sizes;
 };
-enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err);
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, int *count, struct error *err);
 
 /* Where a program can be cut between two operations with one buffer of all rows to hand over: places[i] is the number of
  * operations before it, ascending; [op_count] are enough. Returns how many. */

@@ -96,6 +96,14 @@ int program_needed(const struct program *p, int output)
     return 0;
 }
 
+bool batch_last(const struct program *p, const struct batch *b) { return b->end == 0 || b->end == p->op_count; }
+
+int batch_end(const struct program *p, const struct batch *b, int output)
+{
+    int needed = program_needed(p, output);
+    return b->end && b->end < needed ? b->end : needed;
+}
+
 bool program_live(const struct program *p, int buffer, int from)
 {
     for (int i = from; i < p->op_count; i++) {

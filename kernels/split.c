@@ -1,5 +1,5 @@
-/* The backend that others run for. Segments follow one another; the ranks of one run at the same time, each in a thread of its own,
- * rank 0 in the caller's. */
+/* The backend that others run for. Each device has one part, compiled once, and does it in stretches, one after another; ranks that
+ * share matrices run at the same time, each in a thread of its own, rank 0 in the caller's. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +16,14 @@ struct step {
 };
 
 struct part {
-    const struct segment *segment;
+    const struct segment *segment; /* its first */
     struct program program;
     struct compile_options options;
     struct compiled *compiled;
-    int layer_start[8]; /* [group] */
+    int *layers[8]; /* [group]: of the whole program, in this one's order */
+    int stretches;
     /* of the step that runs */
+    struct batch batch; /* of its last stretch */
     const float *result;
     enum status status;
     struct error err;
@@ -35,7 +37,8 @@ struct compiled {
     const struct program *p;
     struct compile_options options;
     struct arena arena; /* of the parts' programs */
-    struct part *part;  /* [segment] */
+    struct division division;
+    struct part *part; /* [division.parts] */
     int count;
     float *gathered; /* an output of which every rank has a slice, as one */
     struct step step;
@@ -43,27 +46,29 @@ struct compiled {
     pthread_mutex_t lock;
     pthread_cond_t begin, end;
     long runs;
-    int first, running; /* parts [first, first + ranks) run; so many threads are not done */
+    const struct stretch *stretch; /* that runs, by parts [part, part + ranks) */
+    int running;                   /* so many threads are not done */
     bool closing;
 };
 
 /* ---- the parts ------------------------------------------------------------------------------------------------------- */
 
-static enum status make_part(struct compiled *c, struct part *part, struct error *err)
+static enum status make_part(struct compiled *c, int at, struct error *err)
 {
+    struct part *part = &c->part[at];
     const struct segment *s = part->segment;
     part->options = c->options;
     part->options.segments = NULL;
     part->options.segment_count = 0;
     part->options.device = s->device;
     part->options.rank = s->rank;
-    for (int g = 0; g < c->p->group_count && g < 8; g++)
-        program_layers_from(c->p, g, s->first, s->end, &part->layer_start[g]);
-    enum status status = program_segment(&part->program, c->p, s->first, s->end, &c->arena, err);
-    if (status || s->ranks == 1)
-        return status;
+    enum status status = program_part(&part->program, part->layers, &c->division, at - s->rank, &c->arena, err);
     struct program whole = part->program;
-    return program_shard(&part->program, &whole, s->rank, s->ranks, &c->arena, err);
+    if (!status && s->ranks > 1)
+        status = program_shard(&part->program, &whole, s->rank, s->ranks, &c->arena, err);
+    for (int i = 0; i < part->program.op_count && !status; i++)
+        part->stretches += part->program.ops[i].begins;
+    return status;
 }
 
 static void split_free(struct compiled *c)
@@ -94,8 +99,10 @@ static void split_free(struct compiled *c)
 static enum status plan(struct compiled **out, const struct program *p, const struct compile_options *o, struct error *err)
 {
     struct compiled *c = calloc(1, sizeof *c);
-    if (!c || !(c->part = calloc((size_t)o->segment_count + 1, sizeof *c->part))) {
+    int *part = calloc((size_t)o->segment_count + 1, sizeof *part);
+    if (!c || !part || !(c->part = calloc((size_t)o->segment_count + 1, sizeof *c->part))) {
         free(c);
+        free(part);
         return error_memory(err, "a split program");
     }
     pthread_mutex_init(&c->lock, NULL);
@@ -103,11 +110,13 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     pthread_cond_init(&c->end, NULL);
     c->p = p;
     c->options = *o;
-    enum status status = STATUS_OK;
-    for (c->count = 0; c->count < o->segment_count && !status; c->count++) {
-        c->part[c->count].segment = &o->segments[c->count];
-        status = make_part(c, &c->part[c->count], err);
-    }
+    enum status status = program_divide(&c->division, p, o->segments, o->segment_count, &c->arena, err);
+    split_parts(o->segments, o->segment_count, part);
+    for (int i = o->segment_count - 1; i >= 0; i--)
+        c->part[part[i]].segment = &o->segments[i];
+    for (c->count = 0; c->count < c->division.parts && !status; c->count++)
+        status = make_part(c, c->count, err);
+    free(part);
     if (status)
         split_free(c);
     else
@@ -142,14 +151,27 @@ static enum status open_exchange(struct compiled *c, struct error *err)
 
 /* ---- a step ---------------------------------------------------------------------------------------------------------- */
 
-static bool is_last(const struct compiled *c, const struct part *part) { return part->segment->end == c->p->op_count; }
+static bool is_last(const struct compiled *c, const struct stretch *s) { return s == &c->division.stretch[c->division.stretches - 1]; }
 
-/* Only the last part's step may return before it is done, if the whole one may. */
+/* The part's next stretch: from where it stands up to the next operation that begins one. */
+static void next_stretch(struct part *part, const struct batch *b)
+{
+    const struct program *p = &part->program;
+    int begin = part->batch.end, end = begin + 1;
+    while (end < p->op_count && !p->ops[end].begins)
+        end++;
+    part->batch = *b;
+    part->batch.begin = begin, part->batch.end = end;
+}
+
+/* Parts that hand the output out compute all that it depends on; only their last stretch may return before it is done, if the whole
+ * step may. */
 static void run_part(struct compiled *c, struct part *part)
 {
     const struct step *s = &c->step;
-    bool last = is_last(c, part);
-    part->status = part->segment->backend->step(part->compiled, s->batch, &s->state->parts[part - c->part], last ? s->output : -1,
+    bool last = is_last(c, c->stretch), outputs = part->program.output_count > 0;
+    next_stretch(part, s->batch);
+    part->status = part->segment->backend->step(part->compiled, &part->batch, &s->state->parts[part - c->part], outputs ? s->output : -1,
                                                 last && s->keeps_rows ? NULL : &part->result, &part->err);
     if (part->status && part->segment->ranks > 1)
         exchange_break(c->options.exchange);
@@ -163,7 +185,7 @@ static void *rank_main(void *argument)
     long seen = 0;
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        while (!c->closing && (c->runs == seen || me < c->first || me >= c->first + c->part[c->first].segment->ranks)) {
+        while (!c->closing && (c->runs == seen || me < c->stretch->part || me >= c->stretch->part + c->stretch->ranks)) {
             seen = c->runs;
             pthread_cond_wait(&c->begin, &c->lock);
         }
@@ -180,15 +202,17 @@ static void *rank_main(void *argument)
     return NULL;
 }
 
-static void run_ranks(struct compiled *c, int first)
+/* c->stretch, by ranks at the same time. */
+static void run_ranks(struct compiled *c, const struct stretch *s)
 {
     pthread_mutex_lock(&c->lock);
-    c->first = first;
-    c->running = c->part[first].segment->ranks - 1;
-    c->runs++;
-    pthread_cond_broadcast(&c->begin);
+    c->stretch = s;
+    c->running = s->ranks - 1;
+    c->runs += s->ranks > 1;
+    if (s->ranks > 1)
+        pthread_cond_broadcast(&c->begin);
     pthread_mutex_unlock(&c->lock);
-    run_part(c, &c->part[first]);
+    run_part(c, &c->part[s->part]);
     pthread_mutex_lock(&c->lock);
     while (c->running)
         pthread_cond_wait(&c->end, &c->lock);
@@ -196,23 +220,25 @@ static void run_ranks(struct compiled *c, int first)
 }
 
 /* The rank that failed first tells why; others only that somebody gave up. */
-static enum status report(const struct compiled *c, int first, struct error *err)
+static enum status report(const struct compiled *c, const struct stretch *s, struct error *err)
 {
     const struct part *worst = NULL;
-    for (int i = first; i < first + c->part[first].segment->ranks; i++)
+    for (int i = s->part; i < s->part + s->ranks; i++)
         if (c->part[i].status && (!worst || worst->status == STATUS_FAILED))
             worst = &c->part[i];
-    if (worst && c->part[first].segment->ranks > 1)
+    if (worst && s->ranks > 1)
         exchange_mend(c->options.exchange);
     if (worst && err)
         *err = worst->err;
     return worst ? worst->status : STATUS_OK;
 }
 
-/* The output of the last segment, [wanted, width]: rank r has columns [r * width / ranks, ...). */
-static const float *gather(struct compiled *c, int first, int output)
+static const struct part *last_part(const struct compiled *c) { return &c->part[c->division.stretch[c->division.stretches - 1].part]; }
+
+/* The output of the last part, [wanted, width]: rank r has columns [r * width / ranks, ...). */
+static const float *gather(struct compiled *c, int output)
 {
-    const struct part *part = &c->part[first];
+    const struct part *part = last_part(c);
     int64_t width = c->p->buffers[output].width, own = part->program.buffers[output].width;
     if (own == width)
         return part->result;
@@ -225,31 +251,29 @@ static const float *gather(struct compiled *c, int first, int output)
 static enum status split_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
 {
     c->step = (struct step){b, state, output, !result};
-    int last = 0;
-    for (int i = 0; i < c->count; i += c->part[i].segment->ranks) {
-        last = i;
-        if (c->part[i].segment->ranks > 1)
-            run_ranks(c, i);
-        else
-            run_part(c, &c->part[i]);
-        enum status status = report(c, i, err);
+    for (int i = 0; i < c->count; i++)
+        c->part[i].batch.end = 0;
+    for (int i = 0; i < c->division.stretches; i++) {
+        const struct stretch *s = &c->division.stretch[i];
+        run_ranks(c, s);
+        enum status status = report(c, s, err);
         if (status)
             return status;
     }
     if (result)
-        *result = output >= 0 ? gather(c, last, output) : NULL;
+        *result = output >= 0 ? gather(c, output) : NULL;
     return STATUS_OK;
 }
 
 static enum status split_choose(struct compiled *c, struct row_choice *choices, int32_t count, struct error *err)
 {
-    const struct part *last = &c->part[c->count - 1];
+    const struct part *last = last_part(c);
     return last->segment->backend->choose(last->compiled, choices, count, err);
 }
 
 static enum status split_fetch(struct compiled *c, int32_t wanted, const float **row, struct error *err)
 {
-    const struct part *last = &c->part[c->count - 1];
+    const struct part *last = last_part(c);
     return last->segment->backend->fetch(last->compiled, wanted, row, err);
 }
 
@@ -257,10 +281,15 @@ static enum status split_fetch(struct compiled *c, int32_t wanted, const float *
 
 static void split_state_close(const struct compile_options *o, struct state_memory *memory)
 {
-    for (int i = 0; memory->parts && i < o->segment_count; i++) {
-        struct compile_options part = *o;
-        part.device = o->segments[i].device;
-        o->segments[i].backend->state_close(&part, &memory->parts[i]);
+    for (int i = 0, part = 0; memory->parts && i < o->segment_count; i++) {
+        bool first = true; /* of its part, which are in the order of their first segments */
+        for (int k = 0; k < i; k++)
+            first &= !split_same_part(&o->segments[k], &o->segments[i]);
+        if (!first)
+            continue;
+        struct compile_options own = *o;
+        own.device = o->segments[i].device;
+        o->segments[i].backend->state_close(&own, &memory->parts[part++]);
     }
     free(memory->parts);
     *memory = (struct state_memory){0};
@@ -301,7 +330,7 @@ static void each_head(const struct compiled *c, const struct part *part, int gro
         int dim = value ? g->v_dim : g->k_dim;
         for (int layer = 0; layer < mine->layers; layer++) {
             int first = mine->heads < g->heads ? part->segment->rank * mine->heads : 0;
-            float *at = whole + ((int64_t)(part->layer_start[group] + layer) * g->heads + first) * dim;
+            float *at = whole + ((int64_t)part->layers[group][layer] * g->heads + first) * dim;
             size_t size = (size_t)mine->heads * (size_t)dim;
             memcpy(out ? at : own, out ? own : at, size * sizeof *at);
             own += size;
@@ -337,19 +366,34 @@ static enum status paged_part(const struct compiled *c, const struct part *part,
     return status;
 }
 
+static enum status recurrent_part(const struct compiled *c, const struct part *part, const struct slots *s, float *values, float *own, bool out,
+                                  struct error *err)
+{
+    int64_t each = c->p->groups[s->group].values;
+    int layers = part->program.groups[s->group].layers;
+    size_t bytes = (size_t)each * sizeof *own;
+    for (int i = 0; i < layers && !out; i++)
+        memcpy(own + i * each, values + part->layers[s->group][i] * each, bytes);
+    enum status status = part_slots(part, s, &s->state->parts[part - c->part], own, out, err);
+    for (int i = 0; i < layers && out && !status; i++)
+        memcpy(values + part->layers[s->group][i] * each, own + i * each, bytes);
+    return status;
+}
+
 static enum status each_part(const struct compiled *c, const struct slots *s, float *values, bool out, struct error *err)
 {
     const struct state_group *g = &c->p->groups[s->group];
     bool recurrent = g->kind == STATE_RECURRENT;
-    float *own = recurrent ? NULL : malloc((size_t)token_values(g) * (size_t)s->count * sizeof *own);
-    enum status status = recurrent || own ? STATUS_OK : error_memory(err, "tokens' state");
+    int64_t count = recurrent ? g->layers * g->values : token_values(g) * s->count;
+    float *own = malloc((size_t)count * sizeof *own + 1);
+    enum status status = own ? STATUS_OK : error_memory(err, "tokens' state");
     for (int i = 0; i < c->count && !status; i++) {
         const struct part *part = &c->part[i];
         const struct state_group *mine = &part->program.groups[s->group];
         if (!mine->layers || (part->segment->rank && mine->heads == g->heads && out))
             continue;
-        if (recurrent) /* layers one after another: nothing to rearrange */
-            status = part_slots(part, s, &s->state->parts[i], values + part->layer_start[s->group] * g->values, out, err);
+        if (recurrent)
+            status = recurrent_part(c, part, s, values, own, out, err);
         else
             status = paged_part(c, part, s, values, own, out, err);
     }
@@ -407,17 +451,18 @@ static enum status split_compile(struct compiled **out, const struct program *p,
     return status;
 }
 
-enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, struct error *err)
+enum status split_part_sizes(const struct program *p, const struct compile_options *o, struct part_sizes *out, int *count, struct error *err)
 {
     struct compiled *c;
     enum status status = plan(&c, p, o, err);
     if (status)
         return status;
+    *count = c->count;
     for (int i = 0; i < c->count && !status; i++) {
-        const struct program *part = &c->part[i].program;
-        out[i].weight_bytes = program_weight_bytes(part, 0, part->op_count);
-        out[i].layers = part->group_count ? part->groups[0].layers : 0;
-        status = c->part[i].segment->backend->sizes(part, &c->part[i].options, &out[i].sizes, err);
+        const struct part *part = &c->part[i];
+        out[i] = (struct part_sizes){.segment = part->segment, .weight_bytes = program_weight_bytes(&part->program, 0, part->program.op_count),
+                                     .layers = part->program.group_count ? part->program.groups[0].layers : 0, .stretches = part->stretches};
+        status = part->segment->backend->sizes(&part->program, &part->options, &out[i].sizes, err);
     }
     split_free(c);
     return status;
@@ -426,9 +471,10 @@ enum status split_part_sizes(const struct program *p, const struct compile_optio
 static enum status split_sizes(const struct program *p, const struct compile_options *o, struct compile_sizes *out, struct error *err)
 {
     struct part_sizes *parts = calloc((size_t)o->segment_count + 1, sizeof *parts);
-    enum status status = parts ? split_part_sizes(p, o, parts, err) : error_memory(err, "a split program");
+    int count = 0;
+    enum status status = parts ? split_part_sizes(p, o, parts, &count, err) : error_memory(err, "a split program");
     memset(out, 0, sizeof *out);
-    for (int i = 0; i < o->segment_count && !status; i++) {
+    for (int i = 0; i < count && !status; i++) {
         out->scratch_bytes += parts[i].sizes.scratch_bytes;
         for (int g = 0; g < p->group_count && g < 8; g++)
             out->block_bytes[g] += parts[i].sizes.block_bytes[g];
@@ -441,13 +487,17 @@ static void split_describe(const struct compiled *c, char *out, size_t size)
 {
     size_t n = 0;
     for (int i = 0; i < c->count && n + 1 < size; i++) {
-        const struct segment *s = c->part[i].segment;
-        n += (size_t)snprintf(out + n, size - n, "%soperations %d to %d", i ? " | " : "", s->first, s->end - 1);
+        const struct part *part = &c->part[i];
+        const struct segment *s = part->segment;
+        if (part->stretches == 1)
+            n += (size_t)snprintf(out + n, size - n, "%soperations %d to %d", i ? " | " : "", s->first, s->end - 1);
+        else
+            n += (size_t)snprintf(out + n, size - n, "%soperations from %d on, in %d stretches", i ? " | " : "", s->first, part->stretches);
         if (s->ranks > 1 && n < size)
             n += (size_t)snprintf(out + n, size - n, ", rank %d of %d", s->rank, s->ranks);
         if (n + 2 < size) {
             n += (size_t)snprintf(out + n, size - n, ": ");
-            s->backend->describe(c->part[i].compiled, out + n, size - n);
+            s->backend->describe(part->compiled, out + n, size - n);
             n += strlen(out + n);
         }
     }

@@ -113,6 +113,7 @@ enum ingot_status ingot_convert(const char *name, const char *target, const stru
 struct ingot_engine_options {
     const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; "cuda:N,M": matrices shared out over several; NULL: auto */
     int gpu_layers;       /* on the card, the rest on the CPU; 0: all, or as many as fit */
+    int cpu_networks;     /* feed-forward networks, of the first layers, that stay on the CPU; -1: all; 0: as the plan has it */
     const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
@@ -131,8 +132,18 @@ struct ingot_plan_part {
     char device[12];
     int layers;            /* whose state lies there */
     bool shared;           /* with the parts beside it: each has a slice of the matrices */
+    int stretches;         /* in which it does its work for a token: others work between them */
     uint64_t weights_bytes, kv_bytes, scratch_bytes, available_bytes;
+    uint64_t read_bytes;   /* of the weights, for a token */
     double read_bandwidth; /* as in the plan */
+};
+
+/* Operations that a card cannot run and the CPU therefore has. */
+struct ingot_plan_lack {
+    char operation[16], format[16]; /* "linear", "Q4_K"; format is "" where there is no matrix */
+    char reason[80];
+    int count;
+    uint64_t weights_bytes;
 };
 
 struct ingot_plan {
@@ -145,14 +156,18 @@ struct ingot_plan {
     char advice[4][200];
     int advice_count;
     double read_bandwidth; /* bytes per second: of a card as its properties say; 0: not told, or the CPU, which somebody may measure */
-    struct ingot_plan_part parts[16]; /* where there are several devices, in the order in which they work */
-    int part_count;
+    struct ingot_plan_part parts[16]; /* where there are several devices, in the order in which they begin */
+    int part_count, hand_overs; /* in a step, from one to another */
+    bool offloaded; /* the CPU has some of it because a card is too small */
+    struct ingot_plan_lack lacks[16];
+    int lack_count;
 };
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);
 
-/* Tokens a second that reading every weight once for each allows: parts work one after another, those that share matrices together.
- * host: bytes per second of the CPU's memory. A prediction, for a card from nominal numbers. 0: a bandwidth is not known. */
+/* Tokens a second that reading every weight once for each allows: parts work one after another, those that share matrices together,
+ * and each time that another device goes on takes 20 us. host: bytes per second of the CPU's memory. A prediction, for a card from
+ * nominal numbers. 0: a bandwidth is not known. */
 double ingot_plan_decode_bound(const struct ingot_plan *plan, double host);
 
 /* Bytes per second that `threads` threads (0: all cores) read from memory now, by the kind of its pages: those of mapped files,

@@ -7,7 +7,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
- * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. */
+ * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. INGOT_EMULATED_WITHOUT="norm linear_f32": it has no code for these kernels;
+ * INGOT_EMULATED_WRONG="norm": these do nothing. */
 enum { EMULATED_LOST = 700 };
 static int64_t launches;
 static size_t allocated;
@@ -21,6 +22,19 @@ static int64_t setting(const char *name)
 static int lost(void) { return setting("INGOT_EMULATED_LOST") && launches >= setting("INGOT_EMULATED_LOST") ? EMULATED_LOST : 0; }
 
 static const char *words(int error) { return error == EMULATED_LOST ? "the device is lost" : emulated_words(error); }
+
+static bool names(const char *setting, enum cuda_kernel kernel)
+{
+    const char *list = getenv(setting);
+    const char *name = cuda_kernel_name(kernel);
+    size_t size = strlen(name);
+    for (const char *at = list; at && (at = strstr(at, name)); at += size)
+        if ((at == list || at[-1] == ' ') && (at[size] == ' ' || !at[size]))
+            return true;
+    return false;
+}
+
+static bool has(int device, enum cuda_kernel kernel) { return (void)device, !names("INGOT_EMULATED_WITHOUT", kernel); }
 
 #define LOCKED(name, parameters, ...)                                    \
     static int locked_##name parameters                                  \
@@ -43,7 +57,8 @@ static int locked_launch(struct cuda_stream *s, const struct cuda_launch *l)
 {
     pthread_mutex_lock(&lock);
     launches++;
-    int code = lost() ? lost() : emulated_interface.launch(s, l);
+    bool wrong = names("INGOT_EMULATED_WRONG", l->kernel);
+    int code = lost() ? lost() : !has(0, l->kernel) ? EMULATED_BAD_LAUNCH : wrong ? 0 : emulated_interface.launch(s, l);
     pthread_mutex_unlock(&lock);
     return code;
 }
@@ -76,6 +91,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     i.words = words;
     i.version -= (int)setting("INGOT_EMULATED_OLD");
     i.info = locked_info;
+    i.has = has;
     i.gemm = locked_gemm;
     i.allocate = locked_allocate, i.release = locked_release, i.close = locked_close;
     i.upload = locked_upload, i.download = locked_download, i.copy = locked_copy, i.launch = locked_launch;

@@ -29,7 +29,7 @@ static enum status check(const struct isa *isa, const struct program *p, const s
     if (p->group_count > 8)
         return error_set(err, STATUS_FAILED, "program: more than 8 state groups");
     for (int i = 0; i < p->group_count; i++)
-        if (p->groups[i].k_dim > HEAD_DIM_MOST || p->groups[i].v_dim > HEAD_DIM_MOST)
+        if (p->groups[i].layers && (p->groups[i].k_dim > HEAD_DIM_MOST || p->groups[i].v_dim > HEAD_DIM_MOST))
             return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", HEAD_DIM_MOST);
     for (int i = 0; i < 2; i++)
         if (!state_storage(i ? o->v_type : o->k_type))

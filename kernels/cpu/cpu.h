@@ -264,7 +264,7 @@ struct compiled {
     /* of the step that runs */
     const struct batch *batch;
     const struct state_memory *state;
-    int run_stages;
+    int first_stage, end_stage;
     struct sets {
         int32_t *row[SETS], count[SETS];
     } sets[2]; /* [enum buffer_rows]: all rows (or wanted ones) by their arithmetic */

@@ -5,7 +5,7 @@
  *                                           -> the same stage; done by whoever computed the columns
  *   norms, ROPE and STORE of single heads, then ATTEND -> one stage
  *   anything else that needs only its own row -> runs of such operations, row by row
- * A barrier stands only between stages. */
+ * A barrier stands only between stages, and none holds operations of two stretches of a split program (op.begins). */
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -15,7 +15,8 @@ static bool elementwise(enum op_kind kind) { return kind == OP_ADD || kind == OP
 static int linears_over(const struct program *p, int first, int x)
 {
     int i = first;
-    while (i < p->op_count && i - first < STAGE_PARTS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x)
+    while (i < p->op_count && i - first < STAGE_PARTS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x &&
+           (i == first || !p->ops[i].begins))
         i++;
     return i - first;
 }
@@ -33,7 +34,7 @@ static int epilogue(const struct program *p, int first, int count, int input)
     for (int i = first + count; i < p->op_count && elementwise(p->ops[i].kind); i++, n++) {
         const struct op *op = &p->ops[i];
         /* the stage's input is being read by others while columns are written */
-        if (p->buffers[op->y].width != out || p->buffers[op->y].rows != rows || op->y == input)
+        if (p->buffers[op->y].width != out || p->buffers[op->y].rows != rows || op->y == input || op->begins)
             break;
     }
     return n;
@@ -45,7 +46,7 @@ static bool norm_fits(const struct program *p, const struct op *norm, int first,
     for (int i = first; i < first + count; i++)
         if (p->ops[i].y == norm->x)
             return false;
-    return count > 0 && !program_live(p, norm->y, first + count);
+    return count > 0 && !p->ops[first].begins && !program_live(p, norm->y, first + count);
 }
 
 static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
@@ -61,12 +62,14 @@ static int head_ops(const struct program *p, int i)
     int n = 0, stored = -1;
     for (; i + n < p->op_count; n++) {
         const struct op *op = &p->ops[i + n];
+        if (n && op->begins)
+            return 0;
         if (op->kind == OP_STORE)
             stored = i + n;
         else if (op->kind != OP_ROPE && !(op->kind == OP_NORM && op->head_dim > 0 && op->x == op->y))
             break;
     }
-    if (i + n >= p->op_count || p->ops[i + n].kind != OP_ATTEND || stored != i + n - 1)
+    if (i + n >= p->op_count || (n && p->ops[i + n].begins) || p->ops[i + n].kind != OP_ATTEND || stored != i + n - 1)
         return 0;
     const struct op *attend = &p->ops[i + n], *store = &p->ops[stored];
     const struct state_group *g = &p->groups[attend->group];
@@ -119,7 +122,7 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     int n = 0;
     for (; i + n < p->op_count; n++) {
         const struct op *o = &p->ops[i + n];
-        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || head_ops(p, i + n))
+        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || head_ops(p, i + n) || (n && o->begins))
             break;
         int target = op_writes(o) >= 0 ? op_writes(o) : o->x;
         if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */

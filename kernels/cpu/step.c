@@ -76,11 +76,12 @@ static void rope_rows(struct compiled *c, int thread, int threads)
 static void work(void *argument, int thread, int threads)
 {
     struct compiled *c = argument;
-    for (int i = 0; i < c->run_stages; i++)
+    for (int i = c->first_stage; i < c->end_stage; i++)
         share_set(c, i, thread, threads, items_of(c, &c->stages[i]));
-    rope_rows(c, thread, threads);
+    if (c->first_stage == 0)
+        rope_rows(c, thread, threads);
     team_barrier();
-    for (int i = 0; i < c->run_stages; i++) {
+    for (int i = c->first_stage; i < c->end_stage; i++) {
         switch (c->stages[i].kind) {
         case STAGE_ROWS:
             rows_stage(c, i, thread, threads);
@@ -98,11 +99,11 @@ static void work(void *argument, int thread, int threads)
 
 /* ---- a step ---------------------------------------------------------------------------------------------------------- */
 
-/* Stages that hold those operations. */
-static int needed_stages(const struct compiled *c, int output)
+/* Stages that begin before an operation. */
+static int stages_before(const struct compiled *c, int op)
 {
-    int ops = program_needed(c->p, output), n = 0;
-    while (n < c->stage_count && c->stages[n].begin < ops)
+    int n = 0;
+    while (n < c->stage_count && c->stages[n].begin < op)
         n++;
     return n;
 }
@@ -118,13 +119,15 @@ enum status cpu_step(struct compiled *c, const struct batch *b, const struct sta
             return error_set(err, STATUS_FAILED, "step: sequence %d is longer than the context that was compiled", i);
     c->batch = b;
     c->state = state;
-    c->run_stages = needed_stages(c, output);
+    c->first_stage = stages_before(c, b->begin);
+    c->end_stage = stages_before(c, batch_end(c->p, b, output));
     linear_sets(c);
     team_run(c->threads, work, c);
     if (!result)
         return STATUS_OK;
-    *result = output < 0 ? NULL : c->buffer[output];
-    if (output >= 0 && c->p->buffers[output].rows == ROWS_ALL) {
+    bool whole = output >= 0 && batch_last(c->p, b);
+    *result = whole ? c->buffer[output] : NULL;
+    if (whole && c->p->buffers[output].rows == ROWS_ALL) {
         int64_t width = c->p->buffers[output].width;
         for (int32_t i = 0; i < b->wanted; i++)
             memcpy(c->gathered + i * width, c->buffer[output] + b->wanted_rows[i] * width, (size_t)width * sizeof(float));

@@ -36,7 +36,7 @@ static enum status check(const struct program *p, const struct compile_options *
     if (p->group_count > 8)
         return error_set(err, STATUS_FAILED, "program: more than 8 state groups");
     for (int i = 0; i < p->group_count; i++)
-        if (p->groups[i].k_dim > CUDA_HEAD_DIM || p->groups[i].v_dim > CUDA_HEAD_DIM)
+        if (p->groups[i].layers && (p->groups[i].k_dim > CUDA_HEAD_DIM || p->groups[i].v_dim > CUDA_HEAD_DIM))
             return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", CUDA_HEAD_DIM);
     for (int i = 0; i < 2; i++)
         if (!state_storage(i ? o->v_type : o->k_type))
@@ -390,6 +390,7 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
 
 const struct backend cuda_backend = {
     .name = "cuda",
+    .runs = cuda_runs,
     .sizes = cuda_sizes,
     .compile = cuda_compile,
     .step = cuda_step,

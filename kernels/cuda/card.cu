@@ -110,6 +110,17 @@ static int info(int device, struct cuda_info *out)
     return 0;
 }
 
+/* Asking loads the kernel: one that was compiled for other cards, or for more threads than this one gives it, says so here. */
+static bool has(int device, enum cuda_kernel kernel)
+{
+    struct cudaFuncAttributes a;
+    cudaError_t error = cudaSetDevice(device);
+    if (!error)
+        error = cudaFuncGetAttributes(&a, kernels[kernel]);
+    (void)cudaGetLastError(); /* not an error of the next launch */
+    return !error && a.maxThreadsPerBlock >= CUDA_THREADS;
+}
+
 static int allocate(int device, void **out, size_t bytes)
 {
     cudaError_t error = cudaSetDevice(device);
@@ -329,7 +340,7 @@ static int wait(struct cuda_stream *s)
 extern "C" __attribute__((visibility("default"))) const struct cuda_interface *ingot_cuda_interface(void)
 {
     static const struct cuda_interface interface = {
-        CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
+        CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, has, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
         launch, record, recorded, replay, drop, gemm_library, gemm, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
     };
     return &interface;

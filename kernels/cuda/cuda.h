@@ -117,6 +117,7 @@ struct compiled {
     float *input_scales;
     /* of the step that runs */
     const struct batch *batch;
+    int begin, end; /* its operations */
     const struct state_memory *memory;
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
@@ -184,6 +185,10 @@ void cuda_gemm_plan(struct compiled *c);
 bool cuda_gemm_serves(const struct compiled *c, const struct op *op, int32_t rows);
 int cuda_gemm_linear(const struct compiled *c, const struct op *op, int32_t first_row, int32_t rows);
 
+/* able.c */
+bool cuda_runs(const struct program *p, const struct compile_options *o, int op, char *why, size_t size);
+bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int op, char *why, size_t size);
+
 /* upload.c: weights, vectors and codebooks to where they belong. */
 enum status cuda_upload(struct compiled *c, struct error *err);
 
@@ -196,6 +201,7 @@ enum status cuda_write_state(const struct compiled *c, struct state_memory *stat
 enum status cuda_copy_state(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
 
 /* library.c: libingot-cuda.so, once all that a device needs is there; STATUS_DEVICE says what is missing. */
+enum status cuda_open_library(const struct cuda_interface **out, struct error *err); /* whatever devices there are */
 enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err);
 
 #endif

@@ -4,7 +4,7 @@
  *   LINEAR, then ADD of its result        the sum by whoever computed it (o, down)
  *   two LINEARs, then GATE of both        one launch (gate, up)
  *   NORM, ROPE of heads of q and k, STORE one launch
- * Everything else is a launch of its own. */
+ * Everything else is a launch of its own, and none has operations of two stretches of a split program (op.begins). */
 #include "kernels/cuda/cuda.h"
 
 enum fast cuda_fast(const struct compiled *c, const struct weight *w)
@@ -28,7 +28,8 @@ static int linears_over(const struct compiled *c, int first, int x)
 {
     const struct program *p = c->p;
     int i = first;
-    while (i < p->op_count && i - first < STAGE_LINEARS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x)
+    while (i < p->op_count && i - first < STAGE_LINEARS && p->ops[i].kind == OP_LINEAR && p->ops[i].x == x && p->ops[i].y != x &&
+           !(i > first && p->ops[i].begins))
         i++;
     return i - first;
 }
@@ -38,7 +39,7 @@ static bool takes(const struct compiled *c, const struct stage *s, const struct 
 {
     const struct op *one = s->linear[0], *two = s->linear[s->linears - 1];
     enum fast kind = fast(c, two);
-    if (!kind || op->y == one->x)
+    if (!kind || op->y == one->x || op->begins)
         return false;
     if (op->kind == OP_ADD)
         return s->linears == 1 && op->z == one->y && op->x != one->y && !program_live(c->p, one->y, behind);
@@ -71,6 +72,8 @@ static int turn_stage(const struct compiled *c, struct stage *s, int i)
     *s = (struct stage){.first = i, .ops = end - i + 1, .store = store};
     for (int k = i; k < end; k++) {
         const struct op *op = &p->ops[k];
+        if (p->ops[k + 1].begins)
+            return 0;
         int which = op->x == store->x;
         if (!which && q < 0)
             q = op->x;
@@ -88,6 +91,7 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     if (turned)
         return turned;
     bool norm = op->kind == OP_NORM && op->head_dim == 0;
+    norm = norm && i + 1 < p->op_count && !p->ops[i + 1].begins;
     int first = i + norm, count = norm || op->kind == OP_LINEAR ? linears_over(c, first, norm ? op->y : op->x) : 0;
     *s = (struct stage){.first = i, .ops = 1};
     if (!count)

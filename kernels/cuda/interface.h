@@ -3,6 +3,7 @@
 #ifndef KERNELS_CUDA_INTERFACE_H
 #define KERNELS_CUDA_INTERFACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,25 @@ enum cuda_kernel {
 #undef FAST
     CUDA_KERNELS
 };
+
+static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
+{
+    static const char *const names[CUDA_KERNELS] = { /* in the order of enum cuda_kernel */
+#define KERNEL(name) #name,
+#include "kernels/cuda/kernels.def"
+#undef KERNEL
+#define ATTEND(name, type, most, blocks) "attend_" #name,
+#include "kernels/cuda/attend.def"
+#undef ATTEND
+#define FORMAT(id, name, encode, round) "linear_" #name,
+#include "kernels/formats/formats.def"
+#undef FORMAT
+#define FAST(id, name, kind) "gemv_" #name, "gemv_" #name "_many", "gated_" #name, "gated_" #name "_many",
+#include "kernels/cuda/fast.def"
+#undef FAST
+    };
+    return names[kernel];
+}
 
 struct cuda_info {
     char name[128];
@@ -67,7 +87,7 @@ enum {
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
                             ),
-    CUDA_INTERFACE = 5 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
+    CUDA_INTERFACE = 6 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
@@ -79,6 +99,7 @@ struct cuda_interface {
     int (*versions)(struct cuda_versions *out); /* driver 0: none is installed */
     int (*count)(int *devices);
     int (*info)(int device, struct cuda_info *out);
+    bool (*has)(int device, enum cuda_kernel kernel); /* the kernel can run there: the library holds code for this device */
     int (*allocate)(int device, void **out, size_t bytes);
     void (*release)(int device, void *memory); /* NULL is fine, here and below */
     int (*pin)(int device, void **out, size_t bytes); /* memory of the host that transfers read and write directly */

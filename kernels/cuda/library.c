@@ -59,7 +59,7 @@ static enum status check_device(const struct cuda_interface *cuda, int device, s
     return STATUS_OK;
 }
 
-enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err)
+enum status cuda_open_library(const struct cuda_interface **out, struct error *err)
 {
     if (!driver_there())
         return error_set(err, STATUS_DEVICE, "cuda: there is no NVIDIA driver (libcuda.so.1 is not installed)");
@@ -76,5 +76,11 @@ enum status cuda_library(const struct cuda_interface **out, int device, struct c
     if (!cuda || cuda->version != CUDA_INTERFACE)
         return error_set(err, STATUS_DEVICE, "cuda: %s is not of this build of ingot: build both anew, or put its own beside the program", file_name);
     *out = cuda;
-    return check_device(cuda, device, info, err);
+    return STATUS_OK;
+}
+
+enum status cuda_library(const struct cuda_interface **out, int device, struct cuda_info *info, struct error *err)
+{
+    enum status status = cuda_open_library(out, err);
+    return status ? status : check_device(*out, device, info, err);
 }

@@ -389,10 +389,10 @@ static int run_send(const struct compiled *c, const struct op *op)
     return c->cuda->download(c->stream, c->staged[op->x], buffer(c, op->x), row_bytes(c, op->x));
 }
 
-static void hand_over(const struct compiled *c, int ops)
+static void hand_over(const struct compiled *c)
 {
-    for (int i = 0; i < ops; i++)
-        if (c->p->ops[i].kind == OP_SEND)
+    for (int i = c->begin; i < c->end; i++)
+        if (c->p->ops[i].kind == OP_SEND && c->options.rank == 0) /* ranks have the same rows */
             memcpy(c->options.exchange->rows[c->p->ops[i].x], c->staged[c->p->ops[i].x], row_bytes(c, c->p->ops[i].x));
 }
 
@@ -469,26 +469,28 @@ static int fetch(const struct compiled *c, int output)
     return code;
 }
 
-static enum status run_all(const struct compiled *c, int output, struct error *err)
+static enum status run_all(const struct compiled *c, struct error *err)
 {
-    int count = program_needed(c->p, output), code;
-    for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
+    for (int i = 0; i < c->stages && c->stage[i].first < c->end; i++) {
         const struct stage *s = &c->stage[i];
+        if (s->first < c->begin)
+            continue;
         const struct op *op = s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
-        if ((code = s->linears ? run_stage(c, s) : s->store ? run_turn(c, s) : run[op->kind](c, op)))
+        int code = s->linears ? run_stage(c, s) : s->store ? run_turn(c, s) : run[op->kind](c, op);
+        if (code)
             return op_failed(c, op, code, err);
     }
     return STATUS_OK;
 }
 
 /* All operations, recorded before if need be. */
-static enum status run_graph(const struct compiled *c, struct graph *g, int output, struct error *err)
+static enum status run_graph(const struct compiled *c, struct graph *g, struct error *err)
 {
     int code = 0;
     if (!g->graph) {
         if ((code = c->cuda->record(c->stream)))
             return cuda_failed(c, code, err, "recording a step of %d rows", c->batch->rows);
-        enum status status = run_all(c, output, err);
+        enum status status = run_all(c, err);
         code = c->cuda->recorded(c->stream, &g->graph);
         if (status || code) {
             c->cuda->drop(c->options.device, g->graph);
@@ -500,7 +502,8 @@ static enum status run_graph(const struct compiled *c, struct graph *g, int outp
     return code ? cuda_failed(c, code, err, "replaying a step of %d rows", c->batch->rows) : STATUS_OK;
 }
 
-static enum status ask(struct compiled *c, int output, bool whole, struct error *err)
+/* What all of a step's stretches go by. */
+static enum status send_batch(struct compiled *c, struct error *err)
 {
     struct room host = {c->host_step, 0};
     find_longest(c);
@@ -510,22 +513,25 @@ static enum status ask(struct compiled *c, int output, bool whole, struct error 
     write_arrivals(c, &host);
     write_embeddings(c, &host);
     int code = c->cuda->upload(c->stream, c->step, c->host_step, host.used);
-    if (code)
-        return cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows);
-    struct graph *graph = c->replayed ? cuda_graph_find(c, output) : NULL;
-    enum status status = graph ? run_graph(c, graph, output, err) : run_all(c, output, err);
+    return code ? cuda_failed(c, code, err, "sending a batch of %d rows", c->batch->rows) : STATUS_OK;
+}
+
+static enum status ask(struct compiled *c, int output, bool whole, struct error *err)
+{
+    enum status status = c->batch->begin == 0 ? send_batch(c, err) : STATUS_OK;
     if (status)
         return status;
-    if (output >= 0 && whole && (code = fetch(c, output)))
-        return cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name);
-    return STATUS_OK;
+    struct graph *graph = c->replayed ? cuda_graph_find(c, output) : NULL;
+    status = graph ? run_graph(c, graph, err) : run_all(c, err);
+    int code = !status && output >= 0 && whole ? fetch(c, output) : 0;
+    return code ? cuda_failed(c, code, err, "fetching %s", c->p->buffers[output].name) : status;
 }
 
 enum status cuda_complete(struct compiled *c, struct error *err)
 {
     int code = c->pending ? c->cuda->wait(c->stream) : 0;
     if (c->pending && !code)
-        hand_over(c, program_needed(c->p, c->output));
+        hand_over(c);
     c->pending = false;
     return code ? cuda_failed(c, code, err, "running a step of %d rows (CUDA_LAUNCH_BLOCKING=1 in the environment names the operation)", c->batch->rows)
                 : STATUS_OK;
@@ -537,15 +543,17 @@ enum status cuda_step(struct compiled *c, const struct batch *b, const struct st
     c->batch = b;
     c->memory = state;
     c->output = output;
+    c->begin = b->begin, c->end = batch_end(c->p, b, output);
     if (status || (status = check_batch(c, output, err)))
         return status;
     c->pending = true;
-    status = ask(c, output, result != NULL, err);
-    if (!status && !result)
+    bool last = batch_last(c->p, b);
+    status = ask(c, output, result != NULL && last, err);
+    if (!status && !result && last)
         return STATUS_OK;
     enum status waited = cuda_complete(c, status ? NULL : err); /* always: what was asked for reads the batch and writes the result */
     status = status ? status : waited;
     if (result)
-        *result = status || output < 0 ? NULL : c->result;
+        *result = status || output < 0 || !last ? NULL : c->result;
     return status;
 }

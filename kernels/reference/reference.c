@@ -218,7 +218,7 @@ static enum status reference_sizes(const struct program *p, const struct compile
     if (p->group_count > 8)
         return error_set(err, STATUS_FAILED, "program: more than 8 state groups");
     for (int i = 0; i < p->group_count; i++)
-        if (p->groups[i].k_dim > REFERENCE_HEAD_DIM || p->groups[i].v_dim > REFERENCE_HEAD_DIM)
+        if (p->groups[i].layers && (p->groups[i].k_dim > REFERENCE_HEAD_DIM || p->groups[i].v_dim > REFERENCE_HEAD_DIM))
             return error_set(err, STATUS_BAD_INPUT, "heads of more than %d values are not supported", REFERENCE_HEAD_DIM);
     for (int i = 0; i < 2; i++)
         if (!state_storage(i ? o->v_type : o->k_type))
@@ -301,15 +301,15 @@ static enum status reference_step(struct compiled *c, const struct batch *b, con
             return error_set(err, STATUS_FAILED, "step: sequence %d is longer than the context that was compiled", i);
     r->batch = b;
     r->state = state;
-    int count = program_needed(p, output);
-    for (int i = 0; i < count && !r->broken; i++)
+    int end = batch_end(p, b, output);
+    for (int i = b->begin; i < end && !r->broken; i++)
         run[p->ops[i].kind](r, &p->ops[i]);
     if (r->broken)
         return r->broken = false, error_set(err, STATUS_FAILED, "step: another rank gave up");
     if (!result)
         return STATUS_OK;
     *result = NULL;
-    if (output < 0)
+    if (output < 0 || !batch_last(p, b))
         return STATUS_OK;
     *result = r->buffer[output];
     if (p->buffers[output].rows == ROWS_ALL) {

@@ -27,6 +27,7 @@ static enum status no_room_after_all(const struct ingot_engine *e, const struct 
     else
         snprintf(ignored.text, sizeof ignored.text, "the plan counted %.2f GiB of %.2f GiB that were free: other programs may have taken some since; --context %lld halves the KV cache",
                  (double)e->plan.total_bytes / 0x1p30, (double)e->plan.available_bytes / 0x1p30, (long long)e->plan.context / 2);
+    placement_clear(&now);
     snprintf(advice, sizeof advice, "%.590s", ignored.text);
     char failed[600];
     snprintf(failed, sizeof failed, "%.590s", err->text);
@@ -103,6 +104,10 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
     }
     for (int i = 0; i < e->plan.advice_count; i++)
         log_line(LOG_SAY, "%s", e->plan.advice[i]);
+    for (int i = 0; i < e->plan.lack_count; i++) {
+        const struct ingot_plan_lack *lack = &e->plan.lacks[i];
+        log_line(LOG_SAY, "%d x %s%s%s on the CPU: %s", lack->count, lack->operation, *lack->format ? " " : "", lack->format, lack->reason);
+    }
     *out = e;
     return INGOT_OK;
 }
@@ -121,6 +126,7 @@ void ingot_engine_close(struct ingot_engine *e)
     if (e->compiled)
         e->backend->free(e->compiled);
     pool_close(&e->pool);
+    placement_clear(e);
     free(e->rows);
     free(e->wanted);
     free(e->sequences);

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct ingot_error) == sizeof(struct error), "struct ingot
 static inline struct error *inner(struct ingot_error *err) { return (struct error *)err; }
 
 /* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). */
-enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20, MAX_SEGMENTS = 16 };
+enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20, MAX_CARDS = 15 };
 
 /* A chat template in use: compiled, with what it can take and how its model writes. */
 struct speech {
@@ -262,7 +262,7 @@ struct ingot_engine {
     struct ingot_plan plan;
     const struct backend *backend;
     struct compile_options compile;
-    struct segment segments[MAX_SEGMENTS]; /* what compile.segments points to */
+    struct segment *segments; /* what compile.segments points to */
     struct compiled *compiled;
     int logits; /* output buffer */
     pthread_mutex_t lock;
@@ -300,19 +300,27 @@ enum status engine_prepare(struct ingot_engine *e, const struct model *model, co
 
 /* placement.c: which devices there are to be, and what they can hold. */
 struct placement {
-    int cards;
-    int card[MAX_SEGMENTS]; /* one may be named twice */
-    double card_bandwidth[MAX_SEGMENTS];
-    uint64_t card_bytes[MAX_SEGMENTS], host_bytes; /* free */
+    int cards; /* 0: the CPU alone */
+    const struct backend *backend; /* the cards' */
+    int card[MAX_CARDS]; /* one may be named twice */
+    double card_bandwidth[MAX_CARDS];
+    uint64_t card_bytes[MAX_CARDS], host_bytes; /* free */
+    uint64_t weights_bytes; /* the model's */
 };
-/* Also the engine's backend as long as all of the model is on these devices, and the plan's device and what memory it has. */
+/* Without cards also the engine's backend, and the plan's device. */
 enum status placement_choose(struct ingot_engine *e, const struct program *p, const struct ingot_engine_options *o, struct placement *out, struct error *err);
-/* Leaves the first operations to the CPU: all but gpu_layers, or what does not fit beside a cache of plan.context tokens.
- * whole: sizes of the program on the card. STATUS_NO_ROOM: not one layer fits. */
-enum status placement_offload(struct ingot_engine *e, const struct program *p, const struct placement *at, int gpu_layers, const struct compile_sizes *whole,
-                              struct error *err);
-/* The plan's parts and whether each fits, once the context is known. */
-enum status placement_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err);
+/* The engine's backend and segments, and the plan's device, where the CPU has the operations of cpu: [op]. */
+enum status placement_divide(struct ingot_engine *e, const struct program *p, const struct placement *at, const bool *cpu, struct error *err);
+void placement_clear(struct ingot_engine *e); /* frees the segments */
+/* The plan's numbers, its parts and whether each fits, for a cache of plan.context tokens. */
+enum status placement_measure(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err);
+bool part_fits(const struct ingot_plan_part *part);
+/* offload.c: leaves to the CPU what the card cannot run, what the options say, and what does not fit beside a cache of plan.context
+ * tokens; the plan lists the first. STATUS_NO_ROOM: not one layer fits. */
+enum status offload_fit(struct ingot_engine *e, const struct program *p, const struct placement *at, const struct ingot_engine_options *options, struct error *err);
+/* bandwidth.c: seconds that a token takes when `filled` of the cache is read; 0: a bandwidth is not known. */
+double plan_seconds(const struct ingot_plan *p, double host, double filled);
+void plan_total(struct ingot_plan *p); /* of what one device takes, and whether it fits */
 uint64_t plan_blocks(const struct ingot_plan *p); /* of the cache */
 uint64_t plan_host_memory(void); /* what the system can give without swapping, within the cgroup's limit */
 

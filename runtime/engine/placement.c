@@ -1,5 +1,6 @@
-/* Devices: what was asked for, and which operations run where. A card too small for all layers has the last ones and the head, so
- * that logits are where they may be sampled; the CPU has the embedding, of which it reads a row, and the first layers. */
+/* Devices: what was asked for, and the plan for operations that are shared out over them. A card too small for all layers has the last
+ * ones and the head, so that logits are where they may be sampled; the CPU has the embedding, of which it reads a row, and the first
+ * layers (offload.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ static enum status read_cards(const char *device, struct placement *out, struct 
         return out->cards = 1, STATUS_OK;
     for (char before = ':'; *at == before; at = end, before = ',') {
         long card = strtol(at + 1, &end, 10);
-        if (end == at + 1 || card < 0 || card > 63 || out->cards == MAX_SEGMENTS)
+        if (end == at + 1 || card < 0 || card > 63 || out->cards == MAX_CARDS)
             return bad_device(device, err);
         out->card[out->cards++] = (int)card;
     }
@@ -36,36 +37,20 @@ static enum status choose_cards(struct ingot_engine *e, const struct program *p,
 {
     const char *device = o->device && strcmp(o->device, "auto") ? o->device : "cuda";
     enum status status = read_cards(device, out, err);
-    const struct backend *cuda = NULL;
-    char *name = e->plan.device;
-    size_t size = sizeof e->plan.device;
-    uint64_t least = UINT64_MAX;
-    snprintf(name, size, "cuda:");
-    for (int i = 0; i < out->cards && !status; i++) {
+    if (status)
+        return status;
+    for (int i = 0; i < out->cards; i++) {
         struct cuda_room room;
-        if ((status = backend_cuda(&cuda, out->card[i], &room, err)))
-            return error_prefix(err, "--device %s", device);
+        if ((status = backend_cuda(&out->backend, out->card[i], &room, err)))
+            return status;
         uint64_t times = 0; /* that the card is named: so many parts share it */
         for (int k = 0; k < out->cards; k++)
             times += out->card[k] == out->card[i];
         uint64_t spare = card_spare(p), ours = room.free_bytes > spare ? room.free_bytes - spare : 0;
         out->card_bytes[i] = (o->memory ? o->memory : ours) / times;
         out->card_bandwidth[i] = (double)room.bandwidth / (double)times;
-        least = out->card_bytes[i] < least ? out->card_bytes[i] : least;
-        snprintf(name + strlen(name), size - strlen(name), "%s%d", i ? "," : "", out->card[i]);
-        e->segments[i] = (struct segment){.backend = cuda, .device = out->card[i], .end = p->op_count, .rank = i, .ranks = out->cards};
     }
-    if (status)
-        return status;
-    e->plan.available_bytes = least * (uint64_t)out->cards; /* matrices and cache are shared out evenly */
-    e->plan.read_bandwidth = out->cards == 1 ? out->card_bandwidth[0] : 0; /* of several, each part's */
     e->compile.device = out->card[0];
-    e->backend = cuda;
-    if (out->cards > 1) {
-        e->backend = backend_split(e->segments, out->cards);
-        e->compile.segments = e->segments;
-        e->compile.segment_count = out->cards;
-    }
     return STATUS_OK;
 }
 
@@ -81,7 +66,7 @@ enum status placement_choose(struct ingot_engine *e, const struct program *p, co
         return choose_cards(e, p, o, out, err);
     if (strcmp(device, "auto") && strcmp(device, "cpu"))
         return bad_device(device, err);
-    if (o->gpu_layers && !strcmp(device, "auto") && !o->reference) {
+    if ((o->gpu_layers || o->cpu_networks) && !strcmp(device, "auto") && !o->reference) {
         struct error why = {0};
         if (choose_cards(e, p, o, out, &why) == STATUS_OK)
             return STATUS_OK;
@@ -90,90 +75,134 @@ enum status placement_choose(struct ingot_engine *e, const struct program *p, co
     }
     e->backend = o->reference ? &backend_reference : backend_cpu(err);
     snprintf(e->plan.device, sizeof e->plan.device, "cpu");
-    e->plan.available_bytes = o->memory ? o->memory : out->host_bytes;
+    out->host_bytes = o->memory ? o->memory : out->host_bytes;
+    e->plan.available_bytes = out->host_bytes;
     return e->backend ? STATUS_OK : STATUS_DEVICE;
 }
 
-/* ---- layers that stay on the CPU ------------------------------------------------------------------------------------------ */
+/* ---- segments ------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t card_bytes(const struct ingot_engine *e, const struct program *p, const struct compile_sizes *whole, int first)
+void placement_clear(struct ingot_engine *e)
 {
-    uint64_t bytes = program_weight_bytes(p, first, p->op_count) + whole->scratch_bytes, blocks = plan_blocks(&e->plan);
-    for (int g = 0; g < p->group_count; g++)
-        bytes += blocks * whole->block_bytes[g] / (uint64_t)(p->groups[g].layers ? p->groups[g].layers : 1) *
-                 (uint64_t)program_layers(p, g, first, p->op_count);
-    return bytes;
+    free(e->segments);
+    e->segments = NULL;
+    e->compile.segments = NULL;
+    e->compile.segment_count = 0;
 }
 
-/* The number of operations before the card's; -1: it has room for none. */
-static int choose_cut(const struct ingot_engine *e, const struct program *p, const struct placement *at, int gpu_layers, const struct compile_sizes *whole,
-                      const int *places, int count)
+static void name_devices(struct ingot_plan *plan, const struct placement *at, bool cpu)
 {
-    int cut = -1;
-    for (int i = 0; i < count && cut < 0; i++)
-        if (card_bytes(e, p, whole, places[i]) <= at->card_bytes[0])
-            cut = places[i];
-    if (!gpu_layers || cut < 0)
-        return cut;
-    for (int i = 0; i < count; i++) /* where the layer begins, not in its middle */
-        if (places[i] > cut && program_layers(p, 0, places[i], p->op_count) >= gpu_layers)
-            cut = places[i];
-    return cut;
+    size_t n = 0;
+    for (int i = 0; i < at->cards && n < sizeof plan->device; i++)
+        n += (size_t)snprintf(plan->device + n, sizeof plan->device - n, i ? ",%d" : cpu ? "cpu+cuda:%d" : "cuda:%d", at->card[i]);
 }
 
-enum status placement_offload(struct ingot_engine *e, const struct program *p, const struct placement *at, int gpu_layers, const struct compile_sizes *whole,
-                              struct error *err)
+enum status placement_divide(struct ingot_engine *e, const struct program *p, const struct placement *at, const bool *cpu, struct error *err)
 {
-    const struct backend *cpu = backend_cpu(err);
-    int *places = calloc((size_t)p->op_count + 1, sizeof *places);
-    int cut = places && cpu ? choose_cut(e, p, at, gpu_layers, whole, places, program_cuts(p, places)) : -1;
-    bool memory = !places;
-    free(places);
-    if (memory || !cpu)
-        return memory ? error_memory(err, "a plan") : STATUS_DEVICE;
-    if (cut < 0 || !program_layers(p, 0, cut, p->op_count))
-        return STATUS_NO_ROOM;
-    e->segments[0] = (struct segment){.backend = cpu, .end = cut, .ranks = 1};
-    e->segments[1] = (struct segment){.backend = e->backend, .device = at->card[0], .first = cut, .end = p->op_count, .ranks = 1};
-    snprintf(e->plan.device, sizeof e->plan.device, "cpu+cuda:%d", at->card[0]);
-    e->plan.read_bandwidth = 0;
-    e->plan.available_bytes += at->host_bytes;
-    e->backend = backend_split(e->segments, 2);
-    e->compile.segments = e->segments;
-    e->compile.segment_count = 2;
+    const struct backend *host = backend_cpu(err);
+    int runs = 1, count = 0;
+    bool any = cpu[0];
+    for (int i = 1; i < p->op_count; i++)
+        runs += cpu[i] != cpu[i - 1], any |= cpu[i];
+    placement_clear(e);
+    name_devices(&e->plan, at, any);
+    e->backend = at->backend;
+    if (any && !host)
+        return STATUS_DEVICE;
+    if (!any && at->cards == 1)
+        return STATUS_OK;
+    struct segment *s = e->segments = calloc((size_t)runs * (size_t)at->cards, sizeof *s);
+    if (!s)
+        return error_memory(err, "a plan");
+    for (int i = 0, end; i < p->op_count; i = end) {
+        for (end = i + 1; end < p->op_count && cpu[end] == cpu[i];)
+            end++;
+        for (int rank = 0; rank < at->cards && !cpu[i]; rank++)
+            s[count++] = (struct segment){at->backend, at->card[rank], i, end, rank, at->cards};
+        if (cpu[i])
+            s[count++] = (struct segment){host, 0, i, end, 0, 1};
+    }
+    e->compile.segments = s;
+    e->compile.segment_count = count;
+    e->backend = backend_split(s, count);
     return STATUS_OK;
 }
 
 /* ---- the plan ------------------------------------------------------------------------------------------------------------- */
 
-enum status placement_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err)
+/* Of an embedding that is nothing else, a row is read. */
+static uint64_t read_bytes(const struct program *p, const struct segment *segments, int count, const struct segment *part)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        if (segments[i].backend == part->backend && segments[i].device == part->device && segments[i].rank == part->rank)
+            for (int k = segments[i].first; k < segments[i].end; k++)
+                if (p->ops[k].kind != OP_EMBED)
+                    bytes += program_weight_bytes(p, k, k + 1);
+    return bytes;
+}
+
+static struct ingot_plan_part part_of(const struct ingot_engine *e, const struct program *p, const struct placement *at, const struct part_sizes *sizes)
+{
+    const struct segment *s = sizes->segment;
+    bool card = s->backend == at->backend;
+    uint64_t block = 0;
+    for (int g = 0; g < p->group_count; g++)
+        block += sizes->sizes.block_bytes[g];
+    struct ingot_plan_part part = {.layers = sizes->layers, .stretches = sizes->stretches, .shared = s->ranks > 1, .weights_bytes = sizes->weight_bytes,
+                                   .kv_bytes = block * plan_blocks(&e->plan), .scratch_bytes = sizes->sizes.scratch_bytes};
+    part.read_bytes = s->ranks > 1 ? part.weights_bytes : read_bytes(p, e->compile.segments, e->compile.segment_count, s);
+    snprintf(part.device, sizeof part.device, card ? "cuda:%d" : "cpu", s->device);
+    part.read_bandwidth = card ? at->card_bandwidth[s->rank] : 0;
+    part.available_bytes = card ? at->card_bytes[s->rank] : at->host_bytes;
+    return part;
+}
+
+bool part_fits(const struct ingot_plan_part *part) { return part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes; }
+
+static enum status measure_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err)
 {
     struct ingot_plan *plan = &e->plan;
-    struct part_sizes sizes[MAX_SEGMENTS];
-    enum status status = split_part_sizes(p, &e->compile, sizes, err);
-    if (status)
-        return status;
-    plan->part_count = e->compile.segment_count;
-    plan->weights_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = 0;
+    struct part_sizes *sizes = calloc((size_t)e->compile.segment_count, sizeof *sizes);
+    enum status status = sizes ? split_part_sizes(p, &e->compile, sizes, &plan->part_count, err) : error_memory(err, "a plan");
+    plan->weights_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = plan->available_bytes = 0;
+    plan->read_bandwidth = 0; /* each part's */
     plan->fits = true;
-    for (int i = 0; i < plan->part_count; i++) {
-        const struct segment *s = &e->segments[i];
+    plan->hand_overs = -1;
+    for (int i = 0; i < plan->part_count && !status; i++) {
         struct ingot_plan_part *part = &plan->parts[i];
-        uint64_t block = 0;
-        for (int g = 0; g < p->group_count; g++)
-            block += sizes[i].sizes.block_bytes[g];
-        *part = (struct ingot_plan_part){.layers = sizes[i].layers, .shared = s->ranks > 1, .weights_bytes = sizes[i].weight_bytes,
-                                         .kv_bytes = block * plan_blocks(plan), .scratch_bytes = sizes[i].sizes.scratch_bytes};
-        bool card = at->cards > 1 || i > 0;
-        snprintf(part->device, sizeof part->device, card ? "cuda:%d" : "cpu", s->device);
-        part->read_bandwidth = card ? at->card_bandwidth[at->cards > 1 ? i : 0] : 0;
-        part->available_bytes = !card ? at->host_bytes : at->card_bytes[at->cards > 1 ? i : 0];
-        plan->fits &= part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes;
+        *part = part_of(e, p, at, &sizes[i]);
+        plan->fits &= part_fits(part);
+        plan->hand_overs += sizes[i].segment->rank ? 0 : part->stretches;
         plan->weights_bytes += part->weights_bytes;
         plan->kv_bytes += part->kv_bytes;
-        plan->kv_bytes_per_token += block / BLOCK_TOKENS;
         plan->scratch_bytes += part->scratch_bytes;
+        plan->available_bytes += part->available_bytes;
     }
+    plan->kv_bytes_per_token = plan->kv_bytes / (plan_blocks(plan) * BLOCK_TOKENS);
     plan->total_bytes = plan->weights_bytes + plan->kv_bytes + plan->scratch_bytes;
+    free(sizes);
+    return status;
+}
+
+enum status placement_measure(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err)
+{
+    struct ingot_plan *plan = &e->plan;
+    struct compile_sizes sizes;
+    e->compile.max_context = plan->context;
+    plan->part_count = plan->hand_overs = 0;
+    if (e->compile.segment_count)
+        return measure_parts(e, p, at, err);
+    enum status status = e->backend->sizes(p, &e->compile, &sizes, err);
+    if (status)
+        return status;
+    plan->weights_bytes = at->weights_bytes;
+    plan->scratch_bytes = sizes.scratch_bytes;
+    plan->kv_bytes_per_token = 0;
+    for (int g = 0; g < p->group_count; g++)
+        plan->kv_bytes_per_token += sizes.block_bytes[g] / BLOCK_TOKENS;
+    plan->available_bytes = at->cards ? at->card_bytes[0] : at->host_bytes;
+    plan->read_bandwidth = at->cards ? at->card_bandwidth[0] : 0;
+    plan_total(plan);
     return STATUS_OK;
 }

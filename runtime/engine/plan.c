@@ -96,29 +96,36 @@ static void advise(struct ingot_plan *p, const char *format, ...)
 
 uint64_t plan_blocks(const struct ingot_plan *p) { return (uint64_t)((p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * (uint64_t)p->parallel; }
 
-static void total(struct ingot_plan *p)
+void plan_total(struct ingot_plan *p)
 {
     p->kv_bytes = plan_blocks(p) * BLOCK_TOKENS * p->kv_bytes_per_token;
     p->total_bytes = p->weights_bytes + p->kv_bytes + p->scratch_bytes;
     p->fits = p->total_bytes <= p->available_bytes;
 }
 
-/* The context: what was asked for, else the model's own if it fits, else the largest that does. */
+/* The context of a plan on one device: what was asked for, else the model's own if it fits, else the largest that does. */
 static void choose_context(struct ingot_plan *p, int64_t asked, int64_t own)
 {
     p->context = asked ? asked : own;
-    total(p);
-    if (p->fits)
+    plan_total(p);
+    if (p->fits || asked)
         return;
     uint64_t fixed = p->weights_bytes + p->scratch_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
     int64_t most = p->available_bytes > fixed && per_token ? (int64_t)((p->available_bytes - fixed) / per_token) - 2 * BLOCK_TOKENS : 0;
     most -= most % BLOCK_TOKENS;
-    if (most >= 512 && !asked) {
+    if (most >= 512) {
         advise(p, "the model's own context of %" PRId64 " does not fit: it was cut to %" PRId64, own, most);
         p->context = most;
-        total(p);
-        return;
+        plan_total(p);
     }
+}
+
+/* What would help a plan that does not fit. */
+static void advise_room(struct ingot_plan *p)
+{
+    uint64_t fixed = p->weights_bytes + p->scratch_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
+    int64_t most = p->available_bytes > fixed && per_token ? (int64_t)((p->available_bytes - fixed) / per_token) - 2 * BLOCK_TOKENS : 0;
+    most -= most % BLOCK_TOKENS;
     if (most > 0 && most < p->context)
         advise(p, "--context %" PRId64 " would fit", most);
     if (p->available_bytes < fixed)
@@ -143,28 +150,56 @@ static enum status check_options(const struct ingot_engine_options *o, const str
 
 enum { OFFLOAD_CONTEXT = 4096 }; /* tokens that a card must have room for beside the weights, before layers leave it */
 
-/* The context, and which layers stay on the CPU if a card cannot hold all. */
-static enum status fit(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, const struct placement *at,
-                       const struct compile_sizes *whole, struct error *err)
+/* The largest context, up to the model's own, with which every device's part fits: OFFLOAD_CONTEXT does. */
+static enum status grow_context(struct ingot_engine *e, const struct program *p, const struct placement *at, int64_t own, struct error *err)
+{
+    struct ingot_plan *plan = &e->plan;
+    int64_t fits = plan->context, end = own + 1;
+    while (fits < own && fits + BLOCK_TOKENS < end) {
+        plan->context = end > own ? own : fits + (end - fits) / 2 / BLOCK_TOKENS * BLOCK_TOKENS;
+        enum status status = placement_measure(e, p, at, err);
+        if (status)
+            return status;
+        *(plan->fits ? &fits : &end) = plan->context;
+    }
+    plan->context = fits;
+    if (fits < own)
+        advise(plan, "the model's own context of %" PRId64 " does not fit: it was cut to %" PRId64, own, fits);
+    return placement_measure(e, p, at, err);
+}
+
+/* The context, and which operations the CPU has although there are cards. */
+static enum status fit_cards(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, const struct placement *at, struct error *err)
 {
     struct ingot_plan *p = &e->plan;
     int64_t own = model->config.context;
     p->context = o->context ? o->context : own < OFFLOAD_CONTEXT ? own : OFFLOAD_CONTEXT;
-    total(p);
-    if (at->cards != 1 || (p->fits && (!o->gpu_layers || o->gpu_layers >= program_layers(&model->program, 0, 0, model->program.op_count)))) {
-        choose_context(p, o->context, own);
-        return STATUS_OK;
-    }
-    enum status status = placement_offload(e, &model->program, at, o->gpu_layers, whole, err);
-    if (status == STATUS_NO_ROOM) { /* the plan says so */
-        choose_context(p, o->context, own);
+    enum status status = offload_fit(e, &model->program, at, o, err);
+    if (status && status != STATUS_NO_ROOM)
+        return status;
+    if (!p->fits) { /* the plan says so */
+        advise_room(p);
         advise(p, "not one layer fits on the card: --device cpu");
         return STATUS_OK;
     }
-    if (status)
-        return status;
+    if (!p->offloaded)
+        return o->context ? STATUS_OK : grow_context(e, &model->program, at, own, err);
     if (!o->context && p->context < own)
         advise(p, "the context is %" PRId64 ", so that more layers fit on the card; --context asks for another", p->context);
+    return STATUS_OK;
+}
+
+static enum status fit_cpu(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, const struct placement *at, struct error *err)
+{
+    struct ingot_plan *p = &e->plan;
+    p->context = e->compile.max_context = o->context ? o->context : model->config.context;
+    enum status status = placement_measure(e, &model->program, at, err);
+    if (status)
+        return status;
+    choose_context(p, o->context, model->config.context);
+    e->compile.max_context = p->context;
+    if (!p->fits)
+        advise_room(p);
     return STATUS_OK;
 }
 
@@ -172,8 +207,8 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
 {
     struct ingot_plan *p = &e->plan;
     struct compile_options *c = &e->compile;
-    struct compile_sizes sizes;
     struct placement at;
+    placement_clear(e); /* of another try */
     *p = (struct ingot_plan){.parallel = o->parallel > 0 ? o->parallel : 1, .threads = o->threads > 0 ? o->threads : team_cores()};
     *c = (struct compile_options){.threads = p->threads, .deterministic = o->deterministic};
     enum status status = check_options(o, p, err);
@@ -185,37 +220,52 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
     c->max_rows = PIECE + p->parallel; /* a whole piece of a prompt beside single rows of all others */
     c->max_sequences = p->parallel;
     c->max_wanted = PIECE_WANTED + p->parallel;
-    c->max_context = o->context ? o->context : model->config.context;
-    if ((status = placement_choose(e, &model->program, o, &at, err)) || (status = e->backend->sizes(&model->program, c, &sizes, err)))
-        return status;
     p->k_type = storage_types[c->k_type].name;
     p->v_type = storage_types[c->v_type].name;
-    p->weights_bytes = model->weight_bytes;
-    p->scratch_bytes = sizes.scratch_bytes;
-    for (int g = 0; g < model->program.group_count; g++)
-        p->kv_bytes_per_token += sizes.block_bytes[g] / BLOCK_TOKENS;
-    if ((status = fit(e, model, o, &at, &sizes, err)))
+    if ((status = placement_choose(e, &model->program, o, &at, err)))
         return status;
-    c->max_context = p->context;
-    return c->segment_count ? placement_parts(e, &model->program, &at, err) : STATUS_OK;
+    at.weights_bytes = model->weight_bytes;
+    return at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
 }
 
-/* Whether `auto` takes a card that is there and that the model fits. Not before the CUDA backend has passed scripts/gpu-check on one
- * (docs/gpu.md): until then it has to be asked for by name. */
-static const bool auto_takes_cards = false;
+/* Whether the plan, which has parts on the CPU, promises more than the CPU alone, which then reads all weights. */
+static bool promises_more(const struct ingot_plan *plan, const struct model *model)
+{
+    double host = plan->part_count ? ingot_read_bandwidth(INGOT_PAGES_FILE, plan->threads) : 0;
+    return host <= 0 || plan_seconds(plan, host, 0) < (double)model->weight_bytes / host;
+}
+
+/* The card, if there is one, the model fits, the plan promises more than the CPU, and a trial computes right; else `why` says what not. */
+static enum status prepare_card(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *why)
+{
+    struct ingot_engine_options card = *o;
+    const struct backend *cuda;
+    struct cuda_room room;
+    card.device = "cuda";
+    enum status status = prepare(e, model, &card, why);
+    if (!status && !e->plan.fits)
+        return error_set(why, STATUS_NO_ROOM, "the model does not fit the card");
+    if (!status && !promises_more(&e->plan, model))
+        return error_set(why, STATUS_NO_ROOM, "the plan for the card, of which the CPU has a part, promises less");
+    if (!status)
+        status = backend_cuda(&cuda, 0, &room, why);
+    if (!status && (status = backend_trial(cuda, &model->program, &e->compile, why)))
+        log_line(LOG_SAY, "--device auto does not take the card: %s", why->text);
+    return status;
+}
 
 enum status engine_prepare(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, struct error *err)
 {
-    if (auto_takes_cards && !o->reference && (!o->device || !strcmp(o->device, "auto"))) {
-        struct ingot_engine_options card = *o;
-        struct error why;
-        card.device = "cuda";
-        enum status status = prepare(e, model, &card, &why);
-        if (!status && e->plan.fits)
-            return STATUS_OK;
-        log_line(LOG_VERBOSE, "--device auto: the CPU; %s", status ? why.text : "the model does not fit the card");
+    bool automatic = !o->device || !strcmp(o->device, "auto"), asked = o->gpu_layers || o->cpu_networks; /* for a card */
+    struct error why = {0};
+    if (o->reference || !automatic || asked)
+        return prepare(e, model, o, err);
+    if (prepare_card(e, model, o, &why)) {
+        log_line(LOG_VERBOSE, "--device auto: the CPU; %s", why.text);
+        return prepare(e, model, o, err);
     }
-    return prepare(e, model, o, err);
+    log_line(LOG_VERBOSE, "--device auto: %s; the model fits, and a trial computed as the reference does", e->plan.device);
+    return STATUS_OK;
 }
 
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *o, struct ingot_plan *out, struct ingot_error *err)
@@ -223,5 +273,6 @@ enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct 
     struct ingot_engine e = {0};
     enum status status = engine_prepare(&e, model->model, o ? o : &(struct ingot_engine_options){0}, inner(err));
     *out = e.plan;
+    placement_clear(&e);
     return (enum ingot_status)status;
 }

@@ -2,7 +2,7 @@
 import json, os, pathlib, re, shutil, subprocess, urllib.error, urllib.request
 import numpy as np
 import pytest
-from conftest import INGOT, ingot
+from conftest import INGOT, ingot, write_tiny
 
 EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated"
 TOKENS = [[5, 9, 13, 2, 77, 3, 8, 1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50], [7, 8, 9]]
@@ -37,11 +37,12 @@ def test_logits(card, tiny):
     assert (card.logits(tiny, "--device", "cuda", "--chunk", 7) == got).all()
 
 
-@pytest.mark.parametrize("devices", [("--gpu-layers", 1), ("--device", "cuda:0,0"), ("--device", "cuda", "--gpu-layers", 1, "--chunk", 7)])
+@pytest.mark.parametrize("devices", [("--gpu-layers", 1), ("--device", "cuda:0,0"), ("--device", "cuda", "--gpu-layers", 1, "--chunk", 7),
+                                     ("--cpu-ffn", 1), ("--device", "cuda", "--cpu-ffn", -1), ("--device", "cuda:0,0", "--cpu-ffn", 1)])
 def test_split(card, tiny, devices):
-    """Layers on the CPU and on the card; matrices shared out over two ranks on one card."""
+    """Layers, or their feed-forward networks, on the CPU and on the card; matrices shared out over two ranks on one card."""
     expected, got = card.logits(tiny, "--reference", "--kv", "f16"), card.logits(tiny, *devices)
-    assert np.linalg.norm(got - expected) < (2e-2 if "--gpu-layers" in devices else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
+    assert np.linalg.norm(got - expected) < (2e-2 if {"--gpu-layers", "--cpu-ffn"} & set(devices) else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
 
 
 def test_split_chooses(card, tiny):
@@ -96,7 +97,90 @@ def test_plan(card, tiny):
     assert plan["decode_tokens_per_second_predicted"] == pytest.approx(1e12 / plan["weights_bytes"], rel=1e-3)
     assert "predicted: at most" in (text := card("plan", tiny, "--device", "cuda").stdout) and "cuda:0 1000 GB/s" in text
     card("plan", tiny, "--device", "cuda", "--memory", 1000, code=5)
-    assert json.loads(card("plan", tiny, "--json").stdout)["device"] == "cpu"
+
+
+def test_auto(card, tiny):
+    """A card is taken if the model fits, the plan promises more than the CPU, and a trial computes right; -v says why, or why not."""
+    def plan(**env):
+        r = card("plan", tiny, "--json", "-v", env=env)
+        return json.loads(r.stdout)["device"], r.stderr
+    device, said = plan()
+    assert device == "cuda:0" and "a trial computed as the reference does" in said
+    for env, words in ((dict(INGOT_EMULATED_WRONG="turn"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
+                       (dict(INGOT_EMULATED_WITHOUT="norm"), "promises less"), (dict(INGOT_EMULATED_MEMORY="100000"), "out of memory"),
+                       (dict(INGOT_EMULATED_OLD="1"), "not of this build")):
+        device, said = plan(**env)
+        assert device == "cpu" and words in said, said
+    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="turn")).stderr
+
+
+def test_small_card(card, tmp_path):
+    """What leaves a card that is too small: as many first layers as it takes, or the networks of some where that reads less on the CPU."""
+    model = write_tiny(tmp_path, hidden=512, inter=2048, layers=3, heads=8, kv=8, head_dim=64)
+    attention, network = 4 * 512 * 512 * 4, 3 * 512 * 2048 * 4
+
+    def plan(*arguments, code=0):
+        return json.loads(card("plan", model, "--device", "cuda", "--json", *arguments, code=code).stdout)
+
+    whole = plan()
+    assert whole["device"] == "cuda:0" and not whole["parts"] and whole["hand_overs"] == 0
+    for less, layers, on_cpu, hand_overs in (attention // 2, 2, attention, 1), (network * 3 // 4, 3, network, 2), (network + attention // 2, 2, network + attention, 1):
+        p = plan("--memory", whole["total_bytes"] - less)
+        cpu, cuda = sorted(p["parts"], key=lambda part: part["device"])
+        assert p["fits"] and p["device"] == "cpu+cuda:0" and (cuda["device"], cuda["layers"]) == ("cuda:0", layers), (less, p)
+        assert abs(cpu["read_bytes_per_token"] - on_cpu) < 10000 and p["hand_overs"] == hand_overs  # norms beside matrices
+        assert cuda["weights_bytes"] + cuda["kv_bytes"] + cuda["scratch_bytes"] <= cuda["available_bytes"]
+        assert p["decode_tokens_per_second_predicted"] < whole["decode_tokens_per_second_predicted"]
+    p = plan("--cpu-ffn", -1)
+    assert sorted((part["device"], part["layers"], part["stretches"]) for part in p["parts"]) == [("cpu", 0, 3), ("cuda:0", 3, 4)]
+    p = plan("--gpu-layers", 2, "--memory", whole["total_bytes"] - 2 * (network + attention))
+    assert [part["layers"] for part in p["parts"]] == [2, 1] and p["fits"]
+    p = plan("--memory", 1 << 20, code=5)
+    assert not p["fits"] and any("not one layer fits" in a for a in p["advice"])
+
+
+FALLBACKS = {  # kernels that the card has no code for: operations that the plan lists
+    "norm": {("norm", None)},
+    "attend_any_4": {("attend", None)},
+    "linear_f32": {("linear", "F32")},
+    "input store": {("store", None)},
+    "embed norm linear_f32 rope store attend_any_4 add gate select": {("embed", "F32"), ("norm", None), ("linear", "F32"), ("rope", None), ("store", None),
+                                                                    ("attend", None), ("add", None), ("gate", None), ("select", None)},
+}
+
+
+@pytest.mark.parametrize("without", FALLBACKS)
+def test_fallback(card, tiny, without):
+    """What the card cannot run is the CPU's, operation by operation; the plan lists it, and running says it once."""
+    lacks = {"INGOT_EMULATED_WITHOUT": without}
+    plan = json.loads(card("plan", tiny, "--device", "cuda", "--json", env=lacks).stdout)
+    assert {(f["operation"], f["format"]) for f in plan["fallbacks"]} == FALLBACKS[without]
+    assert all(f["device"] == "cpu" and f["count"] > 0 and f["reason"].startswith("no kernel ") for f in plan["fallbacks"])
+    assert plan["fits"] and plan["device"] == "cpu+cuda:0" and {p["device"] for p in plan["parts"]} <= {"cpu", "cuda:0"}
+    text = card("plan", tiny, "--device", "cuda", env=lacks).stdout
+    assert text.count("on the CPU ") == len(plan["fallbacks"])
+    expected = card.logits(tiny, "--reference", "--kv", "f32")
+    r = card("logits", tiny, "--tokens", "tokens.json", "--out", "out.npy", "--device", "cuda", "--kv", "f32", env=lacks)
+    got = np.load(card.folder / "out.npy")
+    assert np.linalg.norm(got - expected) < (2e-2 if "linear" in without else 1e-5) * np.linalg.norm(expected)  # the CPU multiplies int8
+    for f in plan["fallbacks"]:
+        assert len(re.findall(rf"{f['count']} x {f['operation']}.* on the CPU: no kernel ", r.stderr)) == 1
+    if without != "linear_f32":
+        return
+    card("logits", tiny, "--tokens", "tokens.json", "--out", "chunk.npy", "--device", "cuda", "--kv", "f32", "--chunk", 7, "--deterministic", env=lacks)
+    card("logits", tiny, "--tokens", "tokens.json", "--out", "whole.npy", "--device", "cuda", "--kv", "f32", "--deterministic", env=lacks)
+    assert (np.load(card.folder / "chunk.npy") == np.load(card.folder / "whole.npy")).all()
+
+
+def test_fallback_of_ranks(card, tiny):
+    """Two ranks whose norms are the CPU's."""
+    expected = card.logits(tiny, "--reference", "--kv", "f32")
+    card("logits", tiny, "--tokens", "tokens.json", "--out", "out.npy", "--device", "cuda:0,0", "--kv", "f32", env={"INGOT_EMULATED_WITHOUT": "norm"})
+    got = np.load(card.folder / "out.npy")
+    assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)
+    plan = json.loads(card("plan", tiny, "--device", "cuda:0,0", "--json", env={"INGOT_EMULATED_WITHOUT": "norm"}).stdout)
+    assert [p["device"] for p in plan["parts"]] == ["cuda:0", "cuda:0", "cpu"] and plan["parts"][0]["stretches"] == plan["parts"][1]["stretches"] > 1
+    assert plan["device"] == "cpu+cuda:0,0"
 
 
 def on(card, **env):
@@ -113,7 +197,9 @@ def health(server):
 
 def test_first_look(card, tiny):
     """What a user with a card asks first; a roof is the card's own."""
-    assert "cuda:0, emulated, 1.0 GiB free" in card("doctor").stdout
+    said = card("doctor").stdout
+    assert "cuda:0, emulated, 1.0 GiB free" in said and "a trial computed as the reference does" in said
+    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "turn"}).stdout
     r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
     assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
     assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr

@@ -67,7 +67,9 @@ static void print_gpu(void)
     struct error err;
     int cards = 0;
     for (; !backend_cuda(&backend, cards, &room, &err); cards++)
-        printf("gpu        cuda:%d, %s, %.1f GiB free; --device cuda:%d uses it\n", cards, room.name, (double)room.free_bytes / 0x1p30, cards);
+        printf("gpu        cuda:%d, %s, %.1f GiB free; --device cuda:%d uses it; %s\n", cards, room.name, (double)room.free_bytes / 0x1p30, cards,
+               backend_trial(backend, NULL, &(struct compile_options){.k_type = STORAGE_F16, .v_type = STORAGE_F16, .device = cards}, &err)
+                   ? err.text : "a trial computed as the reference does");
     if (!cards)
         printf("gpu        none that can be used: %s\n", err.text);
 }

@@ -14,6 +14,16 @@ static void json_rate(struct str *out, const char *key, double rate)
         str_format(out, ", \"%s\": null", key);
 }
 
+/* Operations that the CPU has because the card cannot run them. */
+static void json_fallback(struct str *out, const struct ingot_plan_lack *lack, bool more)
+{
+    str_format(out, "%s{\"operation\": \"%s\", \"format\": ", more ? ", " : "", lack->operation);
+    str_format(out, *lack->format ? "\"%s\"" : "null", lack->format);
+    str_format(out, ", \"count\": %d, \"weights_bytes\": %llu, \"device\": \"cpu\", \"reason\": ", lack->count, (unsigned long long)lack->weights_bytes);
+    json_write_string(out, lack->reason, strlen(lack->reason));
+    str_add_char(out, '}');
+}
+
 /* host: bytes per second of this machine's memory, measured; 0: no part runs on the CPU. */
 static void print_json(const struct ingot_plan *p, double host)
 {
@@ -31,10 +41,15 @@ static void print_json(const struct ingot_plan *p, double host)
     str_add_text(&out, "], \"parts\": [");
     for (int i = 0; i < p->part_count; i++) {
         const struct ingot_plan_part *part = &p->parts[i];
-        str_format(&out, "%s{\"device\": \"%s\", \"layers\": %d, \"shared\": %s, \"weights_bytes\": %llu, \"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"available_bytes\": %llu}",
-                   i ? ", " : "", part->device, part->layers, part->shared ? "true" : "false", (unsigned long long)part->weights_bytes,
-                   (unsigned long long)part->kv_bytes, (unsigned long long)part->scratch_bytes, (unsigned long long)part->available_bytes);
+        str_format(&out, "%s{\"device\": \"%s\", \"layers\": %d, \"stretches\": %d, \"shared\": %s, \"weights_bytes\": %llu, \"read_bytes_per_token\": %llu, ",
+                   i ? ", " : "", part->device, part->layers, part->stretches, part->shared ? "true" : "false", (unsigned long long)part->weights_bytes,
+                   (unsigned long long)part->read_bytes);
+        str_format(&out, "\"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"available_bytes\": %llu}", (unsigned long long)part->kv_bytes,
+                   (unsigned long long)part->scratch_bytes, (unsigned long long)part->available_bytes);
     }
+    str_format(&out, "], \"hand_overs\": %d, \"fallbacks\": [", p->hand_overs);
+    for (int i = 0; i < p->lack_count; i++)
+        json_fallback(&out, &p->lacks[i], i > 0);
     str_add_char(&out, ']');
     json_rate(&out, "decode_tokens_per_second_bound", strcmp(p->device, "cpu") ? 0 : rate); /* from what was measured alone */
     json_rate(&out, "decode_tokens_per_second_predicted", rate);
@@ -58,6 +73,8 @@ static void print_rate(const struct ingot_plan *p, double host)
         double card = p->part_count ? p->parts[i].read_bandwidth : p->read_bandwidth;
         printf("%s%s %.0f GB/s%s", i ? ", " : "", device, (strcmp(device, "cpu") ? card : host) / 1e9, strcmp(device, "cpu") ? "" : " measured");
     }
+    if (p->hand_overs)
+        printf(", and each of %d hand-overs takes 20 us", p->hand_overs);
     printf(")\n");
 }
 
@@ -74,6 +91,8 @@ static void print_text(const struct ingot_plan *p, double host)
                (double)(part->weights_bytes + part->kv_bytes + part->scratch_bytes) / 0x1p20, (double)part->available_bytes / 0x1p20, part->layers,
                part->shared ? " shared" : "", (double)part->weights_bytes / 0x1p20, (double)part->kv_bytes / 0x1p20);
     }
+    for (int i = 0; i < p->lack_count; i++)
+        printf("on the CPU %d x %s%s%s: %s\n", p->lacks[i].count, p->lacks[i].operation, *p->lacks[i].format ? " " : "", p->lacks[i].format, p->lacks[i].reason);
     print_rate(p, host);
     for (int i = 0; i < p->advice_count; i++)
         printf("advice     %s\n", p->advice[i]);

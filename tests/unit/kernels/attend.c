@@ -94,7 +94,7 @@ static void compute(const struct run *r, const struct backend *backend, enum sto
     }
     const int32_t *blocks[1] = {table};
     struct batch_sequence q = {.rows = s->rows, .cached = s->cached, .blocks = blocks, .adapter = -1};
-    struct batch b = {s->rows, 1, s->rows, row, &q, wanted};
+    struct batch b = {.rows = s->rows, .sequences = 1, .wanted = s->rows, .row = row, .sequence = &q, .wanted_rows = wanted};
     const float *result;
     cr_assert_eq(backend->step(c, &b, &state, r->y, &result, &err), STATUS_OK, "%s", err.text);
     memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);

@@ -440,11 +440,11 @@ Test(cpu, long_context_is_split_and_merged)
             row[i] = (struct batch_row){(i * 7) % 30, NULL, i, 0};
         const int32_t *blocks[1] = {table};
         struct batch_sequence q = {0, LENGTH - 1, 0, blocks, -1, 0};
-        struct batch batch = {LENGTH - 1, 1, 0, row, &q, NULL};
+        struct batch batch = {.rows = LENGTH - 1, .sequences = 1, .wanted = 0, .row = row, .sequence = &q, .wanted_rows = NULL};
         const float *out;
         cr_assert_eq(b->step(c, &batch, &state, -1, &out, &err), STATUS_OK, "%s", err.text);
         struct batch_sequence last = {0, 1, LENGTH - 1, blocks, -1, 0};
-        struct batch one = {1, 1, 1, row + LENGTH - 1, &last, (int32_t[]){0}};
+        struct batch one = {.rows = 1, .sequences = 1, .wanted = 1, .row = row + LENGTH - 1, .sequence = &last, .wanted_rows = (int32_t[]){0}};
         cr_assert_eq(b->step(c, &one, &state, t.logits, &out, &err), STATUS_OK, "%s", err.text);
         memcpy(result[which], out, sizeof result[which]);
         b->free(c);

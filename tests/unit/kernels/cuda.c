@@ -447,7 +447,7 @@ static void attend(const struct backend *b, const struct attention *s, enum stor
         row[i] = (struct batch_row){-1, values + i * wide, s->cached + i, 0}, wanted[i] = i;
     const int32_t *const blocks[1] = {table};
     struct batch_sequence sequence = {.rows = s->rows, .cached = s->cached, .blocks = blocks, .adapter = -1};
-    struct batch batch = {s->rows, 1, s->rows, row, &sequence, wanted};
+    struct batch batch = {.rows = s->rows, .sequences = 1, .wanted = s->rows, .row = row, .sequence = &sequence, .wanted_rows = wanted};
     const float *result;
     cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
     memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
@@ -640,7 +640,7 @@ Test(cuda, failures)
     const int32_t *const blocks[1] = {table};
     struct batch_row row = {3, NULL, 0, 0};
     struct batch_sequence s = {.rows = 1, .blocks = blocks, .adapter = -1};
-    struct batch batch = {1, 1, 1, &row, &s, wanted};
+    struct batch batch = {.rows = 1, .sequences = 1, .wanted = 1, .row = &row, .sequence = &s, .wanted_rows = wanted};
     struct state_memory memory = tiny_state(emulated_backend(), &t.p, &o, 4);
     const float *result;
     emulated_device.fail_at = 3;

@@ -31,7 +31,7 @@ static void product(const struct backend *b, enum storage format, int64_t in, bo
     const int32_t *const blocks[1] = {(int32_t[8]){0}};
     struct batch_sequence s[3] = {{.rows = 70, .blocks = blocks, .adapter = -1}, {.first_row = 70, .rows = 3, .blocks = blocks, .adapter = -1},
                                   {.first_row = 73, .rows = 65, .blocks = blocks, .adapter = -1}};
-    struct batch batch = {PRODUCT_ROWS, 3, PRODUCT_ROWS, row, s, wanted};
+    struct batch batch = {.rows = PRODUCT_ROWS, .sequences = 3, .wanted = PRODUCT_ROWS, .row = row, .sequence = s, .wanted_rows = wanted};
     for (int i = 0; i < PRODUCT_ROWS; i++)
         row[i] = (struct batch_row){-1, x + i * in, i, i < 70 ? 0 : i < 73 ? 1 : 2}, wanted[i] = i;
     if (one_alone)
@@ -115,7 +115,7 @@ static void choose_rows(const struct backend *b, const float *rows)
     int32_t wanted[] = {0, 2, 3, 4};
     const int32_t *const blocks[1] = {(int32_t[8]){0}};
     struct batch_sequence s = {.rows = CHOICE_ROWS, .adapter = -1, .blocks = blocks};
-    struct batch batch = {CHOICE_ROWS, 1, 4, row, &s, wanted};
+    struct batch batch = {.rows = CHOICE_ROWS, .sequences = 1, .wanted = 4, .row = row, .sequence = &s, .wanted_rows = wanted};
     for (int i = 0; i < CHOICE_ROWS; i++)
         row[i] = (struct batch_row){-1, rows + i * CHOICE_WIDE, i, 0};
     cr_assert_eq(b->step(c, &batch, &(struct state_memory){0}, x, NULL, &err), STATUS_OK, "%s", err.text);

@@ -383,6 +383,8 @@ static inline int emulated_info(int device, struct cuda_info *out)
     return 0;
 }
 
+static inline bool emulated_has(int device, enum cuda_kernel kernel) { return (void)device, (unsigned)kernel < CUDA_KERNELS; }
+
 static inline int emulated_allocate(int device, void **out, size_t bytes)
 {
     (void)device;
@@ -580,6 +582,7 @@ static const struct cuda_interface emulated_interface = {
     .versions = emulated_versions,
     .count = emulated_count,
     .info = emulated_info,
+    .has = emulated_has,
     .allocate = emulated_allocate,
     .release = emulated_release,
     .pin = emulated_pin,

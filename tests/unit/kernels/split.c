@@ -99,6 +99,55 @@ Test(split, single_operations)
     arena_free(&t.arena);
 }
 
+/* Two backends by turns, as chance has it: a layer's state on one of them, each compiled once. All rows, logits or state alone. */
+Test(split, by_turns)
+{
+    static float whole[MOST], parts[MOST];
+    struct tiny t;
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct tiny_shape s = shape;
+    s.qk_norm = true, s.cap = 5;
+    tiny_build(&t, &s);
+    int64_t n = run_with(&t, &backend_reference, &o, whole);
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        struct segment list[200];
+        int count = 0;
+        unsigned state = seed * 7919;
+        for (int i = 0; i < t.p.op_count; i++) {
+            const struct op *op = &t.p.ops[i];
+            state = state * 1103515245 + 12345;
+            unsigned one = op->group >= 0 ? ((unsigned)op->layer + seed) % 2 : state >> 16 & 1;
+            const struct backend *backend = one ? best_cpu() : &backend_reference;
+            if (count && list[count - 1].backend == backend)
+                list[count - 1].end = i + 1;
+            else
+                list[count++] = (struct segment){backend, 0, i, i + 1, 0, 1};
+        }
+        memset(parts, 0, sizeof parts);
+        cr_assert_eq(run_split(&t, list, count, parts), n);
+        cr_assert_lt(tiny_error(parts, whole, n), 1e-5, "%d stretches, seed %u", count, seed);
+    }
+    arena_free(&t.arena);
+}
+
+/* A layer's state cannot be on two devices. */
+Test(split, state_apart)
+{
+    struct tiny t;
+    struct tiny_run run;
+    struct error err = {0};
+    struct compile_options o = tiny_options(STORAGE_F32);
+    int attend = 0;
+    tiny_build(&t, &shape);
+    while (t.p.ops[attend].kind != OP_ATTEND)
+        attend++;
+    struct segment two[] = {{&backend_reference, 0, 0, attend, 0, 1}, {best_cpu(), 0, attend, t.p.op_count, 0, 1}};
+    o.segments = two, o.segment_count = 2;
+    cr_assert_eq(backend_split(two, 2)->compile(&run.compiled, &t.p, &o, &err), STATUS_FAILED);
+    cr_assert(strstr(err.text, "layer 0 of the cache is on two devices"), "%s", err.text);
+    arena_free(&t.arena);
+}
+
 static void check_ranks(const struct tiny_shape *s, int ranks)
 {
     static float whole[MOST], parts[MOST];
@@ -128,6 +177,31 @@ Test(split, ranks)
     check_ranks(&s, 2);
     s.kv_heads = 2, s.inner = 128, s.format = STORAGE_Q8_0; /* blocks of 32: only the inner width can be cut by columns */
     check_ranks(&s, 2);
+}
+
+/* Ranks whose work another device interrupts. */
+Test(split, ranks_and_another)
+{
+    static float whole[MOST], parts[MOST];
+    struct tiny t;
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct segment list[64];
+    int places[128], count = 0;
+    tiny_build(&t, &shape);
+    int64_t n = run_with(&t, &backend_reference, &o, whole);
+    int cuts = program_cuts(&t.p, places);
+    places[cuts] = t.p.op_count;
+    for (int i = 0, first = 0; i <= cuts; first = places[i++])
+        if (i % 2) {
+            list[count++] = (struct segment){best_cpu(), 0, first, places[i], 0, 1};
+        } else {
+            list[count++] = (struct segment){&backend_reference, 0, first, places[i], 0, 2};
+            list[count++] = (struct segment){&backend_reference, 1, first, places[i], 1, 2};
+        }
+    run_split(&t, list, count, parts);
+    double error = tiny_error(parts, whole, n);
+    cr_assert_lt(error, 1e-5, "%g", error);
+    arena_free(&t.arena);
 }
 
 /* What is shared out is read by one rank alone. */
@@ -163,10 +237,12 @@ Test(split, state)
     struct compile_options o = tiny_options(STORAGE_F32), split = o;
     tiny_build(&t, &shape);
     int places[128], count = program_cuts(&t.p, places), middle = places[count / 2], end = t.p.op_count;
-    struct segment list[] = {{best_cpu(), 0, 0, middle, 0, 1}, {&backend_reference, 0, middle, end, 0, 2}, {&backend_reference, 0, middle, end, 1, 2}};
-    split.segments = list, split.segment_count = 3;
+    /* the CPU has the first and the last layer, ranks the one between */
+    struct segment list[] = {{best_cpu(), 0, 0, places[1], 0, 1}, {&backend_reference, 0, places[1], middle, 0, 2}, {&backend_reference, 0, places[1], middle, 1, 2},
+                             {best_cpu(), 0, middle, end, 0, 1}};
+    split.segments = list, split.segment_count = 4;
     tiny_open(&whole, &t, &backend_reference, &o);
-    tiny_open(&parts, &t, backend_split(list, 3), &split);
+    tiny_open(&parts, &t, backend_split(list, 4), &split);
     conversation(&whole, &t, out);
     conversation(&parts, &t, out);
     for (int slot = 0; slot < 8; slot++) { /* two tokens at once */
@@ -223,7 +299,7 @@ Test(split, a_rank_that_fails, .timeout = 60)
     const int32_t *const blocks[1] = {run.table[0]};
     struct batch_row row = {3, NULL, 0, 0};
     struct batch_sequence s = {.rows = 1, .blocks = blocks, .adapter = -1};
-    struct batch batch = {1, 1, 1, &row, &s, wanted};
+    struct batch batch = {.rows = 1, .sequences = 1, .wanted = 1, .row = &row, .sequence = &s, .wanted_rows = wanted};
     const float *result;
     fail_rank = 1;
     for (int i = 0; i < 3; i++) {
