@@ -166,8 +166,10 @@ bool cuda_graph_serves(const struct compiled *c); /* the step's batch may be rep
 struct graph *cuda_graph_find(struct compiled *c, int output); /* of the step's class; NULL: it is the first */
 void cuda_graph_close(struct compiled *c);
 
-/* step.c */
+/* batch.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */
+
+/* step.c */
 enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err);
 enum status cuda_complete(struct compiled *c, struct error *err); /* waits for it */
 
