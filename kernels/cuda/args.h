@@ -9,6 +9,15 @@
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */
+enum { /* by matrix units (matrix.h): values of a run; classes of runs, each summed up alone; parts of the arithmetic */
+    MATRIX_RUN = 256,
+    MATRIX_CLASSES = CUDA_WARPS
+};
+enum { /* tiles of 8 rows: of a block at most, up to which weights are not shared by warps; halves of a run in shared memory */
+    MATRIX_TILES = 8,
+    MATRIX_FEW_TILES = 2,
+    MATRIX_STAGES = 3
+};
 enum { ATTEND_PIECE = 256 }; /* tokens whose sums are taken together: part of the arithmetic */
 enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most; pieces that are put together at once */
 /* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
@@ -90,7 +99,8 @@ struct relay_args {
 struct input_args { /* a block for each row */
     const float *x;  /* [rows, n] */
     float *y;        /* [rows, n] floats too; NULL: none */
-    signed char *q;  /* [rows, padded] */
+    uint16_t *narrow; /* [rows, padded] bf16; NULL: none */
+    signed char *q;  /* [rows, padded]; NULL: none */
     float *scales;   /* [rows, padded / 16][2]: scale; scale * sum of the codes */
     int64_t n, padded; /* padded: to 256 */
     const float *weight, *bias; /* of the norm */
@@ -106,7 +116,7 @@ struct gemv_part {
     float factor; /* 0: none */
 };
 
-struct gemv_args { /* a warp for each output */
+struct gemv_args { /* of LINEARs of one format over one input: a warp for each output, or by matrix units */
     struct gemv_part part[3];
     int parts;
     int rows;
@@ -114,9 +124,15 @@ struct gemv_args { /* a warp for each output */
     const float *x;           /* [rows, in] */
     const signed char *q;     /* [rows, padded] */
     const float *scales;
+    const uint16_t *narrow;   /* [rows, padded] bf16 */
     const float *add;         /* [rows, out]: y = add + scale * (W x + b); NULL: nothing */
     float scale;
     int activation;
+    int gated; /* what follows: matrix units. Part 0 goes through the activation and is multiplied with part 1 */
+    int split; /* a block for each class of runs */
+    int64_t blocks; /* in x */
+    float *partial;    /* [blocks, classes, tiles * 4, CUDA_THREADS] */
+    unsigned *arrived; /* [blocks]: zeros before and behind */
 };
 
 struct rope_args {

@@ -38,7 +38,7 @@ static int64_t pieces_of(const struct state_group *g, bool full, int64_t tokens)
 
 static int64_t split_items(const struct compiled *c)
 {
-    int64_t rows = c->options.max_rows < SPLIT_ROWS ? c->options.max_rows : SPLIT_ROWS;
+    int64_t rows = c->options.max_rows < c->tune.attend_split ? c->options.max_rows : c->tune.attend_split;
     int64_t items = rows * cuda_round_pieces((c->options.max_context + ATTEND_PIECE - 1) / ATTEND_PIECE);
     return items < SPLIT_ITEMS ? items : SPLIT_ITEMS;
 }
@@ -70,7 +70,7 @@ int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows)
             int64_t groups = groups_of(&c->p->groups[c->p->ops[i].group], c->p->ops[i].heads);
             most = groups > most ? groups : most;
         }
-    return c->options.max_context > ATTEND_PIECE && rows <= SPLIT_ROWS ? most * rows : 0;
+    return c->options.max_context > ATTEND_PIECE && rows <= c->tune.attend_split ? most * rows : 0;
 }
 
 static enum cuda_kernel kernel_of(const struct device_state *s, int group)
@@ -98,7 +98,7 @@ int cuda_attend(const struct compiled *c, const struct op *op, struct attend_arg
     const struct state_group *g = &c->p->groups[op->group];
     int64_t pieces = pieces_of(g, a->full, tokens);
     a->group = group_of(g, op->heads);
-    a->pieces = !c->plain && rows <= SPLIT_ROWS && rows * pieces <= split_items(c) ? (int)pieces : 1;
+    a->pieces = !c->plain && rows <= c->tune.attend_split && rows * pieces <= split_items(c) ? (int)pieces : 1;
     a->partial = c->partial;
     a->arrived = c->arrived;
     struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group), a, sizeof *a};

@@ -18,7 +18,8 @@ size_t cuda_step_bytes(const struct compiled *c)
     room_take(&r, o->max_sequences * c->p->group_count * blocks_of(o->max_context), sizeof(int32_t));
     room_take(&r, c->p->rope_count * o->max_rows * c->rope_stride, sizeof(float));
     room_take(&r, o->max_rows * c->embedding_width, sizeof(float));
-    room_take(&r, cuda_attend_arrivals(c, o->max_rows < SPLIT_ROWS ? o->max_rows : SPLIT_ROWS), sizeof(unsigned));
+    room_take(&r, cuda_attend_arrivals(c, o->max_rows < c->tune.attend_split ? o->max_rows : c->tune.attend_split), sizeof(unsigned));
+    room_take(&r, cuda_split_blocks(c, o->max_rows), sizeof(unsigned));
     return r.used;
 }
 
@@ -98,9 +99,11 @@ static void write_ropes(struct compiled *c, struct room *host)
 
 static void write_arrivals(struct compiled *c, struct room *host)
 {
-    int64_t count = cuda_attend_arrivals(c, c->batch->rows);
-    unsigned *to = place(c, host, count, sizeof *to, &c->arrived);
-    memset(to, 0, (size_t)count * sizeof *to);
+    int64_t pieces = cuda_attend_arrivals(c, c->batch->rows), classes = cuda_split_blocks(c, c->batch->rows);
+    unsigned *to = place(c, host, pieces, sizeof *to, &c->arrived);
+    memset(to, 0, (size_t)pieces * sizeof *to);
+    to = place(c, host, classes, sizeof *to, &c->arrived_classes);
+    memset(to, 0, (size_t)classes * sizeof *to);
 }
 
 /* Last: how many there are moves nothing else. */

@@ -9,6 +9,7 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/matrix.h"
 #include "kernels/cuda/nccl.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
@@ -30,7 +31,15 @@
 #include "kernels/formats/formats.def"
 #undef FORMAT
 
-enum { RUNS = 1, PLAIN = 0 };
+#define MATRIX(name, id, runs, tiles) \
+    static __global__ void __launch_bounds__(CUDA_THREADS, tiles > MATRIX_FEW_TILES || (tiles == 2 && !runs) ? 2 : 3) matrix_##name(const __grid_constant__ struct gemv_args a) \
+    {                                                                                                                     \
+        matrix_body(STORAGE_##id, runs, tiles, &a);                                                                       \
+    }
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
+
+enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
     static __global__ void __launch_bounds__(CUDA_THREADS, rows > 1 ? 3 : 7) name(const struct gemv_args a) { gemv_body(STORAGE_##id, kind, rows, gated, a); }
 #define FAST(id, name, kind)                       \
@@ -55,6 +64,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define FAST(id, name, kind) (const void *)gemv_##name, (const void *)gemv_##name##_many, (const void *)gated_##name, (const void *)gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) (const void *)matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
 };
 
 struct cuda_stream {

@@ -11,7 +11,7 @@
 #include "kernels/formats/small.h"
 
 #ifdef __CUDACC__
-#define KERNEL_CODE __device__ static inline
+#define KERNEL_CODE __device__ static __forceinline__
 #define KERNEL_TABLE __device__ static const
 #define UNROLL _Pragma("unroll")
 #define UNROLL_BY(n) _Pragma(CODE_TEXT(unroll n))

@@ -11,15 +11,21 @@ enum fast cuda_fast(const struct compiled *c, const struct weight *w)
 {
     static const enum fast kinds[STORAGE_COUNT] = {
 #define RUNS FAST_BYTES
-#define PLAIN FAST_FLOATS
+#define PLAIN FAST_MATRIX
+#define FLOATS FAST_FLOATS
 #define FAST(id, name, kind) [STORAGE_##id] = kind,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#undef FLOATS
 #undef PLAIN
 #undef RUNS
     };
     enum fast kind = c->plain ? FAST_NOT : kinds[w->format];
-    return kind == FAST_FLOATS && w->in % 8 ? FAST_NOT : kind; /* 16 bytes at a time */
+    if (kind == FAST_BYTES)
+        return c->bytes ? FAST_BYTES : FAST_MATRIX;
+    if (kind && w->in % 8) /* 16 bytes at a time */
+        return FAST_NOT;
+    return c->bytes && kind ? FAST_FLOATS : kind;
 }
 
 static enum fast fast(const struct compiled *c, const struct op *op) { return cuda_fast(c, &c->p->weights[op->w]); }
@@ -95,7 +101,8 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     for (int k = 0; k < count; k++) {
         s->linear[k] = &p->ops[first + k];
         s->bytes |= fast(c, s->linear[k]) == FAST_BYTES;
-        s->floats |= fast(c, s->linear[k]) != FAST_BYTES;
+        s->narrow |= fast(c, s->linear[k]) == FAST_MATRIX;
+        s->floats |= fast(c, s->linear[k]) == FAST_FLOATS || fast(c, s->linear[k]) == FAST_NOT;
         if (norm && s->linear[k]->y == op->x) /* the norm's own input is written while others still read it */
             return *s = (struct stage){.first = i, .ops = 1}, 1;
     }
@@ -118,11 +125,11 @@ void cuda_fuse(struct compiled *c)
         i += next_stage(c, &c->stage[c->stages], i);
 }
 
-int64_t cuda_widest_input(const struct compiled *c)
+int64_t cuda_widest_input(const struct compiled *c, enum fast kind)
 {
     int64_t widest = 0;
     for (int i = 0; i < c->p->op_count; i++)
-        if (c->p->ops[i].kind == OP_LINEAR && fast(c, &c->p->ops[i]) == FAST_BYTES && c->p->weights[c->p->ops[i].w].in > widest)
+        if (c->p->ops[i].kind == OP_LINEAR && fast(c, &c->p->ops[i]) == kind && c->p->weights[c->p->ops[i].w].in > widest)
             widest = c->p->weights[c->p->ops[i].w].in;
     return (widest + INPUT_UNIT - 1) / INPUT_UNIT * INPUT_UNIT;
 }

@@ -4,14 +4,14 @@
  * depend on how a prompt is cut into pieces: not with `deterministic`. */
 #include "kernels/cuda/cuda.h"
 
-enum { GEMM_ROWS = 64, GEMM_TILE = 32 << 20 /* bytes of an unpacked tile */ };
+enum { GEMM_TILE = 32 << 20 /* bytes of an unpacked tile */ };
 
 static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 void cuda_gemm_plan(struct compiled *c)
 {
     const struct program *p = c->p;
-    c->gemm = (struct gemm){.rows = c->options.deterministic || c->options.max_rows < GEMM_ROWS ? INT32_MAX : GEMM_ROWS};
+    c->gemm = (struct gemm){.rows = c->options.deterministic || c->options.max_rows < c->tune.gemm_rows ? INT32_MAX : c->tune.gemm_rows};
     for (int i = 0; i < p->op_count && c->gemm.rows < INT32_MAX; i++)
         if (p->ops[i].kind == OP_LINEAR && p->buffers[p->ops[i].x].rows == ROWS_ALL) {
             const struct weight *w = &p->weights[p->ops[i].w];

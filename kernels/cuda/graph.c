@@ -7,8 +7,6 @@
 
 #include "kernels/cuda/cuda.h"
 
-enum { GRAPH_ROWS = 64 }; /* beyond it launches cost little beside the work */
-
 void cuda_graph_plan(struct compiled *c)
 {
     const char *asked = getenv("INGOT_CUDA_GRAPHS");
@@ -22,7 +20,7 @@ bool cuda_graph_serves(const struct compiled *c)
     for (int i = 0; i < c->batch->sequences; i++)
         if (c->gemm.x && c->batch->sequence[i].rows >= c->gemm.rows)
             return false;
-    return !c->graphs.off && c->batch->rows <= GRAPH_ROWS;
+    return !c->graphs.off && c->batch->rows <= c->tune.graph_rows;
 }
 
 struct graph *cuda_graph_find(struct compiled *c, int output)

@@ -21,6 +21,9 @@ enum cuda_kernel {
 #define FAST(id, name, kind) CUDA_gemv_##name, CUDA_gemv_##name##_many, CUDA_gated_##name, CUDA_gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) CUDA_matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
     CUDA_KERNELS
 };
 

@@ -318,6 +318,7 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/matrix.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
@@ -334,7 +335,12 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/formats/formats.def"
 #undef FORMAT
 
-enum { RUNS = 1, PLAIN = 0 };
+#define MATRIX(name, id, runs, tiles) \
+    static void emulate_matrix_##name(const void *args) { matrix_body(STORAGE_##id, runs, tiles, (const struct gemv_args *)args); }
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
+
+enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
     static void emulate_##name(const void *args) { gemv_body(STORAGE_##id, kind, rows, gated, *(const struct gemv_args *)args); }
 #define FAST(id, name, kind)                       \
@@ -361,6 +367,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
     [CUDA_gated_##name] = emulate_gated_##name, [CUDA_gated_##name##_many] = emulate_gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) [CUDA_matrix_##name] = emulate_matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */
@@ -416,6 +425,8 @@ static inline unsigned char *guarded(size_t bytes, unsigned char **map, size_t *
     *map = (unsigned char *)mmap(NULL, *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (*map == MAP_FAILED)
         emulator_fail("no memory");
+    if (whole >= (4 << 20))
+        (void)madvise(*map, whole, MADV_HUGEPAGE); /* or it takes most of the tests' time */
     memset(*map, 0xFF, whole);
     mprotect(*map + whole, PAGE, PROT_NONE);
     return *map + whole - bytes;
