@@ -330,19 +330,33 @@ KERNEL_CODE int matrix_hand_in(int tiles, const struct gemv_args *a, int class_,
     return 1;
 }
 
-/* The sums of part 0, which other warps have than those of part 1. */
-KERNEL_CODE void matrix_gates(int tiles, float *room, float (*total)[4], float (*gate)[4])
+/* The part and the tile of 16 outputs that are warp `warp`'s. Beyond the last: the tile behind it, so that the warp goes along. */
+KERNEL_CODE int matrix_tile(const struct gemv_args *a, int warp, int64_t *tile)
 {
-    float *mine = room + THREAD % 64;
+    *tile = a->gated ? BLOCK * 2 + warp % 2 : BLOCK * 4 + warp;
+    int part = a->gated ? warp / 2 : matrix_part(a, tile);
+    if (part >= 0)
+        return part;
+    *tile = (a->part[a->parts - 1].out + 15) / 16;
+    return a->parts - 1;
+}
+
+enum { MATRIX_WIDE = 16 * CUDA_WARPS, MATRIX_STRIDE = MATRIX_WIDE + 4 /* no bank is asked twice at once */ };
+
+/* Results through shared memory, so that neighbours write what lies side by side. */
+KERNEL_CODE void matrix_write(int tiles, const struct gemv_args *a, int64_t first, float *room, float (*total)[4])
+{
+    float *mine = room + THREAD / 32 * 16 + THREAD % 32 / 4 + THREAD % 4 * 2 * MATRIX_STRIDE;
     BLOCK_BARRIER(); /* the last stage may still be read */
     UNROLL for (int n = 0; n < tiles; n++)
         UNROLL for (int i = 0; i < 4; i++)
-            if (THREAD < 64)
-                mine[(n * 4 + i) * 64] = total[n][i];
+            mine[(8 * n + i % 2) * MATRIX_STRIDE + i / 2 * 8] = total[n][i];
     BLOCK_BARRIER();
-    UNROLL for (int n = 0; n < tiles; n++)
-        UNROLL for (int i = 0; i < 4; i++)
-            gate[n][i] = mine[(n * 4 + i) * 64];
+    int wide = a->gated ? MATRIX_WIDE / 2 : MATRIX_WIDE, out = THREAD % wide, upper = MATRIX_WIDE - wide;
+    int64_t tile;
+    int part = matrix_tile(a, (out + upper) / 16, &tile); /* of gated ones the second */
+    UNROLL_BY(1) for (int row = THREAD / wide; row < 8 * tiles; row += CUDA_THREADS / wide)
+        matrix_finish(a, &a->part[part], tile * 16 + out % 16, first + row, room[row * MATRIX_STRIDE + out + upper], room[row * MATRIX_STRIDE + out]);
 }
 
 /* Grid: (tiles of outputs / 4, where two are gated / 2; rows / (8 * tiles), times MATRIX_CLASSES where a.split), rounded up. Shared:
@@ -350,22 +364,13 @@ KERNEL_CODE void matrix_gates(int tiles, float *room, float (*total)[4], float (
 KERNEL_CODE void matrix_many(int format, int runs, int tiles, const struct gemv_args *a)
 {
     SHARED_FLOATS(room);
-    int warp = THREAD / 32, class_ = a->split ? (int)(BLOCK_Y % MATRIX_CLASSES) : 0, g = THREAD % 32 / 4, t = THREAD % 4;
-    int64_t tile = a->gated ? BLOCK * 2 + warp % 2 : BLOCK * 4 + warp, first = (a->split ? BLOCK_Y / MATRIX_CLASSES : BLOCK_Y) * 8 * tiles;
-    int part = a->gated ? warp / 2 : matrix_part(a, &tile);
-    if (part < 0) /* beyond the last: the warp goes along */
-        part = a->parts - 1, tile = (a->part[part].out + 15) / 16;
-    const struct gemv_part *p = &a->part[part];
-    float total[MATRIX_TILES][4], gate[MATRIX_TILES][4];
-    matrix_sums(format, runs, tiles, a, p, tile * 16, first, class_, a->split ? class_ + 1 : MATRIX_CLASSES, room, total);
-    if (a->split && !matrix_hand_in(tiles, a, class_, room, total))
-        return; /* the whole block */
-    if (a->gated)
-        matrix_gates(tiles, room, total, gate);
-    UNROLL for (int n = 0; n < tiles; n++)
-        UNROLL for (int i = 0; i < 4; i++)
-            if (!a->gated || part == 1)
-                matrix_finish(a, p, tile * 16 + g + i / 2 * 8, first + 8 * n + 2 * t + i % 2, total[n][i], a->gated ? gate[n][i] : 0);
+    int class_ = a->split ? (int)(BLOCK_Y % MATRIX_CLASSES) : 0;
+    int64_t tile, first = (a->split ? BLOCK_Y / MATRIX_CLASSES : BLOCK_Y) * 8 * tiles;
+    int part = matrix_tile(a, THREAD / 32, &tile);
+    float total[MATRIX_TILES][4];
+    matrix_sums(format, runs, tiles, a, &a->part[part], tile * 16, first, class_, a->split ? class_ + 1 : MATRIX_CLASSES, room, total);
+    if (!a->split || matrix_hand_in(tiles, a, class_, room, total))
+        matrix_write(tiles, a, first, room, total);
 }
 
 /* format, runs (planes that runs.h reads, else values of two bytes), tiles of 8 rows: constants. */
