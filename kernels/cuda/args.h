@@ -23,6 +23,12 @@ enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most;
 /* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
 #define ATTEND_K_WIDE(dim) (((dim) + 7) / 8 * 8)
 #define ATTEND_V_WIDE(dim) (((dim) + 2 + 7) / 8 * 8)
+/* By matrix units (prompt.h): rows of a block, each of one query head; tokens of a tile; 2-byte values of a row in shared memory, so that
+ * no bank is asked twice at once. */
+enum { PROMPT_ROWS = 64, PROMPT_TOKENS = 64 };
+#define PROMPT_K_STRIDE(dim) ((dim) + 32)
+#define PROMPT_V_STRIDE(dim) ((dim) + 8)
+#define PROMPT_SHARED(dim) (PROMPT_TOKENS * 2 * (PROMPT_K_STRIDE(dim) + PROMPT_V_STRIDE(dim)))
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
@@ -35,6 +41,7 @@ struct grids {
 /* A sequence of the step's batch. */
 struct device_sequence {
     int64_t total;  /* tokens in its cache behind this step's STOREs */
+    int32_t first, rows; /* of the step */
     int64_t tables; /* of group 0 in the list of block ids; other groups follow, `stride` ids each */
     int64_t stride;
 };
@@ -187,6 +194,7 @@ struct attend_args { /* a block for each (row, K and V head, group of its query 
     int heads, kv_heads, window, full, only_wanted;
     int group;          /* query heads of a block */
     int pieces;
+    int many;           /* rows of a sequence from which matrix units do it; 0: never */
     float scale, cap;
 };
 

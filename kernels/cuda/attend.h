@@ -261,6 +261,8 @@ KERNEL_CODE void attend_body(int type, int most, struct attend_args a)
 {
     SHARED_FLOATS(room);
     int64_t item = BLOCK / a.pieces;
+    if (a.many && a.batch.sequences[a.batch.sequence[item]].rows >= a.many)
+        return; /* the whole block: prompt.h has it */
     int shared = a.heads / a.kv_heads, groups = (shared + a.group - 1) / a.group, v_dim = a.state.v.dim;
     struct attend_block b = {&a, batch_row(&a.batch, a.only_wanted, item), 0, 0, 0, (int)BLOCK_Y / groups, (int)BLOCK_Y % groups * a.group, 0,
                              ATTEND_K_WIDE(a.state.k.dim), ATTEND_V_WIDE(v_dim), (int64_t *)(void *)room, NULL, NULL, NULL, NULL};

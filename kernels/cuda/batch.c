@@ -63,7 +63,7 @@ static void write_sequences(struct compiled *c, struct room *host)
     int32_t *blocks = place(c, host, all, sizeof *blocks, &c->device_batch.blocks);
     for (int i = 0; i < b->sequences; i++) {
         const struct batch_sequence *s = &b->sequence[i];
-        to[i] = (struct device_sequence){.total = s->cached + s->rows, .tables = at, .stride = stride_of(c, s)};
+        to[i] = (struct device_sequence){.total = s->cached + s->rows, .first = s->first_row, .rows = s->rows, .tables = at, .stride = stride_of(c, s)};
         for (int g = 0; g < groups; g++, at += to[i].stride)
             memcpy(blocks + at, s->blocks[g], (size_t)blocks_of(to[i].total) * sizeof *blocks);
     }

@@ -11,6 +11,7 @@
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/nccl.h"
+#include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
@@ -26,6 +27,13 @@
     }
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim)                                                                                       \
+    static __global__ void __launch_bounds__(CUDA_THREADS, 2) prompt_##name(const __grid_constant__ struct attend_args a) \
+    {                                                                                                                       \
+        prompt_body(type, half, dim, &a);                                                                                   \
+    }
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) \
     static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
 #include "kernels/formats/formats.def"
@@ -58,6 +66,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define ATTEND(name, type, most, blocks) (const void *)attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) (const void *)prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT

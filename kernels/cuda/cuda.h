@@ -174,6 +174,7 @@ int64_t cuda_split_floats(const struct compiled *c);               /* that their
 int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
 int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
 int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
+bool cuda_prompt(const struct compiled *c, int32_t rows); /* matrix units attend for a sequence with so many, where they can */
 int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
 
 /* graph.c */

@@ -15,6 +15,9 @@ enum cuda_kernel {
 #define ATTEND(name, type, most, blocks) CUDA_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) CUDA_prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT

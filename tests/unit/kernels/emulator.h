@@ -187,7 +187,10 @@ static inline float emulated_float(float value, int lanes)
 #define ATOMIC_ADD(address, value) __atomic_fetch_add((address), (value), __ATOMIC_RELAXED)
 #define FMA_PAIR(a, b, c) emulated_fma_pair((a), (b), (c))
 #define BF16_PAIR(low, high) (float_to_bf16(low) | (uint32_t)float_to_bf16(high) << 16)
-#define MMA(c, a, b) emulated_mma((c), (a), (b))
+#define HALF_PAIR(low, high) (float_to_half(low) | (uint32_t)float_to_half(high) << 16)
+#define EXP_FAST(x) expf(x)
+#define MMA(c, a, b) emulated_mma((c), (a), (b), 0)
+#define MMA_HALF(c, a, b) emulated_mma((c), (a), (b), 1)
 #define LOAD_TURNED(out, row) emulated_load_turned((out), (row))
 #define COPY_ASYNC(to, from) emulated_copy_async((to), (from))
 #define COPY_GROUP() emulated_copy_group()
@@ -251,7 +254,11 @@ static inline uint32_t emulated_fma_pair(uint32_t a, uint32_t b, uint32_t c)
            (uint32_t)emulated_fma_bf16((uint16_t)(a >> 16), (uint16_t)(b >> 16), (uint16_t)(c >> 16)) << 16;
 }
 
-static inline float emulated_half_of(const void *words, int word, int high) { return bf16_to_float((uint16_t)(((const uint32_t *)words)[word] >> (16 * high))); }
+static inline float emulated_half_of(const struct lane *l, const void *words, int word, int high)
+{
+    uint16_t bits = (uint16_t)(((const uint32_t *)words)[word] >> (16 * high));
+    return l->value ? half_to_float(bits) : bf16_to_float(bits);
+}
 
 /* The products of a warp, from the fragments of all its lanes. */
 static inline void emulated_product(const struct lane *lanes)
@@ -260,9 +267,9 @@ static inline void emulated_product(const struct lane *lanes)
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < 8; i++) {
             int g = l / 4, k = 2 * (l % 4) + i % 2 + (i >= 4 ? 8 : 0);
-            a[g + i / 2 % 2 * 8][k] = emulated_half_of(lanes[l].a, i / 2, i % 2);
+            a[g + i / 2 % 2 * 8][k] = emulated_half_of(&lanes[l], lanes[l].a, i / 2, i % 2);
             if (i / 2 % 2 == 0)
-                b[k][g] = emulated_half_of(lanes[l].b, i / 4, i % 2);
+                b[k][g] = emulated_half_of(&lanes[l], lanes[l].b, i / 4, i % 2);
         }
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < 4; i++) {
@@ -274,7 +281,10 @@ static inline void emulated_product(const struct lane *lanes)
         }
 }
 
-static inline void emulated_mma(float *c, const uint32_t *a, const uint32_t *b) { emulated_meet((struct lane){.a = a, .b = b, .c = c}, emulated_product); }
+static inline void emulated_mma(float *c, const uint32_t *a, const uint32_t *b, uint32_t half)
+{
+    emulated_meet((struct lane){.value = half, .a = a, .b = b, .c = c}, emulated_product);
+}
 
 static inline void emulated_turned_loads(const struct lane *lanes)
 {
@@ -319,6 +329,7 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/matrix.h"
+#include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
@@ -330,6 +341,10 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_attend_##name(const void *args) { attend_body(type, most, *(const struct attend_args *)args); }
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) \
+    static void emulate_prompt_##name(const void *args) { prompt_body(type, half, dim, (const struct attend_args *)args); }
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) \
     static void emulate_linear_##name(const void *args) { linear_body(STORAGE_##id, *(const struct linear_args *)args); }
 #include "kernels/formats/formats.def"
@@ -359,6 +374,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define ATTEND(name, type, most, blocks) [CUDA_attend_##name] = emulate_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) [CUDA_prompt_##name] = emulate_prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
