@@ -139,6 +139,9 @@ KERNEL_CODE void prompt_scores(int half, int dim, const struct prompt_block *b, 
     }
 }
 
+/* A token of the tile, or an end of it. */
+KERNEL_CODE int prompt_within(int64_t token) { return token < 0 ? 0 : token > PROMPT_TOKENS ? PROMPT_TOKENS : (int)token; }
+
 /* Scores to weights in the units of the largest so far; factor: what sums so far are multiplied with. */
 KERNEL_CODE void prompt_weights(const struct prompt_block *b, const struct prompt_row *rows, int64_t origin, float (*scores)[4], float *most,
                                 float *total, float *factor)
@@ -146,21 +149,23 @@ KERNEL_CODE void prompt_weights(const struct prompt_block *b, const struct promp
     const struct attend_args *a = b->a;
     UNROLL for (int r = 0; r < 2; r++) {
         float before = most[r], sum = 0;
+        int from = prompt_within(rows[r].start - origin), to = prompt_within(rows[r].end - origin);
         UNROLL for (int n = 0; n < PROMPT_TILES; n++)
             UNROLL for (int i = 2 * r; i < 2 * r + 2; i++) {
-                int64_t token = origin + 8 * n + THREAD % 4 * 2 + i % 2;
+                int token = 8 * n + THREAD % 4 * 2 + i % 2;
                 float score = scores[n][i] * a->scale;
-                if (a->cap > 0)
-                    score = a->cap * tanhf(score / a->cap);
-                scores[n][i] = token >= rows[r].start && token < rows[r].end ? score : -INFINITY;
+                if (a->cap > 0) /* cap * tanh(score / cap) */
+                    score = a->cap - 2 * a->cap / (EXP_FAST(score * (2 / a->cap)) + 1);
+                scores[n][i] = token >= from && token < to ? score : -INFINITY;
                 most[r] = fmaxf(most[r], scores[n][i]);
             }
         most[r] = fmaxf(most[r], LANE_FLOAT(most[r], 1));
         most[r] = fmaxf(most[r], LANE_FLOAT(most[r], 2));
         factor[r] = before == most[r] ? 1 : EXP_FAST(before - most[r]);
+        float unit = most[r] == -INFINITY ? 0 : most[r];
         UNROLL for (int n = 0; n < PROMPT_TILES; n++)
             UNROLL for (int i = 2 * r; i < 2 * r + 2; i++) {
-                scores[n][i] = scores[n][i] == -INFINITY ? 0 : EXP_FAST(scores[n][i] - most[r]);
+                scores[n][i] = EXP_FAST(scores[n][i] - unit);
                 sum += scores[n][i];
             }
         total[r] = total[r] * factor[r] + sum; /* of this lane's tokens */
@@ -193,11 +198,12 @@ KERNEL_CODE void prompt_write(int dim, const struct prompt_block *b, const struc
         float sum = total[r];
         sum += LANE_FLOAT(sum, 1);
         sum += LANE_FLOAT(sum, 2);
+        float inverse = 1 / sum;
         UNROLL for (int n = 0; n < dim / 8; n++)
             UNROLL for (int i = 0; i < 2; i++) {
                 int at = 8 * n + THREAD % 4 * 2 + i;
                 if (rows[r].end && at < b->a->state.v.dim)
-                    b->a->y[rows[r].q * b->a->state.v.dim + at] = sums[n][2 * r + i] / sum;
+                    b->a->y[rows[r].q * b->a->state.v.dim + at] = sums[n][2 * r + i] * inverse;
             }
     }
 }
