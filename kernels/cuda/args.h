@@ -6,6 +6,7 @@
 
 #include "kernels/choice.h"
 
+enum { PREFETCH_LINE = 128, PREFETCH_MOST = 4096 }; /* bytes; of a row before a kernel may begin */
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */

@@ -40,6 +40,17 @@
 #define HALF_FLOAT(bits) half_bits_float(bits)
 /* Adds to an unsigned int or unsigned long long that others add to at the same time; what it was before. */
 #define ATOMIC_ADD(address, value) atomicAdd((address), (value))
+/* Programmatic dependent launch. GRID_GO: the next kernel of the stream may take what room there is from now on. GRID_WAIT: until all
+ * that was asked for before has been done; only weights may be touched earlier. PREFETCH: the 128 bytes that hold p, to the second cache;
+ * harmless wherever p points. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define GRID_GO() asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
+#define GRID_WAIT() asm volatile("griddepcontrol.wait;" ::: "memory")
+#else
+#define GRID_GO() ((void)0)
+#define GRID_WAIT() ((void)0)
+#endif
+#define PREFETCH(p) asm volatile("prefetch.global.L2 [%0];" ::"l"(p))
 /* Two bf16 of each word: a * b + c, rounded once; two floats to a word of two bf16, the first in its lower half. */
 #define FMA_PAIR(a, b, c) bf16_pair_fma((a), (b), (c))
 #define BF16_PAIR(low, high) bf16_pair((low), (high))

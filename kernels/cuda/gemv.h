@@ -214,9 +214,14 @@ KERNEL_CODE void gemv_rows(int format, int bytes, int rows, int gated, const str
 KERNEL_CODE void gemv_body(int format, int bytes, int rows, int gated, struct gemv_args a)
 {
     int64_t out = BLOCK * CUDA_WARPS + THREAD / 32;
-    if (out >= a.outs)
+    if (out >= a.outs) {
+        GRID_WAIT();
         return; /* the whole warp */
+    }
     const struct gemv_part *p = &a.part[gated ? 0 : part_of(&a, &out)];
+    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < PREFETCH_MOST; at += 32 * PREFETCH_LINE)
+        PREFETCH(p->weight + out * p->row_bytes + at);
+    GRID_WAIT();
     if (rows == 1) {
         gemv_rows(format, bytes, 1, gated, &a, p, out, BLOCK_Y);
         return;

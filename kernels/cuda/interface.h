@@ -48,6 +48,7 @@ struct cuda_launch {
     size_t shared_bytes;
     const void *args; /* struct NAME_args, copied by the call */
     size_t args_bytes;
+    int early; /* may take its place while the kernel before still runs, and waits by itself (GRID_WAIT) */
 };
 
 /* y[rows, out] = x w^T, with float32 sums, added to what y holds if `add`; the next row of y is y_stride values on. */
@@ -73,7 +74,7 @@ enum {
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
                             ),
-    CUDA_INTERFACE = 5 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
+    CUDA_INTERFACE = 6 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can

@@ -148,6 +148,14 @@ KERNEL_CODE void matrix_class(int format, int runs, int tiles, const struct gemv
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
 }
 
+/* What `sharers` groups of 16 threads will read first of 16 rows, before the kernel may begin. */
+KERNEL_CODE void matrix_prefetch(const struct gemv_part *p, int64_t out, int sharer, int sharers)
+{
+    const unsigned char *row = matrix_weights(p, out + THREAD % 16);
+    for (int at = sharer * PREFETCH_LINE; at < p->row_bytes && at < PREFETCH_MOST; at += sharers * PREFETCH_LINE)
+        PREFETCH(row + at);
+}
+
 /* Grid: (tiles of 16 outputs of all parts, of one where two are gated; rows / (8 * tiles), rounded up). Shared: CUDA_THREADS * 4 * tiles
  * floats. */
 KERNEL_CODE void matrix_few(int format, int runs, int tiles, const struct gemv_args *a)
@@ -158,6 +166,8 @@ KERNEL_CODE void matrix_few(int format, int runs, int tiles, const struct gemv_a
     float sums[MATRIX_TILES][4], sum[MATRIX_TILES], gate[MATRIX_TILES];
     UNROLL for (int n = 0; n < tiles; n++)
         sum[n] = 0;
+    matrix_prefetch(&a->part[part], tile * 16, THREAD / 16, CUDA_THREADS / 16);
+    GRID_WAIT();
     for (int k = 0; k <= a->gated; k++) {
         matrix_class(format, runs, tiles, a, &a->part[part + k], tile * 16, first, sums);
         BLOCK_BARRIER(); /* room may still be read */
@@ -368,6 +378,8 @@ KERNEL_CODE void matrix_many(int format, int runs, int tiles, const struct gemv_
     int64_t tile, first = (a->split ? BLOCK_Y / MATRIX_CLASSES : BLOCK_Y) * 8 * tiles;
     int part = matrix_tile(a, THREAD / 32, &tile);
     float total[MATRIX_TILES][4];
+    matrix_prefetch(&a->part[part], tile * 16, THREAD % 32 / 16, 2);
+    GRID_WAIT();
     matrix_sums(format, runs, tiles, a, &a->part[part], tile * 16, first, class_, a->split ? class_ + 1 : MATRIX_CLASSES, room, total);
     if (!a->split || matrix_hand_in(tiles, a, class_, room, total))
         matrix_write(tiles, a, first, room, total);

@@ -19,7 +19,7 @@ static inline int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / s
 /* No rows: nothing to do. */
 static inline int launch(const struct compiled *c, enum cuda_kernel kernel, int64_t x, int64_t y, size_t shared, const void *args, size_t size)
 {
-    struct cuda_launch l = {kernel, (unsigned)x, (unsigned)y, shared, args, size};
+    struct cuda_launch l = {kernel, (unsigned)x, (unsigned)y, shared, args, size, c->tune.early};
     return x && y ? c->cuda->launch(c->stream, &l) : 0;
 }
 #define LAUNCH(name, x, y, shared, args) launch(c, CUDA_##name, (x), (y), (shared), &(args), sizeof(args))
