@@ -6,7 +6,7 @@
 
 #include "kernels/choice.h"
 
-enum { PREFETCH_LINE = 128, PREFETCH_MOST = 4096 }; /* bytes; of a row before a kernel may begin */
+enum { PREFETCH_LINE = 128 }; /* bytes that PREFETCH brings */
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */
@@ -136,6 +136,7 @@ struct gemv_args { /* of LINEARs of one format over one input: a warp for each o
     const float *add;         /* [rows, out]: y = add + scale * (W x + b); NULL: nothing */
     float scale;
     int activation;
+    int prefetch; /* bytes of a row of weights that are asked for before the kernel may begin */
     int gated; /* what follows: matrix units. Part 0 goes through the activation and is multiplied with part 1 */
     int split; /* a block for each class of runs */
     int64_t blocks; /* in x */

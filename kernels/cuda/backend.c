@@ -224,7 +224,7 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     c->p = p;
     c->options = *o;
     c->plain = kernels && !strcmp(kernels, "plain");
-    c->bytes = kernels && !strcmp(kernels, "bytes");
+    c->bytes = !c->tune.matrix || (kernels && !strcmp(kernels, "bytes"));
     cuda_fuse(c);
     cuda_state_layout(c);
     for (int i = 0; i < p->op_count; i++)
@@ -389,7 +389,7 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes (INGOT_CUDA_KERNELS), attention split by 256 tokens" : "matrix units, attention split by 256 tokens");
+        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes, attention split by 256 tokens" : "matrix units, attention split by 256 tokens");
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

@@ -219,7 +219,7 @@ KERNEL_CODE void gemv_body(int format, int bytes, int rows, int gated, struct ge
         return; /* the whole warp */
     }
     const struct gemv_part *p = &a.part[gated ? 0 : part_of(&a, &out)];
-    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < PREFETCH_MOST; at += 32 * PREFETCH_LINE)
+    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < a.prefetch; at += 32 * PREFETCH_LINE)
         PREFETCH(p->weight + out * p->row_bytes + at);
     GRID_WAIT();
     if (rows == 1) {

@@ -45,7 +45,8 @@ static struct gemv_args gemv_of(const struct compiled *c, const struct stage *s,
 {
     const struct op *first = s->linear[from];
     int64_t in = c->p->weights[first->w].in;
-    struct gemv_args a = {.parts = count, .rows = r.rows, .in = in, .padded = parts(in, INPUT_UNIT) * INPUT_UNIT, .gated = tail && tail->kind == OP_GATE};
+    struct gemv_args a = {.parts = count, .rows = r.rows, .in = in, .padded = parts(in, INPUT_UNIT) * INPUT_UNIT, .gated = tail && tail->kind == OP_GATE,
+                          .prefetch = c->tune.prefetch};
     a.x = buffer(c, first->x) + r.first * in;
     a.q = c->input + r.first * a.padded;
     a.scales = c->input_scales + r.first * a.padded / 16 * 2;

@@ -149,10 +149,10 @@ KERNEL_CODE void matrix_class(int format, int runs, int tiles, const struct gemv
 }
 
 /* What `sharers` groups of 16 threads will read first of 16 rows, before the kernel may begin. */
-KERNEL_CODE void matrix_prefetch(const struct gemv_part *p, int64_t out, int sharer, int sharers)
+KERNEL_CODE void matrix_prefetch(const struct gemv_args *a, const struct gemv_part *p, int64_t out, int sharer, int sharers)
 {
     const unsigned char *row = matrix_weights(p, out + THREAD % 16);
-    for (int at = sharer * PREFETCH_LINE; at < p->row_bytes && at < PREFETCH_MOST; at += sharers * PREFETCH_LINE)
+    for (int at = sharer * PREFETCH_LINE; at < p->row_bytes && at < a->prefetch; at += sharers * PREFETCH_LINE)
         PREFETCH(row + at);
 }
 
@@ -166,7 +166,7 @@ KERNEL_CODE void matrix_few(int format, int runs, int tiles, const struct gemv_a
     float sums[MATRIX_TILES][4], sum[MATRIX_TILES], gate[MATRIX_TILES];
     UNROLL for (int n = 0; n < tiles; n++)
         sum[n] = 0;
-    matrix_prefetch(&a->part[part], tile * 16, THREAD / 16, CUDA_THREADS / 16);
+    matrix_prefetch(a, &a->part[part], tile * 16, THREAD / 16, CUDA_THREADS / 16);
     GRID_WAIT();
     for (int k = 0; k <= a->gated; k++) {
         matrix_class(format, runs, tiles, a, &a->part[part + k], tile * 16, first, sums);
@@ -378,7 +378,7 @@ KERNEL_CODE void matrix_many(int format, int runs, int tiles, const struct gemv_
     int64_t tile, first = (a->split ? BLOCK_Y / MATRIX_CLASSES : BLOCK_Y) * 8 * tiles;
     int part = matrix_tile(a, THREAD / 32, &tile);
     float total[MATRIX_TILES][4];
-    matrix_prefetch(&a->part[part], tile * 16, THREAD % 32 / 16, 2);
+    matrix_prefetch(a, &a->part[part], tile * 16, THREAD % 32 / 16, 2);
     GRID_WAIT();
     matrix_sums(format, runs, tiles, a, &a->part[part], tile * 16, first, class_, a->split ? class_ + 1 : MATRIX_CLASSES, room, total);
     if (!a->split || matrix_hand_in(tiles, a, class_, room, total))
