@@ -12,6 +12,7 @@
 #ifndef TESTS_UNIT_KERNELS_EMULATOR_H
 #define TESTS_UNIT_KERNELS_EMULATOR_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ enum { FIBER_STACK = 64 << 10, FIBER_COPIES = 64, EMULATED_ALLOCATIONS = 512, EM
 struct fiber {
     ucontext_t context;
 #ifdef FIBER_PLACES
-    void *place[5];
+    jmp_buf place;
 #endif
     bool started, ended;
     char *stack;
@@ -70,7 +71,7 @@ struct emulator {
     struct fiber fiber[CUDA_THREADS];
     ucontext_t scheduler;
 #ifdef FIBER_PLACES
-    void *place[5];
+    jmp_buf place;
 #endif
     void *scheduler_fake;
     const void *scheduler_stack;
@@ -94,24 +95,12 @@ static inline void emulator_fail(const char *what)
     abort();
 }
 
-/* Callers may not count on registers that the function itself leaves alone: other fibers run in between. */
-#if defined(__has_attribute) && __has_attribute(noipa)
-#define FIBER_SWITCH __attribute__((noipa))
-#else
-#define FIBER_SWITCH __attribute__((noinline))
-#endif
-
-#ifdef FIBER_PLACES
-/* Not in the function that leaves its place: compilers take that for one that never returns. */
-__attribute__((noreturn)) FIBER_SWITCH static void fiber_go(void **place) { __builtin_longjmp(place, 1); }
-#endif
-
-FIBER_SWITCH static void fiber_leave(void)
+static inline void fiber_leave(void)
 {
     struct fiber *f = &emulator.fiber[emulator.now];
 #ifdef FIBER_PLACES
-    if (!__builtin_setjmp(f->place))
-        fiber_go(emulator.place);
+    if (!_setjmp(f->place))
+        _longjmp(emulator.place, 1);
 #else
     __sanitizer_start_switch_fiber(&f->fake_stack, emulator.scheduler_stack, emulator.scheduler_size);
     swapcontext(&f->context, &emulator.scheduler);
@@ -418,7 +407,7 @@ static inline void fiber_start(struct fiber *f)
     makecontext(&f->context, fiber_main, 0);
 }
 
-FIBER_SWITCH static void fiber_enter(int thread)
+static inline void fiber_enter(int thread)
 {
     struct fiber *f = &emulator.fiber[thread];
     emulator.now = thread;
@@ -426,10 +415,10 @@ FIBER_SWITCH static void fiber_enter(int thread)
     if (!started)
         fiber_start(f);
 #ifdef FIBER_PLACES
-    if (__builtin_setjmp(emulator.place))
+    if (_setjmp(emulator.place))
         return;
     if (started)
-        fiber_go(f->place);
+        _longjmp(f->place, 1);
     setcontext(&f->context);
 #else
     __sanitizer_start_switch_fiber(&emulator.scheduler_fake, f->stack, FIBER_STACK);
