@@ -142,6 +142,7 @@ struct gemv_args { /* of LINEARs of one format over one input: a warp for each o
     int64_t blocks; /* in x */
     float *partial;    /* [blocks, classes, tiles * 4, CUDA_THREADS] */
     unsigned *arrived; /* [blocks]: zeros before and behind */
+    uint16_t *handed;  /* the gated result as bf16, too, [rows, out]; NULL: not */
 };
 
 struct rope_args {
@@ -191,6 +192,7 @@ struct attend_args { /* a block for each (row, K and V head, group of its query 
     struct device_state state;
     const float *q; /* [rows, heads, k_dim] */
     float *y;       /* [rows, heads, v_dim] */
+    uint16_t *handed; /* the same as bf16; NULL: not */
     float *partial; /* [rows, pieces, heads, ATTEND_V_WIDE(v_dim)] */
     unsigned *arrived; /* [rows, groups of all heads]: zeros before and behind */
     int heads, kv_heads, window, full, only_wanted;

@@ -256,6 +256,13 @@ KERNEL_CODE int attend_hand_in(const struct attend_block *b, int64_t row, int pi
     return 1;
 }
 
+KERNEL_CODE void attend_write(const struct attend_args *a, int64_t at, float value)
+{
+    a->y[at] = value;
+    if (a->handed)
+        a->handed[at] = float_to_bf16(value);
+}
+
 /* Grid: (rows * pieces, kv_heads * groups); pieces 1: a block walks through all of them. type, most: constants. */
 KERNEL_CODE void attend_body(int type, int most, struct attend_args a)
 {
@@ -291,7 +298,7 @@ KERNEL_CODE void attend_body(int type, int most, struct attend_args a)
     BLOCK_BARRIER();
     for (int i = THREAD; i < b.heads * b.v_wide; i += CUDA_THREADS)
         if (i % b.v_wide < v_dim)
-            a.y[(head + i / b.v_wide) * v_dim + i % b.v_wide] = b.whole[i] / b.whole[i / b.v_wide * b.v_wide + v_dim];
+            attend_write(&a, (head + i / b.v_wide) * v_dim + i % b.v_wide, b.whole[i] / b.whole[i / b.v_wide * b.v_wide + v_dim]);
 }
 
 #endif

@@ -133,6 +133,7 @@ static void take_scratch(struct compiled *c)
     c->input = device_take(c, r, widest * c->options.max_rows, 1);
     c->input_scales = device_take(c, r, widest / 16 * 2 * c->options.max_rows, sizeof(float));
     c->narrow = device_take(c, r, cuda_widest_input(c, FAST_MATRIX) * c->options.max_rows, sizeof(uint16_t));
+    c->handed = device_take(c, r, cuda_widest_handed(c) * c->options.max_rows, sizeof(uint16_t));
     c->split = device_take(c, r, cuda_split_floats(c), sizeof(float));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
     c->partial = device_take(c, r, cuda_attend_partial(c), sizeof(float));

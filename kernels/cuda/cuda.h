@@ -59,6 +59,7 @@ struct stage {
     int linears; /* 0: one operation by itself */
     const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
     bool bytes, floats, narrow; /* what the linears read */
+    bool hands, handed; /* writes bf16 for the stage behind; reads what the one before has written */
     const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
 
@@ -125,6 +126,7 @@ struct compiled {
     signed char *input;           /* a stage's input as bytes, [rows, widest] */
     float *input_scales;
     uint16_t *narrow;             /* or as bf16, [rows, widest] */
+    uint16_t *handed;             /* the same, written by the stage before */
     float *split;                 /* sums of classes (matrix.h) */
     /* of the step that runs */
     const struct batch *batch;
@@ -165,6 +167,8 @@ bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_a
 enum fast cuda_fast(const struct compiled *c, const struct weight *w);
 void cuda_fuse(struct compiled *c);
 int64_t cuda_widest_input(const struct compiled *c, enum fast kind); /* of LINEARs done so, padded; 0: none */
+
+int64_t cuda_widest_handed(const struct compiled *c); /* of inputs that the stage before writes as bf16 */
 
 /* linear.c */
 int64_t cuda_split_blocks(const struct compiled *c, int32_t rows); /* of a LINEAR that blocks share out by classes, at most */

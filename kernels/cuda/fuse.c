@@ -4,6 +4,7 @@
  *   LINEAR, then ADD of its result        the sum by whoever computed it (o, down)
  *   two LINEARs, then GATE of both        one launch (gate, up)
  *   NORM, ROPE of heads of q and k, STORE one launch
+ *   GATE or ATTEND, then a LINEAR         the LINEAR's input as bf16 by whoever computed it
  * Everything else is a launch of its own. */
 #include "kernels/cuda/cuda.h"
 
@@ -118,11 +119,34 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     return s->ops;
 }
 
+/* Whether s can write as bf16 what `next` reads so: then nothing is launched in between. Rows are as wide there as they are padded. */
+static bool hands(const struct compiled *c, const struct stage *s, const struct stage *next)
+{
+    const struct program *p = c->p;
+    if (!c->tune.handed || !next->linears || next->norm || !next->narrow || next->bytes)
+        return false;
+    const struct op *last = &p->ops[s->first + s->ops - 1];
+    bool gated = !s->handed && s->tail && last->kind == OP_GATE && fast(c, s->linear[0]) == FAST_MATRIX;
+    return ((gated && p->buffers[s->linear[0]->x].rows == p->buffers[last->y].rows) || (!s->linears && !s->store && last->kind == OP_ATTEND)) &&
+           last->y == next->linear[0]->x && p->buffers[last->y].width % INPUT_UNIT == 0;
+}
+
 void cuda_fuse(struct compiled *c)
 {
     c->stages = 0;
     for (int i = 0; i < c->p->op_count; c->stages++)
         i += next_stage(c, &c->stage[c->stages], i);
+    for (int i = 0; i + 1 < c->stages; i++)
+        c->stage[i].hands = c->stage[i + 1].handed = hands(c, &c->stage[i], &c->stage[i + 1]);
+}
+
+int64_t cuda_widest_handed(const struct compiled *c)
+{
+    int64_t widest = 0;
+    for (int i = 0; i < c->stages; i++)
+        if (c->stage[i].handed && c->p->weights[c->stage[i].linear[0]->w].in > widest)
+            widest = c->p->weights[c->stage[i].linear[0]->w].in;
+    return widest;
 }
 
 int64_t cuda_widest_input(const struct compiled *c, enum fast kind)

@@ -26,7 +26,7 @@ static int run_input(const struct compiled *c, const struct stage *s)
     struct input_args a = {.x = buffer(c, x), .n = n, .padded = parts(n, INPUT_UNIT) * INPUT_UNIT};
     if (s->bytes)
         a.q = c->input, a.scales = c->input_scales;
-    a.narrow = s->narrow ? c->narrow : NULL;
+    a.narrow = s->handed ? c->handed : s->narrow ? c->narrow : NULL;
     if (norm) {
         a.norm = 1, a.centred = norm->centred, a.epsilon = norm->epsilon, a.offset = norm->offset;
         a.weight = vector(c, norm->w), a.bias = vector(c, norm->b);
@@ -50,7 +50,7 @@ static struct gemv_args gemv_of(const struct compiled *c, const struct stage *s,
     a.x = buffer(c, first->x) + r.first * in;
     a.q = c->input + r.first * a.padded;
     a.scales = c->input_scales + r.first * a.padded / 16 * 2;
-    a.narrow = c->narrow + r.first * a.padded;
+    a.narrow = (s->handed ? c->handed : c->narrow) + r.first * a.padded;
     for (int i = 0; i < count; i++) {
         const struct op *op = s->linear[from + i];
         const struct weight *w = &c->p->weights[op->w];
@@ -59,7 +59,7 @@ static struct gemv_args gemv_of(const struct compiled *c, const struct stage *s,
         a.outs += a.gated && i ? 0 : w->out;
     }
     if (a.gated)
-        a.activation = tail->activation;
+        a.activation = tail->activation, a.handed = s->hands ? c->handed + r.first * a.outs : NULL;
     else if (tail)
         a.add = buffer(c, tail->x) + r.first * a.outs, a.scale = tail->scale;
     return a;
@@ -197,6 +197,6 @@ int cuda_run_stage(const struct compiled *c, const struct stage *s)
     for (int32_t i = 0; i < c->batch->sequences; i++)
         if (cuda_gemm_serves(c, s->linear[0], c->batch->sequence[i].rows))
             return run_mixed(c, s);
-    int code = s->bytes || s->narrow ? run_input(c, s) : s->norm ? cuda_run_norm(c, s->norm) : 0;
+    int code = s->handed ? 0 : s->bytes || s->narrow ? run_input(c, s) : s->norm ? cuda_run_norm(c, s->norm) : 0;
     return code ? code : run_own(c, s, s->tail, (struct range){0, rows_of(c, s->linear[0]->x)});
 }

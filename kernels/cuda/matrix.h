@@ -108,6 +108,8 @@ KERNEL_CODE void matrix_finish(const struct gemv_args *a, const struct gemv_part
         y = activate(a->activation, finished(&a->part[0], out, gate)) * y;
     int64_t at = row * p->out + out;
     p->y[at] = a->add ? a->add[at] + a->scale * y : y;
+    if (a->handed)
+        a->handed[at] = float_to_bf16(y);
 }
 
 /* ---- few rows ------------------------------------------------------------------------------------------------------------------ */

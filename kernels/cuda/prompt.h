@@ -203,7 +203,7 @@ KERNEL_CODE void prompt_write(int dim, const struct prompt_block *b, const struc
             UNROLL for (int i = 0; i < 2; i++) {
                 int at = 8 * n + THREAD % 4 * 2 + i;
                 if (rows[r].end && at < b->a->state.v.dim)
-                    b->a->y[rows[r].q * b->a->state.v.dim + at] = sums[n][2 * r + i] * inverse;
+                    attend_write(b->a, rows[r].q * b->a->state.v.dim + at, sums[n][2 * r + i] * inverse);
             }
     }
 }

@@ -63,14 +63,16 @@ static int cuda_run_store(const struct compiled *c, const struct op *op)
     return LAUNCH(store, c->batch->rows, g->heads, 0, a);
 }
 
-static int cuda_run_attend(const struct compiled *c, const struct op *op)
+static int run_attend(const struct compiled *c, const struct op *op, bool hands)
 {
     const struct state_group *g = &c->p->groups[op->group];
     struct attend_args a = {.batch = c->device_batch, .state = layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
                             .kv_heads = g->heads, .window = g->window, .full = op->mask == MASK_FULL, .only_wanted = only_wanted(c, op->x),
-                            .scale = op->scale, .cap = op->cap};
+                            .scale = op->scale, .cap = op->cap, .handed = hands ? c->handed : NULL};
     return cuda_attend(c, op, &a, rows_of(c, op->x), c->longest);
 }
+
+static int cuda_run_attend(const struct compiled *c, const struct op *op) { return run_attend(c, op, false); }
 
 int cuda_run_add(const struct compiled *c, const struct op *op)
 {
@@ -174,13 +176,18 @@ static int fetch(const struct compiled *c, int output)
     return code;
 }
 
+static int run_stage(const struct compiled *c, const struct stage *s, const struct op *op)
+{
+    return s->linears ? cuda_run_stage(c, s) : s->store ? run_turn(c, s) : op->kind == OP_ATTEND ? run_attend(c, op, s->hands) : run[op->kind](c, op);
+}
+
 static enum status run_all(const struct compiled *c, int output, struct error *err)
 {
     int count = program_needed(c->p, output), code;
     for (int i = 0; i < c->stages && c->stage[i].first < count; i++) {
         const struct stage *s = &c->stage[i];
         const struct op *op = s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
-        if ((code = s->linears ? cuda_run_stage(c, s) : s->store ? run_turn(c, s) : run[op->kind](c, op)))
+        if ((code = run_stage(c, s, op)))
             return op_failed(c, op, code, err);
     }
     return STATUS_OK;

@@ -194,3 +194,36 @@ Test(cuda, matrix_bits)
     }
     free(x);
 }
+
+/* What attention and gates write as bf16 is what would have been made of their results. */
+Test(cuda, handed)
+{
+    enum { VOCAB = 19, ROWS = 18 };
+    static const struct tiny_shape shape = {.hidden = 32, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 256, .layers = 2, .vocab = VOCAB,
+                                            .format = STORAGE_Q8_0, .head_format = STORAGE_F16};
+    static float logits[2][TINY_SEQUENCES * ROWS * VOCAB];
+    static int32_t tokens[ROWS];
+    static int launches[2];
+    struct tiny t;
+    struct compile_options o = tiny_options(STORAGE_F16);
+    tiny_build(&t, &shape);
+    for (int i = 0; i < ROWS; i++)
+        tokens[i] = i * 11 % VOCAB;
+    for (int k = 0; k < 2; k++) {
+        struct tiny_run run;
+        setenv("INGOT_CUDA_TUNE", k ? "handed=0,prompt_rows=16" : "prompt_rows=16", 1);
+        tiny_open(&run, &t, cuda_under_test(), &o);
+        for (int i = 0; i < run.compiled->stages; i++)
+            launches[k] += run.compiled->stage[i].handed;
+        float *out[TINY_SEQUENCES];
+        for (int s = 0; s < TINY_SEQUENCES; s++)
+            out[s] = logits[k] + s * ROWS * VOCAB;
+        for (int step = 0; step < 2; step++)
+            tiny_step(&run, &t, t.logits, step ? (int[]){1, 1, 0, 1} : (int[]){ROWS, 3, 0, 16}, (const int32_t *[]){tokens, tokens, tokens, tokens}, out);
+        tiny_close(&run);
+    }
+    arena_free(&t.arena);
+    cr_assert(launches[0] == 4 && !launches[1], "%d inputs are handed on", launches[0]);
+    cr_assert_arr_eq(logits[0], logits[1], sizeof *logits);
+    cr_assert(logits[0][0] != 0 && isfinite(logits[0][0]));
+}
