@@ -1,5 +1,5 @@
 """The program on a CUDA device that is emulated (tests/emulated_card.c): all but the card's own library is what runs on a card."""
-import json, os, pathlib, re, shutil, subprocess, urllib.error, urllib.request
+import json, os, pathlib, re, shutil, subprocess, sys, urllib.error, urllib.request
 import numpy as np
 import pytest
 from conftest import INGOT, ingot, write_tiny
@@ -87,6 +87,22 @@ def test_grammar(card, tiny, grammar, tmp_path):
     assert device.startswith(("yes, ", "no, ")) or set(json.loads(device)) == {"a", "b"}
 
 
+def test_tune(card, tmp_path):
+    """The stage that measures what tune.def leaves to a card, dry: its table still has every setting, and a number for each."""
+    root = pathlib.Path(__file__).parents[2]
+    subprocess.run([sys.executable, root / "bench" / "random_model.py", tmp_path / "model", "tiny"], check=True)
+    table, entry = tmp_path / "tune.def", re.compile(r"^TUNE\((\w+), (\d+)\) +/\* ", re.M)
+    shutil.copy(root / "kernels" / "cuda" / "tune.def", table)
+    before = entry.findall(table.read_text())
+    r = subprocess.run([sys.executable, root / "scripts" / "gpu-tune", card.folder / "ingot", tmp_path / "model", "--quick", "--table", table, "--csv",
+                        tmp_path / "all.csv"], capture_output=True, text=True, env=os.environ | {"LD_LIBRARY_PATH": str(card.folder)})
+    assert r.returncode == 0 and not r.stderr, r.stderr
+    after = dict(entry.findall(table.read_text()))
+    assert list(after) == [name for name, _ in before] and r.stdout.split() == [word for pair in after.items() for word in pair]
+    assert len((tmp_path / "all.csv").read_text().splitlines()) > 20
+    assert "no name=value" in card("bench", tmp_path / "model", "--device", "cuda", "-p", 1, "-n", 0, code=2, env={"INGOT_CUDA_TUNE": "early=x"}).stderr
+
+
 def test_plan(card, tiny):
     plan = json.loads(card("plan", tiny, "--device", "cuda:0", "--json").stdout)
     assert plan["device"] == "cuda:0" and plan["fits"]
@@ -106,12 +122,12 @@ def test_auto(card, tiny):
         return json.loads(r.stdout)["device"], r.stderr
     device, said = plan()
     assert device == "cuda:0" and "a trial computed as the reference does" in said
-    for env, words in ((dict(INGOT_EMULATED_WRONG="gemv_f32"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
+    for env, words in ((dict(INGOT_EMULATED_WRONG="turn"), "does not take the card: device 0 computes wrong"), (dict(INGOT_EMULATED_LOST="9"), "the device is lost"),
                        (dict(INGOT_EMULATED_WITHOUT="norm"), "promises less"), (dict(INGOT_EMULATED_MEMORY="100000"), "out of memory"),
                        (dict(INGOT_EMULATED_OLD="1"), "not of this build")):
         device, said = plan(**env)
         assert device == "cpu" and words in said, said
-    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="gemv_f32")).stderr
+    assert "computes wrong" in card("run", tiny, "--tokens", "tokens.json", "--max-tokens", 1, env=dict(INGOT_EMULATED_WRONG="turn")).stderr
 
 
 def test_small_card(card, tmp_path):
@@ -199,7 +215,7 @@ def test_first_look(card, tiny):
     """What a user with a card asks first; a roof is the card's own."""
     said = card("doctor").stdout
     assert "cuda:0, emulated, 1.0 GiB free" in said and "a trial computed as the reference does" in said
-    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "gemv_q8_0"}).stdout
+    assert "computes wrong" in card("doctor", env={"INGOT_EMULATED_WRONG": "turn"}).stdout
     r = card("bench", tiny, "--device", "cuda", "-p", 2, "-n", 1, "-r", 1, "--roof", "-o", "json")
     assert all(json.loads(line)["read_gbps"] == 1000 for line in r.stdout.splitlines())
     assert "read roof (nominal, cuda:0): 1000.0 GB/s" in r.stderr
