@@ -41,7 +41,7 @@
 #undef MATRIX
 
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
-#define GEMV(name, id, kind, rows, gated) ENTRY(name, rows > 1 ? 3 : 7, gemv_args, gemv_body(STORAGE_##id, kind, rows, gated, a))
+#define GEMV(name, id, kind, rows, gated) ENTRY(name, rows > 1 ? 3 : gated ? 6 : 7, gemv_args, gemv_body(STORAGE_##id, kind, rows, gated, a))
 #define FAST(id, name, kind)                       \
     GEMV(gemv_##name, id, kind, 1, 0)              \
     GEMV(gemv_##name##_many, id, kind, GEMV_ROWS, 0) \

@@ -142,10 +142,10 @@ KERNEL_CODE void matrix_class(int format, int runs, int tiles, const struct gemv
     UNROLL for (int n = 0; n < tiles; n++)
         UNROLL for (int i = 0; i < 4; i++)
             sums[n][i] = 0;
-    if (runs)
+    if (runs && tiles == 1)
         UNROLL_BY(2) for (int64_t run = THREAD / 32; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
-    else /* a lane asks for 256 bytes of one run */
+    else /* a lane asks for 256 bytes of one run, or has the registers for no more */
         UNROLL_BY(1) for (int64_t run = THREAD / 32; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
 }

@@ -49,7 +49,7 @@ KERNEL_CODE void prompt_find(struct prompt_block *b, int64_t number)
     b->rows = q->first + q->rows - b->row < rows ? q->first + q->rows - b->row : rows;
 }
 
-KERNEL_CODE struct prompt_row prompt_row(const struct prompt_block *b, int m)
+KERNEL_CODE struct prompt_row prompt_seen(const struct prompt_block *b, int m)
 {
     const struct attend_args *a = b->a;
     int64_t row = b->row + m / a->group, end, start;
@@ -222,7 +222,7 @@ KERNEL_CODE void prompt_body(int type, int half, int dim, const struct attend_ar
     attend_range(a, a->batch.slot[b.row], total_tokens, &b.start, &unused);
     attend_range(a, a->batch.slot[b.row + b.rows - 1], total_tokens, &unused, &b.end);
     int m = THREAD / 32 * 16 + THREAD % 32 / 4;
-    const struct prompt_row rows[2] = {prompt_row(&b, m), prompt_row(&b, m + 8)};
+    const struct prompt_row rows[2] = {prompt_seen(&b, m), prompt_seen(&b, m + 8)};
     struct words q[PROMPT_MOST / 32][2];
     float sums[PROMPT_MOST / 8][4], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
     prompt_q(half, dim, &b, rows, q);
