@@ -39,13 +39,27 @@ static bool has_linear(const struct asking *a, enum storage format)
     static const bool bytes[STORAGE_COUNT] = {
 #define RUNS true
 #define PLAIN false
+#define FLOATS false
 #define FAST(id, name, kind) [STORAGE_##id] = kind,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#undef FLOATS
 #undef PLAIN
 #undef RUNS
     };
-    return has(a, plain[format], 1) && (!fast[format] || has(a, fast[format], 4)) && (!bytes[format] || has(a, CUDA_input, 1));
+    static const int matrix[STORAGE_COUNT] = { /* the first of four */
+#define RUNS(id, name) [STORAGE_##id] = CUDA_matrix_##name##_8,
+#define PLAIN(id, name) RUNS(id, name)
+#define FLOATS(id, name)
+#define FAST(id, name, kind) kind(id, name)
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef FLOATS
+#undef PLAIN
+#undef RUNS
+    };
+    return has(a, plain[format], 1) && (!fast[format] || has(a, fast[format], 4)) && (!bytes[format] || has(a, CUDA_input, 1)) &&
+           (!matrix[format] || has(a, matrix[format], 4));
 }
 
 static bool heads_fit(const struct asking *a, const struct state_group *g)
@@ -57,10 +71,13 @@ static bool heads_fit(const struct asking *a, const struct state_group *g)
 }
 
 enum {
-    ATTENDS = 0
+    ATTENDS = 0 /* those of prompts lie behind them */
 #define ATTEND(name, type, most, blocks) +1
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) +1
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 };
 
 bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int op, char *why, size_t size)

@@ -6,14 +6,30 @@
 
 #include "kernels/choice.h"
 
+enum { PREFETCH_LINE = 128 }; /* bytes that PREFETCH brings */
 enum { CUDA_THREADS = 128, CUDA_WARPS = CUDA_THREADS / 32 }; /* of every block */
 enum { LINEAR_ROWS = 8 };    /* activation rows that share a decoded weight */
 enum { GEMV_ROWS = 4, GEMV_TILE = 16 }; /* the same for bytes, and rows that a block does one such group after another */
+enum { /* by matrix units (matrix.h): values of a run; classes of runs, each summed up alone; parts of the arithmetic */
+    MATRIX_RUN = 256,
+    MATRIX_CLASSES = CUDA_WARPS
+};
+enum { /* tiles of 8 rows: of a block at most, up to which weights are not shared by warps; halves of a run in shared memory */
+    MATRIX_TILES = 8,
+    MATRIX_FEW_TILES = 2,
+    MATRIX_STAGES = 3
+};
 enum { ATTEND_PIECE = 256 }; /* tokens whose sums are taken together: part of the arithmetic */
 enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most; pieces that are put together at once */
 /* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
 #define ATTEND_K_WIDE(dim) (((dim) + 7) / 8 * 8)
 #define ATTEND_V_WIDE(dim) (((dim) + 2 + 7) / 8 * 8)
+/* By matrix units (prompt.h): rows of a block, each of one query head; tokens of a tile; 2-byte values of a row in shared memory, so that
+ * no bank is asked twice at once. */
+enum { PROMPT_ROWS = 64, PROMPT_TOKENS = 64 };
+#define PROMPT_K_STRIDE(dim) ((dim) + 32)
+#define PROMPT_V_STRIDE(dim) ((dim) + 8)
+#define PROMPT_SHARED(dim) (PROMPT_TOKENS * 2 * (PROMPT_K_STRIDE(dim) + PROMPT_V_STRIDE(dim)))
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
@@ -26,6 +42,7 @@ struct grids {
 /* A sequence of the step's batch. */
 struct device_sequence {
     int64_t total;  /* tokens in its cache behind this step's STOREs */
+    int32_t first, rows; /* of the step */
     int64_t tables; /* of group 0 in the list of block ids; other groups follow, `stride` ids each */
     int64_t stride;
 };
@@ -90,7 +107,8 @@ struct relay_args {
 struct input_args { /* a block for each row */
     const float *x;  /* [rows, n] */
     float *y;        /* [rows, n] floats too; NULL: none */
-    signed char *q;  /* [rows, padded] */
+    uint16_t *narrow; /* [rows, padded] bf16; NULL: none */
+    signed char *q;  /* [rows, padded]; NULL: none */
     float *scales;   /* [rows, padded / 16][2]: scale; scale * sum of the codes */
     int64_t n, padded; /* padded: to 256 */
     const float *weight, *bias; /* of the norm */
@@ -106,7 +124,7 @@ struct gemv_part {
     float factor; /* 0: none */
 };
 
-struct gemv_args { /* a warp for each output */
+struct gemv_args { /* of LINEARs of one format over one input: a warp for each output, or by matrix units */
     struct gemv_part part[3];
     int parts;
     int rows;
@@ -114,9 +132,17 @@ struct gemv_args { /* a warp for each output */
     const float *x;           /* [rows, in] */
     const signed char *q;     /* [rows, padded] */
     const float *scales;
+    const uint16_t *narrow;   /* [rows, padded] bf16 */
     const float *add;         /* [rows, out]: y = add + scale * (W x + b); NULL: nothing */
     float scale;
     int activation;
+    int prefetch; /* bytes of a row of weights that are asked for before the kernel may begin */
+    int gated; /* what follows: matrix units. Part 0 goes through the activation and is multiplied with part 1 */
+    int split; /* a block for each class of runs */
+    int64_t blocks; /* in x */
+    float *partial;    /* [blocks, classes, tiles * 4, CUDA_THREADS] */
+    unsigned *arrived; /* [blocks]: zeros before and behind */
+    uint16_t *handed;  /* the gated result as bf16, too, [rows, out]; NULL: not */
 };
 
 struct rope_args {
@@ -166,11 +192,13 @@ struct attend_args { /* a block for each (row, K and V head, group of its query 
     struct device_state state;
     const float *q; /* [rows, heads, k_dim] */
     float *y;       /* [rows, heads, v_dim] */
+    uint16_t *handed; /* the same as bf16; NULL: not */
     float *partial; /* [rows, pieces, heads, ATTEND_V_WIDE(v_dim)] */
     unsigned *arrived; /* [rows, groups of all heads]: zeros before and behind */
     int heads, kv_heads, window, full, only_wanted;
     int group;          /* query heads of a block */
     int pieces;
+    int many;           /* rows of a sequence from which matrix units do it; 0: never */
     float scale, cap;
 };
 

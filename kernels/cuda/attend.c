@@ -38,7 +38,7 @@ static int64_t pieces_of(const struct state_group *g, bool full, int64_t tokens)
 
 static int64_t split_items(const struct compiled *c)
 {
-    int64_t rows = c->options.max_rows < SPLIT_ROWS ? c->options.max_rows : SPLIT_ROWS;
+    int64_t rows = c->options.max_rows < c->tune.attend_split ? c->options.max_rows : c->tune.attend_split;
     int64_t items = rows * cuda_round_pieces((c->options.max_context + ATTEND_PIECE - 1) / ATTEND_PIECE);
     return items < SPLIT_ITEMS ? items : SPLIT_ITEMS;
 }
@@ -70,7 +70,7 @@ int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows)
             int64_t groups = groups_of(&c->p->groups[c->p->ops[i].group], c->p->ops[i].heads);
             most = groups > most ? groups : most;
         }
-    return c->options.max_context > ATTEND_PIECE && rows <= SPLIT_ROWS ? most * rows : 0;
+    return c->options.max_context > ATTEND_PIECE && rows <= c->tune.attend_split ? most * rows : 0;
 }
 
 static enum cuda_kernel kernel_of(const struct device_state *s, int group)
@@ -92,15 +92,65 @@ static enum cuda_kernel kernel_of(const struct device_state *s, int group)
     return (enum cuda_kernel)(CUDA_attend_any_4 + best);
 }
 
+/* ---- many rows of a sequence, by matrix units ------------------------------------------------------------------------------------ */
+
+bool cuda_prompt(const struct compiled *c, int32_t rows)
+{
+    return !c->plain && !c->bytes && !c->options.deterministic && c->tune.prompt_rows && rows >= c->tune.prompt_rows;
+}
+
+static int prompt_dim(const struct attend_args *a)
+{
+    int dim = a->state.k.dim > a->state.v.dim ? a->state.k.dim : a->state.v.dim;
+    return dim <= 64 ? 64 : dim <= 128 ? 128 : 0;
+}
+
+static enum cuda_kernel prompt_kernel(const struct attend_args *a)
+{
+    bool alike = a->state.k.type == a->state.v.type, large = prompt_dim(a) > 64;
+    if (alike && a->state.k.type == STORAGE_F16)
+        return large ? CUDA_prompt_f16_128 : CUDA_prompt_f16_64;
+    if (alike && a->state.k.type == STORAGE_BF16)
+        return large ? CUDA_prompt_bf16_128 : CUDA_prompt_bf16_64;
+    return large ? CUDA_prompt_any_128 : CUDA_prompt_any_64;
+}
+
+/* Launches for sequences with many rows, if there are any; left: whether others are left. */
+static int prompts(const struct compiled *c, struct attend_args *a, bool *left)
+{
+    int shared = a->heads / a->kv_heads, group = shared < PROMPT_ROWS ? shared : PROMPT_ROWS, rows = PROMPT_ROWS / group;
+    int64_t blocks = 0;
+    *left = false;
+    for (int i = 0; i < c->batch->sequences; i++) {
+        int32_t of = c->batch->sequence[i].rows;
+        bool many = cuda_prompt(c, of) && prompt_dim(a) && !a->only_wanted;
+        blocks += many ? (of + rows - 1) / rows : 0;
+        *left |= !many;
+    }
+    if (!blocks)
+        return 0;
+    struct attend_args p = *a;
+    p.group = group;
+    p.many = a->many = c->tune.prompt_rows;
+    struct cuda_launch l = {prompt_kernel(a), (unsigned)blocks, (unsigned)(a->kv_heads * ((shared + group - 1) / group)), PROMPT_SHARED((size_t)prompt_dim(a)), &p, sizeof p, c->tune.early};
+    return c->cuda->launch(c->stream, &l);
+}
+
+/* ---- launches ------------------------------------------------------------------------------------------------------------------- */
+
 /* The rest of the arguments, and the launch. tokens: of the longest sequence. */
 int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens)
 {
     const struct state_group *g = &c->p->groups[op->group];
     int64_t pieces = pieces_of(g, a->full, tokens);
+    bool left;
+    int code = prompts(c, a, &left);
+    if (code || !left)
+        return code;
     a->group = group_of(g, op->heads);
-    a->pieces = !c->plain && rows <= SPLIT_ROWS && rows * pieces <= split_items(c) ? (int)pieces : 1;
+    a->pieces = !c->plain && rows <= c->tune.attend_split && rows * pieces <= split_items(c) ? (int)pieces : 1;
     a->partial = c->partial;
     a->arrived = c->arrived;
-    struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group), a, sizeof *a};
+    struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group), a, sizeof *a, c->tune.early};
     return rows ? c->cuda->launch(c->stream, &l) : 0;
 }

@@ -256,11 +256,20 @@ KERNEL_CODE int attend_hand_in(const struct attend_block *b, int64_t row, int pi
     return 1;
 }
 
+KERNEL_CODE void attend_write(const struct attend_args *a, int64_t at, float value)
+{
+    a->y[at] = value;
+    if (a->handed)
+        a->handed[at] = float_to_bf16(value);
+}
+
 /* Grid: (rows * pieces, kv_heads * groups); pieces 1: a block walks through all of them. type, most: constants. */
 KERNEL_CODE void attend_body(int type, int most, struct attend_args a)
 {
     SHARED_FLOATS(room);
     int64_t item = BLOCK / a.pieces;
+    if (a.many && a.batch.sequences[a.batch.sequence[item]].rows >= a.many)
+        return; /* the whole block: prompt.h has it */
     int shared = a.heads / a.kv_heads, groups = (shared + a.group - 1) / a.group, v_dim = a.state.v.dim;
     struct attend_block b = {&a, batch_row(&a.batch, a.only_wanted, item), 0, 0, 0, (int)BLOCK_Y / groups, (int)BLOCK_Y % groups * a.group, 0,
                              ATTEND_K_WIDE(a.state.k.dim), ATTEND_V_WIDE(v_dim), (int64_t *)(void *)room, NULL, NULL, NULL, NULL};
@@ -289,7 +298,7 @@ KERNEL_CODE void attend_body(int type, int most, struct attend_args a)
     BLOCK_BARRIER();
     for (int i = THREAD; i < b.heads * b.v_wide; i += CUDA_THREADS)
         if (i % b.v_wide < v_dim)
-            a.y[(head + i / b.v_wide) * v_dim + i % b.v_wide] = b.whole[i] / b.whole[i / b.v_wide * b.v_wide + v_dim];
+            attend_write(&a, (head + i / b.v_wide) * v_dim + i % b.v_wide, b.whole[i] / b.whole[i / b.v_wide * b.v_wide + v_dim]);
 }
 
 #endif

@@ -129,9 +129,12 @@ static void take_scratch(struct compiled *c)
     }
     c->gathered = device_take(c, r, cuda_widest_output(c) * c->options.max_wanted, sizeof(float));
     c->grids = device_take(c, r, 1, sizeof *c->grids);
-    int64_t widest = cuda_widest_input(c);
+    int64_t widest = cuda_widest_input(c, FAST_BYTES);
     c->input = device_take(c, r, widest * c->options.max_rows, 1);
     c->input_scales = device_take(c, r, widest / 16 * 2 * c->options.max_rows, sizeof(float));
+    c->narrow = device_take(c, r, cuda_widest_input(c, FAST_MATRIX) * c->options.max_rows, sizeof(uint16_t));
+    c->handed = device_take(c, r, cuda_widest_handed(c) * c->options.max_rows, sizeof(uint16_t));
+    c->split = device_take(c, r, cuda_split_floats(c), sizeof(float));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
     c->partial = device_take(c, r, cuda_attend_partial(c), sizeof(float));
     if (c->gemm.widest && (!c->cuda || c->cuda->gemm_library())) {
@@ -214,9 +217,15 @@ static enum status plan(struct compiled **out, const struct program *p, const st
         return error_memory(err, "the CUDA backend");
     }
     const char *kernels = getenv("INGOT_CUDA_KERNELS");
+    if ((status = cuda_tuning(&c->tune, err))) {
+        free(c->stage);
+        free(c);
+        return status;
+    }
     c->p = p;
     c->options = *o;
     c->plain = kernels && !strcmp(kernels, "plain");
+    c->bytes = !c->tune.matrix || (kernels && !strcmp(kernels, "bytes"));
     cuda_fuse(c);
     cuda_state_layout(c);
     for (int i = 0; i < p->op_count; i++)
@@ -237,7 +246,7 @@ static bool allocate_lists(struct compiled *c)
     c->vector = calloc(weights, sizeof *c->vector);
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
-    c->scratch = (struct device_room){.list = calloc(weights + buffers + 10, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 16, sizeof(void *))};
     c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)
@@ -381,7 +390,7 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : "kernels for bytes, attention split by 256 tokens");
+        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes, attention split by 256 tokens" : "matrix units, attention split by 256 tokens");
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

@@ -9,30 +9,39 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/matrix.h"
 #include "kernels/cuda/nccl.h"
+#include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
-/* The second bound, blocks of a multiprocessor, leaves so many registers that none are spilled: 65536 / (CUDA_THREADS * blocks). */
-#define KERNEL(name) \
-    static __global__ void __launch_bounds__(CUDA_THREADS, 5) kernel_##name(const struct name##_args a) { name##_body(a); }
+/* Every kernel lets the next one in at once, and waits before it reads what others wrote; LINEAR asks for weights in between (gemv.h,
+ * matrix.h). blocks of a multiprocessor: so many registers are left that none are spilled, 65536 / (CUDA_THREADS * blocks). */
+#define ENTRY(name, blocks, args, ...)                                                                        \
+    static __global__ void __launch_bounds__(CUDA_THREADS, blocks) name(const __grid_constant__ struct args a) \
+    {                                                                                                         \
+        GRID_GO();                                                                                            \
+        __VA_ARGS__;                                                                                          \
+    }
+#define KERNEL(name) ENTRY(kernel_##name, 5, name##_args, GRID_WAIT(); name##_body(a))
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
-#define ATTEND(name, type, most, blocks)                                                                                                         \
-    static __global__ void __launch_bounds__(CUDA_THREADS, blocks) attend_##name(const __grid_constant__ struct attend_args a) \
-    {                                                                                                                                    \
-        attend_body(type, most, a);                                                                                                      \
-    }
+#define ATTEND(name, type, most, blocks) ENTRY(attend_##name, blocks, attend_args, GRID_WAIT(); attend_body(type, most, a))
 #include "kernels/cuda/attend.def"
 #undef ATTEND
-#define FORMAT(id, name, encode, round) \
-    static __global__ void __launch_bounds__(CUDA_THREADS) linear_##name(const struct linear_args a) { linear_body(STORAGE_##id, a); }
+#define PROMPT(name, type, half, dim) ENTRY(prompt_##name, 2, attend_args, GRID_WAIT(); prompt_body(type, half, dim, &a))
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
+#define FORMAT(id, name, encode, round) ENTRY(linear_##name, 1, linear_args, GRID_WAIT(); linear_body(STORAGE_##id, a))
 #include "kernels/formats/formats.def"
 #undef FORMAT
+#define MATRIX(name, id, runs, tiles) \
+    ENTRY(matrix_##name, tiles > MATRIX_FEW_TILES || (tiles == 2 && !runs) ? 2 : 3, gemv_args, matrix_body(STORAGE_##id, runs, tiles, &a))
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
 
-enum { RUNS = 1, PLAIN = 0 };
-#define GEMV(name, id, kind, rows, gated) \
-    static __global__ void __launch_bounds__(CUDA_THREADS, rows > 1 ? 3 : 7) name(const struct gemv_args a) { gemv_body(STORAGE_##id, kind, rows, gated, a); }
+enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
+#define GEMV(name, id, kind, rows, gated) ENTRY(name, rows > 1 ? 3 : gated ? 6 : 7, gemv_args, gemv_body(STORAGE_##id, kind, rows, gated, a))
 #define FAST(id, name, kind)                       \
     GEMV(gemv_##name, id, kind, 1, 0)              \
     GEMV(gemv_##name##_many, id, kind, GEMV_ROWS, 0) \
@@ -49,16 +58,23 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define ATTEND(name, type, most, blocks) (const void *)attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) (const void *)prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
 #define FAST(id, name, kind) (const void *)gemv_##name, (const void *)gemv_##name##_many, (const void *)gated_##name, (const void *)gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) (const void *)matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
 };
 
 struct cuda_stream {
     int device;
+    bool early; /* the card knows programmatic dependent launch */
     cudaStream_t stream;
     cudaEvent_t mark[CUDA_MARKS];
     void *cublas, *workspace; /* from the first gemm on */
@@ -171,7 +187,11 @@ static int open_stream(int device, struct cuda_stream **out)
     if (!s)
         return cudaErrorMemoryAllocation;
     s->device = device;
+    int major = 0;
     cudaError_t error = cudaSetDevice(device);
+    if (!error)
+        error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    s->early = major >= 9;
     if (!error)
         error = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     for (int i = 0; i < CUDA_MARKS && !error; i++)
@@ -200,7 +220,17 @@ static int launch(struct cuda_stream *s, const struct cuda_launch *l)
 {
     void *args[] = {(void *)l->args};
     cudaError_t error = cudaSetDevice(s->device);
-    return error ? error : cudaLaunchKernel(kernels[l->kernel], dim3(l->grid_x, l->grid_y), dim3(CUDA_THREADS), args, l->shared_bytes, s->stream);
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(l->grid_x, l->grid_y);
+    config.blockDim = dim3(CUDA_THREADS);
+    config.dynamicSmemBytes = l->shared_bytes;
+    config.stream = s->stream;
+    config.attrs = &early;
+    config.numAttrs = l->early && s->early;
+    return error ? error : cudaLaunchKernelExC(&config, kernels[l->kernel], args);
 }
 
 static int record(struct cuda_stream *s)

@@ -100,7 +100,7 @@ static int ask(struct compiled *c, struct row_choice *choices, int32_t count, in
     int code = cuda->upload(c->stream, c->chooser.asked, c->chooser.host_asked, asked);
     for (int pass = CHOOSE_MOST; pass <= CHOOSE_LIST && !code; pass++) {
         a.pass = (enum choose_pass)pass;
-        struct cuda_launch l = {CUDA_choose, (unsigned)((a.vocab + CHOOSE_SLICE - 1) / CHOOSE_SLICE), (unsigned)count, CHOOSE_SHARED_BYTES, &a, sizeof a};
+        struct cuda_launch l = {CUDA_choose, (unsigned)((a.vocab + CHOOSE_SLICE - 1) / CHOOSE_SLICE), (unsigned)count, CHOOSE_SHARED_BYTES, &a, sizeof a, c->tune.early};
         code = cuda->launch(c->stream, &l);
     }
     return code ? code : cuda->download(c->stream, c->chooser.host_answer, c->chooser.answer, bytes);

@@ -11,7 +11,7 @@
 #include "kernels/formats/small.h"
 
 #ifdef __CUDACC__
-#define KERNEL_CODE __device__ static inline
+#define KERNEL_CODE __device__ static __forceinline__
 #define KERNEL_TABLE __device__ static const
 #define UNROLL _Pragma("unroll")
 #define UNROLL_BY(n) _Pragma(CODE_TEXT(unroll n))
@@ -40,6 +40,38 @@
 #define HALF_FLOAT(bits) half_bits_float(bits)
 /* Adds to an unsigned int or unsigned long long that others add to at the same time; what it was before. */
 #define ATOMIC_ADD(address, value) atomicAdd((address), (value))
+/* Programmatic dependent launch. GRID_GO: the next kernel of the stream may take what room there is from now on. GRID_WAIT: until all
+ * that was asked for before has been done; only weights may be touched earlier. PREFETCH: the 128 bytes that hold p, to the second cache;
+ * harmless wherever p points. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define GRID_GO() asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
+#define GRID_WAIT() asm volatile("griddepcontrol.wait;" ::: "memory")
+#else
+#define GRID_GO() ((void)0)
+#define GRID_WAIT() ((void)0)
+#endif
+#define PREFETCH(p) asm volatile("prefetch.global.L2 [%0];" ::"l"(p))
+/* Two bf16 of each word: a * b + c, rounded once; two floats to a word of two bf16, the first in its lower half. */
+#define FMA_PAIR(a, b, c) bf16_pair_fma((a), (b), (c))
+#define BF16_PAIR(low, high) bf16_pair((low), (high))
+#define HALF_PAIR(low, high) half_pair((low), (high))
+/* e^x, a few units in the last place off */
+#define EXP_FAST(x) __expf(x)
+/* Matrix units, all 32 lanes of a warp: c[16][8] += a[16][16] b[16][8], bf16 and float32 (mma.sync.m16n8k16). Lane l = 4 g + t has
+ *   a[0]: (g, 2t 2t+1), a[1]: (g+8, ..), a[2]: (g, 2t+8 2t+9), a[3]: (g+8, ..)    two values of a row to a word
+ *   b[0]: (2t 2t+1, g), b[1]: (2t+8 2t+9, g)                                      two values of a column
+ *   c[0] c[1]: (g, 2t 2t+1), c[2] c[3]: (g+8, ..)
+ * Which k is meant is the caller's affair as long as a and b mean the same. */
+#define MMA(c, a, b) mma_bf16((c), (a), (b))
+#define MMA_HALF(c, a, b) mma_half((c), (a), (b)) /* of f16 */
+/* Four 8 x 8 matrices of 2-byte values from shared memory, turned (ldmatrix.x4.trans): lane l points at row l % 8 of matrix l / 8, 16
+ * bytes; lane 4 g + t gets of matrix i in out[i] the values of column g in rows 2t and 2t+1. */
+#define LOAD_TURNED(out, row) load_turned((out), (row))
+/* Sixteen bytes to shared memory, some time before COPY_WAIT(n), which leaves at most the n latest groups of this thread's copies under
+ * way; COPY_GROUP ends a group. Other threads see them behind a barrier. n is a constant. */
+#define COPY_ASYNC(to, from) copy_async((to), (from))
+#define COPY_GROUP() asm volatile("cp.async.commit_group;" ::: "memory")
+#define COPY_WAIT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
 #endif
 
 struct words {
@@ -56,6 +88,45 @@ __device__ static inline float half_bits_float(uint16_t bits)
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
+}
+__device__ static inline uint32_t bf16_pair_fma(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t out;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+    return out;
+}
+__device__ static inline uint32_t bf16_pair(float low, float high)
+{
+    uint32_t out;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+}
+__device__ static inline uint32_t half_pair(float low, float high)
+{
+    uint32_t out;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+}
+#define MMA_OF(name, type)                                                                                                                      \
+    __device__ static inline void name(float *c, const uint32_t *a, const uint32_t *b)                                                          \
+    {                                                                                                                                           \
+        asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                                                    \
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                                                                \
+    }
+MMA_OF(mma_bf16, "bf16")
+MMA_OF(mma_half, "f16")
+#undef MMA_OF
+__device__ static inline void load_turned(uint32_t *out, const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+__device__ static inline void copy_async(void *to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
 #endif
 

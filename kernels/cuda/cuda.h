@@ -8,8 +8,15 @@
 #include "kernels/cuda/interface.h"
 #include "kernels/ops.h"
 
-enum { SPLIT_ROWS = 256 }; /* rows whose cache several blocks read; beyond it there are blocks enough (attend.c) */
 enum { CUDA_HEAD_DIM = 2048, UPLOAD_PIECE = 4 << 20, UPLOAD_PIECES = 4 };
+
+/* tune.c. Settings by name (tune.def); STATUS_USAGE where the environment's cannot be read. */
+struct tuning {
+#define TUNE(setting, standard) int setting;
+#include "kernels/cuda/tune.def"
+#undef TUNE
+};
+enum status cuda_tuning(struct tuning *out, struct error *err);
 
 /* Memory of the host handed out piece by piece, each at a multiple of 256; base NULL: only counted. */
 struct room {
@@ -42,8 +49,8 @@ struct chooser {
     unsigned char *answer, *host_answer; /* [choices] found, [choices][room] candidates, then logits */
 };
 
-/* How a LINEAR is done: by the plain kernel, from bytes, from floats. */
-enum fast { FAST_NOT, FAST_BYTES, FAST_FLOATS };
+/* How a LINEAR is done: by the plain kernel, from bytes, from floats, by matrix units from bf16. */
+enum fast { FAST_NOT, FAST_BYTES, FAST_FLOATS, FAST_MATRIX };
 enum { STAGE_LINEARS = 3, INPUT_UNIT = 256 };
 
 /* Operations that are done together (fuse.c). */
@@ -51,7 +58,8 @@ struct stage {
     int first, ops;
     int linears; /* 0: one operation by itself */
     const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
-    bool bytes, floats; /* what the linears read */
+    bool bytes, floats, narrow; /* what the linears read */
+    bool hands, handed; /* writes bf16 for the stage behind; reads what the one before has written */
     const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
 
@@ -111,10 +119,15 @@ struct compiled {
     float **staged;               /* [buffer]: rows on their way to or from other parts */
     float *reduced;
     bool plain;                   /* INGOT_CUDA_KERNELS=plain: no fast kernels, weights as they are stored */
+    bool bytes;                   /* INGOT_CUDA_KERNELS=bytes: no matrix units */
+    struct tuning tune;
     struct stage *stage;          /* [stages] */
     int stages;
     signed char *input;           /* a stage's input as bytes, [rows, widest] */
     float *input_scales;
+    uint16_t *narrow;             /* or as bf16, [rows, widest] */
+    uint16_t *handed;             /* the same, written by the stage before */
+    float *split;                 /* sums of classes (matrix.h) */
     /* of the step that runs */
     const struct batch *batch;
     int begin, end; /* its operations */
@@ -122,6 +135,7 @@ struct compiled {
     struct device_batch device_batch;
     const float *ropes; /* [rope][row][rope_stride] */
     unsigned *arrived;  /* blocks that are done with their piece; see attend_args */
+    unsigned *arrived_classes; /* and with their class; see gemv_args */
     int64_t longest;    /* tokens of a sequence */
     bool replayed;      /* the batch lies where its class has it */
     int output;         /* the buffer that rows are chosen from */
@@ -153,12 +167,19 @@ bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_a
 /* fuse.c */
 enum fast cuda_fast(const struct compiled *c, const struct weight *w);
 void cuda_fuse(struct compiled *c);
-int64_t cuda_widest_input(const struct compiled *c); /* of those that are made bytes, padded; 0: none */
+int64_t cuda_widest_input(const struct compiled *c, enum fast kind); /* of LINEARs done so, padded; 0: none */
+
+int64_t cuda_widest_handed(const struct compiled *c); /* of inputs that the stage before writes as bf16 */
+
+/* linear.c */
+int64_t cuda_split_blocks(const struct compiled *c, int32_t rows); /* of a LINEAR that blocks share out by classes, at most */
+int64_t cuda_split_floats(const struct compiled *c);               /* that their sums wait in */
 
 /* attend.c */
 int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
 int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
 int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
+bool cuda_prompt(const struct compiled *c, int32_t rows); /* matrix units attend for a sequence with so many, where they can */
 int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
 
 /* graph.c */
@@ -167,8 +188,10 @@ bool cuda_graph_serves(const struct compiled *c); /* the step's batch may be rep
 struct graph *cuda_graph_find(struct compiled *c, int output); /* of the step's class; NULL: it is the first */
 void cuda_graph_close(struct compiled *c);
 
-/* step.c */
+/* batch.c */
 size_t cuda_step_bytes(const struct compiled *c); /* of the batch at most */
+
+/* step.c */
 enum status cuda_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err);
 enum status cuda_complete(struct compiled *c, struct error *err); /* waits for it */
 

@@ -4,6 +4,7 @@
  *   LINEAR, then ADD of its result        the sum by whoever computed it (o, down)
  *   two LINEARs, then GATE of both        one launch (gate, up)
  *   NORM, ROPE of heads of q and k, STORE one launch
+ *   GATE or ATTEND, then a LINEAR         the LINEAR's input as bf16 by whoever computed it
  * Everything else is a launch of its own, and none has operations of two stretches of a split program (op.begins). */
 #include "kernels/cuda/cuda.h"
 
@@ -11,15 +12,21 @@ enum fast cuda_fast(const struct compiled *c, const struct weight *w)
 {
     static const enum fast kinds[STORAGE_COUNT] = {
 #define RUNS FAST_BYTES
-#define PLAIN FAST_FLOATS
+#define PLAIN FAST_MATRIX
+#define FLOATS FAST_FLOATS
 #define FAST(id, name, kind) [STORAGE_##id] = kind,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#undef FLOATS
 #undef PLAIN
 #undef RUNS
     };
     enum fast kind = c->plain ? FAST_NOT : kinds[w->format];
-    return kind == FAST_FLOATS && w->in % 8 ? FAST_NOT : kind; /* 16 bytes at a time */
+    if (kind == FAST_BYTES)
+        return c->bytes ? FAST_BYTES : FAST_MATRIX;
+    if (kind && w->in % 8) /* 16 bytes at a time */
+        return FAST_NOT;
+    return c->bytes && kind ? FAST_FLOATS : kind;
 }
 
 static enum fast fast(const struct compiled *c, const struct op *op) { return cuda_fast(c, &c->p->weights[op->w]); }
@@ -99,7 +106,8 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     for (int k = 0; k < count; k++) {
         s->linear[k] = &p->ops[first + k];
         s->bytes |= fast(c, s->linear[k]) == FAST_BYTES;
-        s->floats |= fast(c, s->linear[k]) != FAST_BYTES;
+        s->narrow |= fast(c, s->linear[k]) == FAST_MATRIX;
+        s->floats |= fast(c, s->linear[k]) == FAST_FLOATS || fast(c, s->linear[k]) == FAST_NOT;
         if (norm && s->linear[k]->y == op->x) /* the norm's own input is written while others still read it */
             return *s = (struct stage){.first = i, .ops = 1}, 1;
     }
@@ -115,18 +123,41 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     return s->ops;
 }
 
+/* Whether s can write as bf16 what `next` reads so: then nothing is launched in between. Rows are as wide there as they are padded. */
+static bool hands(const struct compiled *c, const struct stage *s, const struct stage *next)
+{
+    const struct program *p = c->p;
+    if (!c->tune.handed || !next->linears || next->norm || !next->narrow || next->bytes)
+        return false;
+    const struct op *last = &p->ops[s->first + s->ops - 1];
+    bool gated = !s->handed && s->tail && last->kind == OP_GATE && fast(c, s->linear[0]) == FAST_MATRIX;
+    return ((gated && p->buffers[s->linear[0]->x].rows == p->buffers[last->y].rows) || (!s->linears && !s->store && last->kind == OP_ATTEND)) &&
+           last->y == next->linear[0]->x && p->buffers[last->y].width % INPUT_UNIT == 0;
+}
+
 void cuda_fuse(struct compiled *c)
 {
     c->stages = 0;
     for (int i = 0; i < c->p->op_count; c->stages++)
         i += next_stage(c, &c->stage[c->stages], i);
+    for (int i = 0; i + 1 < c->stages; i++)
+        c->stage[i].hands = c->stage[i + 1].handed = hands(c, &c->stage[i], &c->stage[i + 1]);
 }
 
-int64_t cuda_widest_input(const struct compiled *c)
+int64_t cuda_widest_handed(const struct compiled *c)
+{
+    int64_t widest = 0;
+    for (int i = 0; i < c->stages; i++)
+        if (c->stage[i].handed && c->p->weights[c->stage[i].linear[0]->w].in > widest)
+            widest = c->p->weights[c->stage[i].linear[0]->w].in;
+    return widest;
+}
+
+int64_t cuda_widest_input(const struct compiled *c, enum fast kind)
 {
     int64_t widest = 0;
     for (int i = 0; i < c->p->op_count; i++)
-        if (c->p->ops[i].kind == OP_LINEAR && fast(c, &c->p->ops[i]) == FAST_BYTES && c->p->weights[c->p->ops[i].w].in > widest)
+        if (c->p->ops[i].kind == OP_LINEAR && fast(c, &c->p->ops[i]) == kind && c->p->weights[c->p->ops[i].w].in > widest)
             widest = c->p->weights[c->p->ops[i].w].in;
     return (widest + INPUT_UNIT - 1) / INPUT_UNIT * INPUT_UNIT;
 }

@@ -4,14 +4,14 @@
  * depend on how a prompt is cut into pieces: not with `deterministic`. */
 #include "kernels/cuda/cuda.h"
 
-enum { GEMM_ROWS = 64, GEMM_TILE = 32 << 20 /* bytes of an unpacked tile */ };
+enum { GEMM_TILE = 32 << 20 /* bytes of an unpacked tile */ };
 
 static int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 void cuda_gemm_plan(struct compiled *c)
 {
     const struct program *p = c->p;
-    c->gemm = (struct gemm){.rows = c->options.deterministic || c->options.max_rows < GEMM_ROWS ? INT32_MAX : GEMM_ROWS};
+    c->gemm = (struct gemm){.rows = c->options.deterministic || c->options.max_rows < c->tune.gemm_rows ? INT32_MAX : c->tune.gemm_rows};
     for (int i = 0; i < p->op_count && c->gemm.rows < INT32_MAX; i++)
         if (p->ops[i].kind == OP_LINEAR && p->buffers[p->ops[i].x].rows == ROWS_ALL) {
             const struct weight *w = &p->weights[p->ops[i].w];
@@ -29,13 +29,13 @@ bool cuda_gemm_serves(const struct compiled *c, const struct op *op, int32_t row
 static int narrow(const struct compiled *c, const float *x, int64_t count)
 {
     struct narrow_args a = {x, c->gemm.x, count};
-    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_narrow, (unsigned)parts(count, CUDA_THREADS), 1, 0, &a, sizeof a});
+    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_narrow, (unsigned)parts(count, CUDA_THREADS), 1, 0, &a, sizeof a, c->tune.early});
 }
 
 static int spread(const struct compiled *c, const float *bias, float *y, int64_t out, int64_t count)
 {
     struct spread_args a = {bias, y, out, count};
-    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_spread, (unsigned)parts(count, CUDA_THREADS), 1, 0, &a, sizeof a});
+    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_spread, (unsigned)parts(count, CUDA_THREADS), 1, 0, &a, sizeof a, c->tune.early});
 }
 
 /* Outputs first .. first + count of a weight as bf16. */
@@ -45,7 +45,7 @@ static int unpack(const struct compiled *c, const struct op *op, int64_t first, 
     int64_t row_bytes = cuda_row_bytes(c, w);
     struct unpack_args a = {c->weight[op->w] + first * row_bytes, c->grids, c->gemm.tile, w->in, row_bytes, w->factor, w->format,
                             cuda_relay(c, w, &(struct relay_args){0})};
-    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_unpack, (unsigned)count, 1, 0, &a, sizeof a});
+    return c->cuda->launch(c->stream, &(struct cuda_launch){CUDA_unpack, (unsigned)count, 1, 0, &a, sizeof a, c->tune.early});
 }
 
 int cuda_gemm_linear(const struct compiled *c, const struct op *op, int32_t first_row, int32_t rows)

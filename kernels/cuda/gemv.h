@@ -11,7 +11,7 @@
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/runs.h"
 
-/* ---- x as bytes ------------------------------------------------------------------------------------------------------------- */
+/* ---- x as bytes or bf16 ----------------------------------------------------------------------------------------------------- */
 
 /* 16 values at x, normed where there is a norm; zeros behind n. */
 KERNEL_CODE void input_group(const struct input_args *a, const float *x, int64_t at, float mean, float scale, float *v)
@@ -54,7 +54,17 @@ KERNEL_CODE void input_bytes(const float *v, struct words *q, float *d, float *s
     *s = *d * sum;
 }
 
-/* A block for each row: an optional norm, then bytes, scales and, where y is not NULL, floats. Shared: CUDA_WARPS floats. */
+KERNEL_CODE void input_narrow(const float *v, uint16_t *to)
+{
+    UNROLL for (int half = 0; half < 2; half++) {
+        struct words out;
+        UNROLL for (int i = 0; i < 4; i++)
+            out.w[i] = BF16_PAIR(v[8 * half + 2 * i], v[8 * half + 2 * i + 1]);
+        STORE_WORDS(to + 8 * half, out);
+    }
+}
+
+/* A block for each row: an optional norm, then what is asked for: bf16; bytes and scales; floats. Shared: CUDA_WARPS floats. */
 KERNEL_CODE void input_body(struct input_args a)
 {
     SHARED_FLOATS(room);
@@ -75,10 +85,14 @@ KERNEL_CODE void input_body(struct input_args a)
         float v[GROUP], d, s;
         struct words q;
         input_group(&a, x, group * GROUP, mean, scale, v);
-        input_bytes(v, &q, &d, &s);
-        STORE_WORDS(a.q + BLOCK * a.padded + group * GROUP, q);
-        a.scales[2 * (BLOCK * (a.padded / GROUP) + group)] = d;
-        a.scales[2 * (BLOCK * (a.padded / GROUP) + group) + 1] = s;
+        if (a.narrow)
+            input_narrow(v, a.narrow + BLOCK * a.padded + group * GROUP);
+        if (a.q) {
+            input_bytes(v, &q, &d, &s);
+            STORE_WORDS(a.q + BLOCK * a.padded + group * GROUP, q);
+            a.scales[2 * (BLOCK * (a.padded / GROUP) + group)] = d;
+            a.scales[2 * (BLOCK * (a.padded / GROUP) + group) + 1] = s;
+        }
         for (int i = 0; a.y && i < GROUP && group * GROUP + i < a.n; i++)
             a.y[BLOCK * a.n + group * GROUP + i] = v[i];
     }
@@ -200,9 +214,14 @@ KERNEL_CODE void gemv_rows(int format, int bytes, int rows, int gated, const str
 KERNEL_CODE void gemv_body(int format, int bytes, int rows, int gated, struct gemv_args a)
 {
     int64_t out = BLOCK * CUDA_WARPS + THREAD / 32;
-    if (out >= a.outs)
+    if (out >= a.outs) {
+        GRID_WAIT();
         return; /* the whole warp */
+    }
     const struct gemv_part *p = &a.part[gated ? 0 : part_of(&a, &out)];
+    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < a.prefetch; at += 32 * PREFETCH_LINE)
+        PREFETCH(p->weight + out * p->row_bytes + at);
+    GRID_WAIT();
     if (rows == 1) {
         gemv_rows(format, bytes, 1, gated, &a, p, out, BLOCK_Y);
         return;

@@ -7,8 +7,6 @@
 
 #include "kernels/cuda/cuda.h"
 
-enum { GRAPH_ROWS = 64 }; /* beyond it launches cost little beside the work */
-
 void cuda_graph_plan(struct compiled *c)
 {
     const char *asked = getenv("INGOT_CUDA_GRAPHS");
@@ -20,9 +18,9 @@ void cuda_graph_plan(struct compiled *c)
 bool cuda_graph_serves(const struct compiled *c)
 {
     for (int i = 0; i < c->batch->sequences; i++)
-        if (c->gemm.x && c->batch->sequence[i].rows >= c->gemm.rows)
+        if ((c->gemm.x && c->batch->sequence[i].rows >= c->gemm.rows) || cuda_prompt(c, c->batch->sequence[i].rows)) /* depends on each one's rows */
             return false;
-    return !c->graphs.off && c->batch->rows <= GRAPH_ROWS;
+    return !c->graphs.off && c->batch->rows <= c->tune.graph_rows;
 }
 
 struct graph *cuda_graph_find(struct compiled *c, int output)

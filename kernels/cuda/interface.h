@@ -16,12 +16,18 @@ enum cuda_kernel {
 #define ATTEND(name, type, most, blocks) CUDA_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) CUDA_prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
 #define FAST(id, name, kind) CUDA_gemv_##name, CUDA_gemv_##name##_many, CUDA_gated_##name, CUDA_gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) CUDA_matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
     CUDA_KERNELS
 };
 
@@ -34,12 +40,18 @@ static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
 #define ATTEND(name, type, most, blocks) "attend_" #name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) "prompt_" #name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) "linear_" #name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
 #define FAST(id, name, kind) "gemv_" #name, "gemv_" #name "_many", "gated_" #name, "gated_" #name "_many",
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) "matrix_" #name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
     };
     return names[kernel];
 }
@@ -62,6 +74,7 @@ struct cuda_launch {
     size_t shared_bytes;
     const void *args; /* struct NAME_args, copied by the call */
     size_t args_bytes;
+    int early; /* may take its place while the kernel before still runs, and waits by itself (GRID_WAIT) */
 };
 
 /* y[rows, out] = x w^T, with float32 sums, added to what y holds if `add`; the next row of y is y_stride values on. */

@@ -286,9 +286,11 @@ KERNEL_CODE void read_codes(int format, const unsigned char *row, int64_t in, in
         run_##name(row, in / ELEMENTS_##id, r, o);    \
         break;
 #define PLAIN(id, name)
+#define FLOATS(id, name)
 #define FAST(id, name, kind) kind(id, name)
 #include "kernels/cuda/fast.def"
 #undef FAST
+#undef FLOATS
 #undef PLAIN
 #undef RUNS
     }

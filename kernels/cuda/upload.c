@@ -70,7 +70,7 @@ static int move_blocks(struct ring *r, const unsigned char *at)
     a.from = at;
     a.blocks = (int64_t)(r->filled / (size_t)a.block_bytes);
     r->relay.first += a.blocks;
-    struct cuda_launch l = {CUDA_relay, (unsigned)((r->filled + CUDA_THREADS - 1) / CUDA_THREADS), 1, 0, &a, sizeof a};
+    struct cuda_launch l = {CUDA_relay, (unsigned)((r->filled + CUDA_THREADS - 1) / CUDA_THREADS), 1, 0, &a, sizeof a, 0};
     return r->c->cuda->launch(r->c->stream, &l);
 }
 

@@ -1,5 +1,5 @@
 """The program on a CUDA device that is emulated (tests/emulated_card.c): all but the card's own library is what runs on a card."""
-import json, os, pathlib, re, shutil, subprocess, urllib.error, urllib.request
+import json, os, pathlib, re, shutil, subprocess, sys, urllib.error, urllib.request
 import numpy as np
 import pytest
 from conftest import INGOT, ingot, write_tiny
@@ -85,6 +85,22 @@ def test_grammar(card, tiny, grammar, tmp_path):
     device = card(*arguments, "--device", "cuda", "--kv", "f32").stdout
     assert device == card(*arguments, "--reference").stdout
     assert device.startswith(("yes, ", "no, ")) or set(json.loads(device)) == {"a", "b"}
+
+
+def test_tune(card, tmp_path):
+    """The stage that measures what tune.def leaves to a card, dry: its table still has every setting, and a number for each."""
+    root = pathlib.Path(__file__).parents[2]
+    subprocess.run([sys.executable, root / "bench" / "random_model.py", tmp_path / "model", "tiny"], check=True)
+    table, entry = tmp_path / "tune.def", re.compile(r"^TUNE\((\w+), (\d+)\) +/\* ", re.M)
+    shutil.copy(root / "kernels" / "cuda" / "tune.def", table)
+    before = entry.findall(table.read_text())
+    r = subprocess.run([sys.executable, root / "scripts" / "gpu-tune", card.folder / "ingot", tmp_path / "model", "--quick", "--table", table, "--csv",
+                        tmp_path / "all.csv"], capture_output=True, text=True, env=os.environ | {"LD_LIBRARY_PATH": str(card.folder)})
+    assert r.returncode == 0 and not r.stderr, r.stderr
+    after = dict(entry.findall(table.read_text()))
+    assert list(after) == [name for name, _ in before] and r.stdout.split() == [word for pair in after.items() for word in pair]
+    assert len((tmp_path / "all.csv").read_text().splitlines()) > 20
+    assert "no name=value" in card("bench", tmp_path / "model", "--device", "cuda", "-p", 1, "-n", 0, code=2, env={"INGOT_CUDA_TUNE": "early=x"}).stderr
 
 
 def test_plan(card, tiny):

@@ -1,55 +1,9 @@
 /* The CUDA backend with its kernels' own code in emulated blocks of threads (emulator.h), judged by the reference. With
  * INGOT_TEST_CUDA=1 the same tests run on the machine's card. */
-#include "cuda_backend.h"
+#include "cuda_attention.h"
+#include "cuda_programs.h"
 
 /* ---- programs without state -------------------------------------------------------------------------------------------- */
-
-/* Runs the program on rows of one new sequence; the output's wanted rows are copied to out. tokens NULL: embeddings
- * [rows, width]. Every third row is wanted, and the last. */
-static int compute(const struct backend *b, const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width, float *out)
-{
-    struct compile_options o = tiny_options(STORAGE_F32);
-    struct error err = {0};
-    struct compiled *c;
-    struct batch_row row[128];
-    int32_t wanted[128];
-    const int32_t *const blocks[1] = {(int32_t[8]){0}};
-    struct batch_sequence s = {.rows = rows, .adapter = -1, .blocks = blocks};
-    struct batch batch = {.rows = rows, .sequences = 1, .row = row, .sequence = &s, .wanted_rows = wanted};
-    for (int i = 0; i < rows; i++) {
-        row[i] = (struct batch_row){tokens ? tokens[i] : -1, tokens ? NULL : embeddings + i * width, i, 0};
-        if (i % 3 == 1 || i == rows - 1)
-            wanted[batch.wanted++] = i;
-    }
-    const float *result;
-    int output = p->outputs[0].buffer;
-    o.max_rows = rows, o.max_wanted = batch.wanted; /* buffers end behind the last row */
-    cr_assert_eq(program_check(p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(b->compile(&c, p, &o, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(b->step(c, &batch, &(struct state_memory){0}, output, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(batch.wanted * p->buffers[output].width) * sizeof *out);
-    b->free(c);
-    return batch.wanted;
-}
-
-/* Both backends; returns the relative error. */
-static double compare(const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width)
-{
-    int64_t wide = p->buffers[p->outputs[0].buffer].width;
-    float *expected = (float *)malloc((size_t)(128 * wide) * sizeof *expected), *got = (float *)malloc((size_t)(128 * wide) * sizeof *got);
-    compute(&backend_reference, p, rows, tokens, embeddings, width, expected);
-    int wanted = compute(cuda_under_test(), p, rows, tokens, embeddings, width, got);
-    double error = tiny_error(got, expected, wanted * wide);
-    if (!on_card()) { /* the order in which threads run must not show */
-        emulator.backwards = true;
-        compute(cuda_under_test(), p, rows, tokens, embeddings, width, expected);
-        emulator.backwards = false;
-        if (memcmp(got, expected, (size_t)(wanted * wide) * sizeof *got))
-            error = INFINITY;
-    }
-    free(expected), free(got);
-    return error;
-}
 
 /* Token rows of an embedding, times a matrix of the same format. */
 static double linear_error(enum storage format, int64_t in, int64_t out, int rows, bool bias, float factor)
@@ -72,12 +26,9 @@ static double linear_error(enum storage format, int64_t in, int64_t out, int row
     return error;
 }
 
-/* Plain kernels, which read weights as they are stored, or those that are used. */
-static void use_plain(bool plain) { plain ? setenv("INGOT_CUDA_KERNELS", "plain", 1) : unsetenv("INGOT_CUDA_KERNELS"); }
-
 Test(cuda, every_format)
 {
-    use_plain(true);
+    use_kernels("plain");
     static const enum storage formats[] = {
 #define FORMAT(id, name, encode, round) STORAGE_##id,
 #include "kernels/formats/formats.def"
@@ -99,52 +50,6 @@ Test(cuda, every_format)
     }
 }
 
-/* One to three LINEARs over rows that are given, with what they can take along: nothing, ADD, GATE. */
-enum with { WITH_NOTHING, WITH_NORM, WITH_ADD, WITH_GATE };
-static double stage_error(const enum storage *formats, int count, int64_t in, int out, int rows, enum with with)
-{
-    struct arena arena = {0};
-    struct program p = {.arena = &arena, .vocab = 1};
-    struct weight e = tiny_weight("embedding", STORAGE_F32, 1, in, 1);
-    int x = program_buffer(&p, "x", in, ROWS_ALL), normed = program_buffer(&p, "normed", in, ROWS_ALL), y[3] = {0}, all = x;
-    struct op *op = program_add(&p, OP_EMBED);
-    op->y = x, op->w = program_weight(&p, &e);
-    if (with == WITH_NORM) {
-        op = program_add(&p, OP_NORM);
-        op->x = x, op->y = all = normed, op->epsilon = 1e-6f, op->w = tiny_vector(&p, "norm", (int)in, 1);
-    } else if (with == WITH_ADD) {
-        op = program_add(&p, OP_EMBED);
-        op->y = normed, op->w = 0;
-    }
-    for (int i = 0; i < count; i++) {
-        struct weight w = tiny_weight("linear", formats[i], out, in, 1);
-        w.factor = i == 1 ? 0.37f : 0;
-        y[i] = program_buffer(&p, "y", out, ROWS_ALL);
-        int weight = program_weight(&p, &w), bias = i == 0 ? tiny_vector(&p, "bias", out, 0) : -1;
-        op = program_add(&p, OP_LINEAR);
-        op->x = all, op->y = y[i], op->w = weight, op->b = bias;
-    }
-    if (with == WITH_ADD) { /* in == out */
-        op = program_add(&p, OP_ADD);
-        op->x = op->y = normed, op->z = y[0], op->scale = -0.5f;
-        y[0] = normed;
-    } else if (with == WITH_GATE) {
-        op = program_add(&p, OP_GATE);
-        op->x = op->y = y[0], op->z = y[1], op->activation = ACT_SILU;
-    }
-    double error = 0;
-    float *rows_of_x = rows_of_bytes(rows, in);
-    for (int i = 0; i < (with == WITH_GATE ? 1 : count); i++) {
-        p.output_count = 0;
-        program_output(&p, "y", y[i]);
-        double one = compare(&p, rows, NULL, rows_of_x, in);
-        error = one > error ? one : error;
-    }
-    free(rows_of_x);
-    arena_free(&arena);
-    return error;
-}
-
 Test(cuda, fast)
 {
     static const enum storage formats[] = {
@@ -152,7 +57,7 @@ Test(cuda, fast)
 #include "kernels/cuda/fast.def"
 #undef FAST
     };
-    use_plain(false);
+    use_kernels("bytes");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         int block = storage_types[formats[i]].block_elements;
         int64_t sizes[] = {block > 1 ? block : 8, block > 1 ? 3 * block : 104, 18 * 256, block > 32 ? 256 : 544};
@@ -310,11 +215,14 @@ Test(cuda, models)
 {
     struct tiny_shape s = plain_shape;
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 2e-2); /* activations as bytes */
-    use_plain(true);
+    use_kernels("plain");
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 1e-5);
-    use_plain(false);
+    use_kernels(NULL);
     s.layers = 1, s.window = 5, s.cap = 4, s.interleaved = s.qk_norm = true, s.format = STORAGE_BF16;
+    cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F16), 2e-2); /* activations as bf16 */
+    use_kernels("bytes");
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F16), 1e-3);
+    use_kernels(NULL);
     s.kv_heads = 1, s.bias = s.layer_norm = true, s.qk_norm = false, s.window = 0, s.head_format = STORAGE_Q8_0;
     cr_assert_lt(model_error(&s, STORAGE_F32, STORAGE_F32), 2e-2);
 }
@@ -384,85 +292,6 @@ Test(cuda, graphs)
 
 /* ---- the cache ------------------------------------------------------------------------------------------------------------- */
 
-struct attention {
-    int heads, kv_heads, k_dim, v_dim, window, cached, rows;
-    float cap;
-    bool v_in_k, full, turned; /* turned: q and k are normed and roped before */
-};
-enum { ATTEND_MOST_ROWS = 8, ATTEND_MOST_BLOCKS = 64 };
-
-/* Stores `rows` tokens behind `cached` ones and attends. state: all of them, as they can be read back. */
-static void attend(const struct backend *b, const struct attention *s, enum storage k_type, enum storage v_type, const float *values, float *out, float *state)
-{
-    struct arena arena = {0};
-    struct program p = {.arena = &arena, .vocab = 1};
-    tiny_seed = 88172645463325252u; /* norms are the same each time */
-    int q = program_buffer(&p, "q", s->heads * s->k_dim, ROWS_ALL), k = program_buffer(&p, "k", s->kv_heads * s->k_dim, ROWS_ALL);
-    int v = program_buffer(&p, "v", s->kv_heads * s->v_dim, ROWS_ALL), into[3] = {q, k, v}, y = program_buffer(&p, "y", s->heads * s->v_dim, ROWS_ALL);
-    struct state_group group = {.kind = STATE_PAGED, .layers = 2, .heads = s->kv_heads, .k_dim = s->k_dim, .v_dim = s->v_dim, .window = s->window,
-                                .v_in_k = s->v_in_k};
-    program_group(&p, &group);
-    for (int i = 0; i < 3; i++) {
-        struct weight w = tiny_weight("unused", STORAGE_F32, 1, p.buffers[into[i]].width, 1);
-        struct op *op = program_add(&p, OP_EMBED);
-        op->y = into[i], op->w = program_weight(&p, &w);
-    }
-    struct op *op;
-    static float inverse[8] = {1, 0.5f, 0.25f, 0.1f, 0.05f, 0.02f, 0.01f, 0.005f};
-    struct rope rope = {.dims = 16, .interleaved = s->cap > 0, .inverse_frequency = inverse, .magnitude = 1};
-    int turn = s->turned ? program_rope(&p, &rope) : -1;
-    for (int i = 0; i < 2 && s->turned; i++) {
-        op = program_add(&p, OP_NORM);
-        op->x = op->y = into[i], op->head_dim = s->k_dim, op->epsilon = 1e-6f, op->centred = s->cap > 0, op->w = tiny_vector(&p, "norm", s->k_dim, 1);
-        op = program_add(&p, OP_ROPE);
-        op->x = into[i], op->heads = i ? s->kv_heads : s->heads, op->head_dim = s->k_dim, op->rope = turn;
-    }
-    op = program_add(&p, OP_STORE);
-    op->x = k, op->z = v, op->group = 0, op->layer = 1;
-    op = program_add(&p, OP_ATTEND);
-    op->x = q, op->y = y, op->group = 0, op->layer = 1, op->heads = s->heads, op->head_dim = s->k_dim;
-    op->scale = 1 / sqrtf((float)s->k_dim), op->cap = s->cap, op->mask = s->full ? MASK_FULL : MASK_CAUSAL;
-    program_output(&p, "y", y);
-    struct compile_options o = tiny_options(k_type);
-    o.v_type = v_type;
-    o.max_rows = o.max_wanted = s->rows; /* buffers end behind the last row */
-    o.max_context = ATTEND_MOST_BLOCKS * BLOCK_TOKENS;
-    struct compiled *c;
-    struct error err = {0};
-    cr_assert_eq(b->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
-    struct state_memory memory = tiny_state(b, &p, &o, ATTEND_MOST_BLOCKS);
-    int wide = (s->heads + s->kv_heads) * (s->k_dim + s->v_dim), per_token = 2 * s->kv_heads * (s->k_dim + (s->v_in_k ? 0 : s->v_dim));
-    int32_t table[ATTEND_MOST_BLOCKS];
-    for (int i = 0; i < ATTEND_MOST_BLOCKS; i++) /* blocks that no row sees may be gone */
-        table[i] = s->window && (i + 1) * BLOCK_TOKENS <= s->cached + 1 - s->window ? -1 : i * 7 % ATTEND_MOST_BLOCKS;
-    for (int t = 0; t < s->cached; t++) {
-        int32_t block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
-        const float *token = values + t % 13 * 29;
-        if (block >= 0)
-            cr_assert_eq(b->write_state(c, &memory, 0, block, slot, 1, token, &err), STATUS_OK, "%s", err.text);
-    }
-    struct batch_row row[ATTEND_MOST_ROWS];
-    int32_t wanted[ATTEND_MOST_ROWS];
-    for (int i = 0; i < s->rows; i++)
-        row[i] = (struct batch_row){-1, values + i * wide, s->cached + i, 0}, wanted[i] = i;
-    const int32_t *const blocks[1] = {table};
-    struct batch_sequence sequence = {.rows = s->rows, .cached = s->cached, .blocks = blocks, .adapter = -1};
-    struct batch batch = {.rows = s->rows, .sequences = 1, .wanted = s->rows, .row = row, .sequence = &sequence, .wanted_rows = wanted};
-    const float *result;
-    cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
-    for (int i = 0; i < s->rows; i++) {
-        int32_t t = s->cached + i, block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
-        cr_assert_eq(b->read_state(c, &memory, 0, block, slot, 1, state + i * per_token, &err), STATUS_OK, "%s", err.text);
-        memset(state + i * per_token, 0, (size_t)(s->kv_heads * s->k_dim) * sizeof *state); /* layer 0 was not stored */
-        if (!s->v_in_k)
-            memset(state + i * per_token + 2 * s->kv_heads * s->k_dim, 0, (size_t)(s->kv_heads * s->v_dim) * sizeof *state);
-    }
-    b->free(c);
-    b->state_close(&o, &memory);
-    arena_free(&arena);
-}
-
 static void check_attention(const struct attention *s, enum storage k_type, enum storage v_type, const float *values)
 {
     static float expected[4096], got[4096], state[8192], state_got[8192];
@@ -483,9 +312,9 @@ static void check_attention(const struct attention *s, enum storage k_type, enum
     emulator.backwards = false;
     cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state);
     cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
-    use_plain(true); /* one block for all pieces of the cache */
+    use_kernels("plain"); /* one block for all pieces of the cache */
     attend(cuda_under_test(), s, k_type, v_type, values, expected, state_got);
-    use_plain(false);
+    use_kernels(NULL);
     cr_assert_arr_eq(expected, got, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *got);
     cr_assert_arr_eq(state, state_got, (size_t)(s->rows * per_token) * sizeof *state);
 }

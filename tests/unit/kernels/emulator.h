@@ -7,10 +7,12 @@
  *     reached while a kernel or a transfer runs;
  *   - threads that wait for others which never come: the process aborts with words;
  *   - memory that nobody wrote: allocations and shared memory hold NaN;
+ *   - copies to shared memory that nobody waits for: they are made when they have to be, from what the source holds by then;
  *   - host memory that is reused too early: nothing asked of a stream is done before wait() or reach() asks for it. */
 #ifndef TESTS_UNIT_KERNELS_EMULATOR_H
 #define TESTS_UNIT_KERNELS_EMULATOR_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,19 +36,43 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { FIBER_STACK = 64 << 10, EMULATED_SHARED = 64 << 10, EMULATED_ALLOCATIONS = 512, EMULATED_WORK = 4096, PAGE = 4096 };
+enum { FIBER_STACK = 64 << 10, FIBER_COPIES = 64, EMULATED_ALLOCATIONS = 512, EMULATED_WORK = 4096, PAGE = 4096 };
+
+/* Fibers switch without asking the system, unless a sanitizer wants to know. */
+#ifndef EMULATOR_ASAN
+#define FIBER_PLACES 1
+#endif
 
 struct fiber {
     ucontext_t context;
+#ifdef FIBER_PLACES
+    jmp_buf place;
+#endif
+    bool started, ended;
     char *stack;
     void *fake_stack;
-    bool ended;
     int block_barriers, exchanges; /* met so far */
+    struct {
+        void *to;
+        const void *from;
+        int group;
+    } copy[FIBER_COPIES]; /* under way */
+    int copies, groups;
+};
+
+/* What a lane shows the others of its warp for one operation of all. */
+struct lane {
+    uint32_t value;
+    const void *a, *b;
+    void *c;
 };
 
 struct emulator {
     struct fiber fiber[CUDA_THREADS];
     ucontext_t scheduler;
+#ifdef FIBER_PLACES
+    jmp_buf place;
+#endif
     void *scheduler_fake;
     const void *scheduler_stack;
     size_t scheduler_size;
@@ -54,7 +80,7 @@ struct emulator {
     int64_t block_x, block_y, grid_y;
     int arrived, block_barriers;             /* at the block's barrier; barriers that all have passed */
     int warp_arrived[CUDA_WARPS], warp_exchanges[CUDA_WARPS];
-    uint32_t lane[2][CUDA_THREADS];          /* what lanes show each other, in turns */
+    struct lane lane[2][CUDA_THREADS];       /* in turns */
     unsigned char *shared;                   /* the end of this array lies before a page that faults */
     size_t shared_bytes;
     void (*body)(const void *args);
@@ -69,16 +95,16 @@ static inline void emulator_fail(const char *what)
     abort();
 }
 
-static inline void fiber_leave(bool for_ever)
+static inline void fiber_leave(void)
 {
     struct fiber *f = &emulator.fiber[emulator.now];
-#ifdef EMULATOR_ASAN
-    __sanitizer_start_switch_fiber(for_ever ? NULL : &f->fake_stack, emulator.scheduler_stack, emulator.scheduler_size);
-#endif
-    (void)for_ever;
+#ifdef FIBER_PLACES
+    if (!_setjmp(f->place))
+        _longjmp(emulator.place, 1);
+#else
+    __sanitizer_start_switch_fiber(&f->fake_stack, emulator.scheduler_stack, emulator.scheduler_size);
     swapcontext(&f->context, &emulator.scheduler);
-#ifdef EMULATOR_ASAN
-    __sanitizer_finish_switch_fiber(f->fake_stack, NULL, NULL);
+    __sanitizer_finish_switch_fiber(f->fake_stack, &emulator.scheduler_stack, &emulator.scheduler_size);
 #endif
 }
 
@@ -91,22 +117,31 @@ static inline void emulated_barrier(void)
         emulator.block_barriers++;
     }
     while (emulator.block_barriers < mine)
-        fiber_leave(false);
+        fiber_leave();
+}
+
+/* All lanes of the warp show what they bring; the last one does, if there is something to do for all. The lanes' list is returned. */
+static inline const struct lane *emulated_meet(struct lane mine, void (*together)(const struct lane *lanes))
+{
+    int me = emulator.now, warp = me / 32;
+    struct fiber *f = &emulator.fiber[me];
+    int number = ++f->exchanges;
+    struct lane *lanes = &emulator.lane[number & 1][warp * 32];
+    lanes[me % 32] = mine;
+    if (++emulator.warp_arrived[warp] == 32) {
+        if (together)
+            together(lanes);
+        emulator.warp_arrived[warp] = 0;
+        emulator.warp_exchanges[warp]++;
+    }
+    while (emulator.warp_exchanges[warp] < number)
+        fiber_leave();
+    return lanes;
 }
 
 static inline uint32_t emulated_exchange(uint32_t value, int lanes)
 {
-    int me = emulator.now, warp = me / 32;
-    struct fiber *f = &emulator.fiber[me];
-    int mine = ++f->exchanges;
-    emulator.lane[mine & 1][me] = value;
-    if (++emulator.warp_arrived[warp] == 32) {
-        emulator.warp_arrived[warp] = 0;
-        emulator.warp_exchanges[warp]++;
-    }
-    while (emulator.warp_exchanges[warp] < mine)
-        fiber_leave(false);
-    return emulator.lane[mine & 1][warp * 32 + ((me % 32) ^ lanes)];
+    return emulated_meet((struct lane){.value = value}, NULL)[emulator.now % 32 ^ lanes].value;
 }
 
 static inline float emulated_float(float value, int lanes)
@@ -139,6 +174,19 @@ static inline float emulated_float(float value, int lanes)
 #define LANE_FLOAT(value, lanes) emulated_float((value), (lanes))
 #define LANE_INT(value, lanes) ((int)emulated_exchange((uint32_t)(value), (lanes)))
 #define ATOMIC_ADD(address, value) __atomic_fetch_add((address), (value), __ATOMIC_RELAXED)
+#define GRID_GO() ((void)0)
+#define GRID_WAIT() ((void)0)
+#define PREFETCH(p) ((void)(p))
+#define FMA_PAIR(a, b, c) emulated_fma_pair((a), (b), (c))
+#define BF16_PAIR(low, high) (float_to_bf16(low) | (uint32_t)float_to_bf16(high) << 16)
+#define HALF_PAIR(low, high) (float_to_half(low) | (uint32_t)float_to_half(high) << 16)
+#define EXP_FAST(x) expf(x)
+#define MMA(c, a, b) emulated_mma((c), (a), (b), 0)
+#define MMA_HALF(c, a, b) emulated_mma((c), (a), (b), 1)
+#define LOAD_TURNED(out, row) emulated_load_turned((out), (row))
+#define COPY_ASYNC(to, from) emulated_copy_async((to), (from))
+#define COPY_GROUP() emulated_copy_group()
+#define COPY_WAIT(n) emulated_copy_wait(n)
 #include "kernels/cuda/code.h"
 
 /* A card faults where these are not aligned. */
@@ -178,10 +226,102 @@ static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
     return out;
 }
 
+/* Rounded once: a double holds the product and, but for a last bit that is made to say "more", the sum. */
+static inline uint16_t emulated_fma_bf16(uint16_t a, uint16_t b, uint16_t c)
+{
+    double exact = fma((double)bf16_to_float(a), (double)bf16_to_float(b), (double)bf16_to_float(c));
+    float value = (float)exact;
+    uint32_t bits = bits_of_float(value);
+    if ((double)value != exact && isfinite(value)) { /* to odd */
+        if (fabs((double)value) > fabs(exact))
+            bits--;
+        bits |= 1;
+    }
+    return float_to_bf16(float_of_bits(bits));
+}
+
+static inline uint32_t emulated_fma_pair(uint32_t a, uint32_t b, uint32_t c)
+{
+    return emulated_fma_bf16((uint16_t)a, (uint16_t)b, (uint16_t)c) |
+           (uint32_t)emulated_fma_bf16((uint16_t)(a >> 16), (uint16_t)(b >> 16), (uint16_t)(c >> 16)) << 16;
+}
+
+static inline float emulated_half_of(const struct lane *l, const void *words, int word, int high)
+{
+    uint16_t bits = (uint16_t)(((const uint32_t *)words)[word] >> (16 * high));
+    return l->value ? half_to_float(bits) : bf16_to_float(bits);
+}
+
+/* The products of a warp, from the fragments of all its lanes. */
+static inline void emulated_product(const struct lane *lanes)
+{
+    float a[16][16], b[16][8];
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 8; i++) {
+            int g = l / 4, k = 2 * (l % 4) + i % 2 + (i >= 4 ? 8 : 0);
+            a[g + i / 2 % 2 * 8][k] = emulated_half_of(&lanes[l], lanes[l].a, i / 2, i % 2);
+            if (i / 2 % 2 == 0)
+                b[k][g] = emulated_half_of(&lanes[l], lanes[l].b, i / 4, i % 2);
+        }
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++) {
+            int m = l / 4 + i / 2 * 8, n = 2 * (l % 4) + i % 2;
+            double sum = 0;
+            for (int k = 0; k < 16; k++)
+                sum += (double)a[m][k] * (double)b[k][n];
+            ((float *)lanes[l].c)[i] += (float)sum;
+        }
+}
+
+static inline void emulated_mma(float *c, const uint32_t *a, const uint32_t *b, uint32_t half)
+{
+    emulated_meet((struct lane){.value = half, .a = a, .b = b, .c = c}, emulated_product);
+}
+
+static inline void emulated_turned_loads(const struct lane *lanes)
+{
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++) {
+            const uint16_t *first = (const uint16_t *)lanes[8 * i + 2 * (l % 4)].a, *second = (const uint16_t *)lanes[8 * i + 2 * (l % 4) + 1].a;
+            ((uint32_t *)lanes[l].c)[i] = first[l / 4] | (uint32_t)second[l / 4] << 16;
+        }
+}
+
+static inline void emulated_load_turned(uint32_t *out, const void *row)
+{
+    emulated_aligned(row);
+    emulated_meet((struct lane){.a = row, .c = out}, emulated_turned_loads);
+}
+
+static inline void emulated_copy_async(void *to, const void *from)
+{
+    struct fiber *f = &emulator.fiber[emulator.now];
+    emulated_aligned(to), emulated_aligned(from);
+    if (f->copies == FIBER_COPIES)
+        emulator_fail("more copies under way than the emulation has room for");
+    f->copy[f->copies].to = to, f->copy[f->copies].from = from, f->copy[f->copies++].group = f->groups;
+}
+
+static inline void emulated_copy_group(void) { emulator.fiber[emulator.now].groups++; }
+
+static inline void emulated_copy_wait(int latest)
+{
+    struct fiber *f = &emulator.fiber[emulator.now];
+    int kept = 0;
+    for (int i = 0; i < f->copies; i++)
+        if (f->copy[i].group < f->groups - latest)
+            memcpy(f->copy[i].to, f->copy[i].from, 16);
+        else
+            f->copy[kept++] = f->copy[i];
+    f->copies = kept;
+}
+
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/matrix.h"
+#include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
 #include "kernels/cuda/unpack.h"
 
@@ -193,12 +333,21 @@ static inline uint32_t emulated_bytes(uint32_t a, uint32_t b, uint32_t select)
     static void emulate_attend_##name(const void *args) { attend_body(type, most, *(const struct attend_args *)args); }
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) \
+    static void emulate_prompt_##name(const void *args) { prompt_body(type, half, dim, (const struct attend_args *)args); }
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) \
     static void emulate_linear_##name(const void *args) { linear_body(STORAGE_##id, *(const struct linear_args *)args); }
 #include "kernels/formats/formats.def"
 #undef FORMAT
 
-enum { RUNS = 1, PLAIN = 0 };
+#define MATRIX(name, id, runs, tiles) \
+    static void emulate_matrix_##name(const void *args) { matrix_body(STORAGE_##id, runs, tiles, (const struct gemv_args *)args); }
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
+
+enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
     static void emulate_##name(const void *args) { gemv_body(STORAGE_##id, kind, rows, gated, *(const struct gemv_args *)args); }
 #define FAST(id, name, kind)                       \
@@ -217,6 +366,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define ATTEND(name, type, most, blocks) [CUDA_attend_##name] = emulate_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define PROMPT(name, type, half, dim) [CUDA_prompt_##name] = emulate_prompt_##name,
+#include "kernels/cuda/prompt.def"
+#undef PROMPT
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -225,29 +377,52 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
     [CUDA_gated_##name] = emulate_gated_##name, [CUDA_gated_##name##_many] = emulate_gated_##name##_many,
 #include "kernels/cuda/fast.def"
 #undef FAST
+#define MATRIX(name, id, runs, tiles) [CUDA_matrix_##name] = emulate_matrix_##name,
+#include "kernels/cuda/matrix.def"
+#undef MATRIX
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */
 
+/* One block after another. */
 static inline void fiber_main(void)
 {
 #ifdef EMULATOR_ASAN
     __sanitizer_finish_switch_fiber(NULL, &emulator.scheduler_stack, &emulator.scheduler_size);
 #endif
-    emulator.body(emulator.args);
-    emulator.fiber[emulator.now].ended = true;
-    fiber_leave(true);
+    for (;;) {
+        emulator.body(emulator.args);
+        emulator.fiber[emulator.now].ended = true;
+        fiber_leave();
+    }
+}
+
+static inline void fiber_start(struct fiber *f)
+{
+    f->started = true;
+    f->stack = (char *)malloc(FIBER_STACK);
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = f->stack;
+    f->context.uc_stack.ss_size = FIBER_STACK;
+    makecontext(&f->context, fiber_main, 0);
 }
 
 static inline void fiber_enter(int thread)
 {
     struct fiber *f = &emulator.fiber[thread];
     emulator.now = thread;
-#ifdef EMULATOR_ASAN
+    bool started = f->started;
+    if (!started)
+        fiber_start(f);
+#ifdef FIBER_PLACES
+    if (_setjmp(emulator.place))
+        return;
+    if (started)
+        _longjmp(f->place, 1);
+    setcontext(&f->context);
+#else
     __sanitizer_start_switch_fiber(&emulator.scheduler_fake, f->stack, FIBER_STACK);
-#endif
     swapcontext(&emulator.scheduler, &f->context);
-#ifdef EMULATOR_ASAN
     __sanitizer_finish_switch_fiber(emulator.scheduler_fake, NULL, NULL);
 #endif
 }
@@ -260,6 +435,8 @@ static inline unsigned char *guarded(size_t bytes, unsigned char **map, size_t *
     *map = (unsigned char *)mmap(NULL, *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (*map == MAP_FAILED)
         emulator_fail("no memory");
+    if (whole >= (4 << 20))
+        (void)madvise(*map, whole, MADV_HUGEPAGE); /* or it takes most of the tests' time */
     memset(*map, 0xFF, whole);
     mprotect(*map + whole, PAGE, PROT_NONE);
     return *map + whole - bytes;
@@ -267,14 +444,8 @@ static inline unsigned char *guarded(size_t bytes, unsigned char **map, size_t *
 
 static inline void fiber_reset(struct fiber *f)
 {
-    if (!f->stack)
-        f->stack = (char *)malloc(FIBER_STACK);
     f->ended = false;
-    f->block_barriers = f->exchanges = 0;
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = FIBER_STACK;
-    makecontext(&f->context, fiber_main, 0);
+    f->block_barriers = f->exchanges = f->copies = f->groups = 0;
 }
 
 /* Every lane goes on as far as it can; false: none could. */
@@ -427,11 +598,21 @@ static inline int emulated_open(int device, struct cuda_stream **out)
     return 0;
 }
 
-static inline void emulated_protect(int protection)
+/* Every allocation, or the one that holds an address. */
+static inline void emulated_protect(const void *address, int protection)
 {
-    for (int i = 0; i < EMULATED_ALLOCATIONS; i++)
-        if (emulated_device.allocation[i].map)
-            mprotect(emulated_device.allocation[i].map, emulated_device.allocation[i].mapped - PAGE, protection);
+    for (int i = 0; i < EMULATED_ALLOCATIONS; i++) {
+        const struct allocation *a = &emulated_device.allocation[i];
+        if (a->map && (!address || ((const unsigned char *)address >= a->map && (const unsigned char *)address < a->map + a->mapped)))
+            mprotect(a->map, a->mapped - PAGE, protection);
+    }
+}
+
+static inline void emulated_transfer(const struct work *w)
+{
+    emulated_protect(w->to, PROT_READ | PROT_WRITE), emulated_protect(w->from, PROT_READ | PROT_WRITE);
+    memcpy(w->to, w->from, w->bytes);
+    emulated_protect(w->to, PROT_NONE), emulated_protect(w->from, PROT_NONE);
 }
 
 /* The library's product; its order of sums is its own affair. */
@@ -447,21 +628,27 @@ static inline void emulate_gemm(const struct cuda_gemm *g)
         }
 }
 
+static inline void emulated_work(const struct work *w)
+{
+    struct cuda_launch l = w->launch;
+    l.args = w->args;
+    emulated_protect(NULL, PROT_READ | PROT_WRITE);
+    if (w->kind == WORK_LAUNCH)
+        emulate(&l);
+    else
+        emulate_gemm(&w->gemm);
+    emulated_protect(NULL, PROT_NONE);
+}
+
 /* Does the first `count` things that were asked for. */
 static inline void emulated_do(int count)
 {
     struct emulated_device *d = &emulated_device;
-    emulated_protect(PROT_READ | PROT_WRITE);
-    for (int i = 0; i < count; i++) {
-        struct work *w = &d->work[i];
-        if (w->kind == WORK_COPY)
-            memcpy(w->to, w->from, w->bytes);
-        else if (w->kind == WORK_LAUNCH)
-            w->launch.args = w->args, emulate(&w->launch);
-        else if (w->kind == WORK_GEMM)
-            emulate_gemm(&w->gemm);
-    }
-    emulated_protect(PROT_NONE);
+    for (int i = 0; i < count; i++)
+        if (d->work[i].kind == WORK_COPY)
+            emulated_transfer(&d->work[i]);
+        else if (d->work[i].kind != WORK_MARK)
+            emulated_work(&d->work[i]);
     memmove(d->work, d->work + count, (size_t)(d->work_count - count) * sizeof *d->work);
     d->work_count -= count;
 }
