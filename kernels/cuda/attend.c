@@ -132,7 +132,8 @@ static int prompts(const struct compiled *c, struct attend_args *a, bool *left)
     struct attend_args p = *a;
     p.group = group;
     p.many = a->many = c->tune.prompt_rows;
-    struct cuda_launch l = {prompt_kernel(a), (unsigned)blocks, (unsigned)(a->kv_heads * ((shared + group - 1) / group)), PROMPT_SHARED((size_t)prompt_dim(a)), &p, sizeof p, c->tune.early};
+    unsigned heads = (unsigned)(a->kv_heads * ((shared + group - 1) / group));
+    struct cuda_launch l = {prompt_kernel(a), (unsigned)blocks, heads, PROMPT_SHARED((size_t)prompt_dim(a)), &p, sizeof p, c->tune.early};
     return c->cuda->launch(c->stream, &l);
 }
 
@@ -151,6 +152,7 @@ int cuda_attend(const struct compiled *c, const struct op *op, struct attend_arg
     a->pieces = !c->plain && rows <= c->tune.attend_split && rows * pieces <= split_items(c) ? (int)pieces : 1;
     a->partial = c->partial;
     a->arrived = c->arrived;
-    struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group), a, sizeof *a, c->tune.early};
+    struct cuda_launch l = {kernel_of(&a->state, a->group), (unsigned)(rows * a->pieces), (unsigned)groups_of(g, op->heads), shared_bytes(g, a->group),
+                            a, sizeof *a, c->tune.early};
     return rows ? c->cuda->launch(c->stream, &l) : 0;
 }

@@ -390,7 +390,8 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                      c->info.name, c->info.major, c->info.minor, c->info.processors, (double)c->upload_bytes / 0x1p30,
                      c->upload_seconds > 0 ? (double)c->upload_bytes / c->upload_seconds / 1e9 : 0);
     if (n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; %s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes, attention split by 256 tokens" : "matrix units, attention split by 256 tokens");
+        n += snprintf(out + n, size - (size_t)n, "; %s%s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes" : "matrix units",
+                      c->plain ? "" : ", attention split by 256 tokens");
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

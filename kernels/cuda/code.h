@@ -1,5 +1,5 @@
 /* The few words that kernels are written in. nvcc makes CUDA of them; elsewhere the bodies run as plain C in an emulated block of
- * threads (tests/unit/kernels/emulator.h), which defines the same words before it includes a kernel. So the code that runs on a
+ * threads (tests/unit/kernels/emulated_block.h), which defines the same words before it includes a kernel. So the code that runs on a
  * card is the code that was tested. Common subset of C and C++. */
 #ifndef KERNELS_CUDA_CODE_H
 #define KERNELS_CUDA_CODE_H

@@ -116,7 +116,7 @@ Test(cuda, matrix)
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         int block = storage_types[formats[i]].block_elements;
         int64_t sizes[] = {block > 1 ? block : 8, block > 1 ? 9 * block : 328};
-        double bound = formats[i] == STORAGE_BF16 ? float_error : 6e-3;
+        double bound = formats[i] == STORAGE_BF16 ? matrix_error() : 6e-3;
         const char *name = storage_types[formats[i]].name;
         for (size_t k = 0; k < 4; k++)
             for (size_t n = 0; n < 2; n++) {
