@@ -18,6 +18,8 @@
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
  *            each + 128 on x86; scales [block][row]
+ *   APART    PACK_ROWS rows side by side [k / 4][row][4], the low bytes of the same q, + 128; scales
+ *            [block][row], also as exponents of two powers of two [block][2][row]; the high bytes of rows that have 16 bits in a block, block by block (avx512/pack.c)
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32
@@ -32,7 +34,8 @@ enum form {
     FORM_PACKED16 = 64,
     FORM_PACKED32 = 128,
     FORM_TILES = 256,
-    FORMS_PACKED = FORM_PACKED8 | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
+    FORM_APART = 512,
+    FORMS_PACKED = FORM_PACKED8 | FORM_APART | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
 };
 
 enum { UNIT = 256, PACK_ROWS = 6, TILE_ROWS = 16, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
@@ -64,9 +67,13 @@ struct input {
     float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
     float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
     uint8_t *p8, *p8_high; /* [tile][padded / 4 or 8][PACK_ROWS][4 or 8]; high: only where `wide` says so */
-    uint8_t *wide;        /* [tile][padded / 32]: whether a row of the tile has 16 bits in the block */
+    uint8_t *wide;        /* [tile][padded / 32]: which rows of the tile have 16 bits in the block, a bit each; PACKED8: whether any has */
+    uint8_t *high;        /* [padded / 32][tile][8][PACK_ROWS][4]: of the block's `high_rows` rows that have 16 bits */
+    int32_t *high_rows, *high_row; /* [padded / 32]; [padded / 32][tile][PACK_ROWS]: the row, behind high_rows that behind all tiles */
+    float *high_d;        /* [padded / 32][tile][PACK_ROWS]: scales of the high bytes */
     int16_t *pairs;       /* [tile][padded / 2][PACK_ROWS][2] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
+    float *pe;            /* [tile][padded / 32][2][PACK_ROWS]: exponents */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
     uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */
     float *p32;           /* [tile][padded][PACK_ROWS] */
@@ -176,6 +183,7 @@ struct isa {
     void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half); /* to F16 or BF16, nearest even */
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
+    void (*gather)(struct input *in, int64_t block); /* APART, when all tiles are packed: the block's high bytes; else NULL */
     void (*pack_tiles)(struct input *in, int32_t tile); /* floats -> TILES of one tile of TILE_ROWS rows; NULL: no kernel wants it */
     void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */

@@ -137,6 +137,12 @@ static void prepare(struct compiled *c, const struct stage *s, struct input in[S
         prepare_unit(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
     if (rows > 1)
         team_barrier();
+    struct input *many = &in[SET_MANY];
+    if (!many->rows || !(many->forms & FORM_APART))
+        return;
+    for (int64_t b = thread; b < many->padded / 32; b += threads)
+        c->isa->gather(many, b);
+    team_barrier();
 }
 
 /* ---- the work -------------------------------------------------------------------------------------------------------- */
