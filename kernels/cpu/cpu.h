@@ -218,6 +218,7 @@ struct part { /* one LINEAR */
     const struct linear_kernel *kernel;
     const float *bias;
     int y;
+    bool local; /* only the stage's epilogue reads y: it stays with the thread that computes it, where there are many rows */
 };
 
 enum { STAGE_PARTS = 8 };
@@ -247,6 +248,7 @@ struct state_layout { /* of a paged group */
 
 struct thread_memory {
     unsigned char *input;   /* a private prepared row */
+    float *local;           /* results that only the epilogue reads: [part][row][columns of an item] */
     void *scratch;          /* of linear kernels */
     float *attend;          /* tile scratch, outputs and rows */
 };
@@ -288,11 +290,20 @@ void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t row
 /* rows.c */
 void rows_op(struct compiled *c, const struct op *op, int32_t row);
 void head_op(struct compiled *c, const struct op *op, int32_t row, int first, int end); /* heads [first, end) of op's buffer */
-void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
+/* Columns [first, end) of all rows. Operands that lie elsewhere than in their buffer: row r, column i of `buffer` at
+ * at[r * stride + i]. */
+struct elsewhere {
+    int buffer;
+    float *at;
+    int64_t stride;
+};
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
 /* linear.c, attend.c */
 size_t normed_bytes(int64_t n, int32_t rows); /* what a stage's norm makes, before its forms */
 void linear_sets(struct compiled *c); /* before a step: fills c->sets */
+/* The most weight rows that all kernels of a LINEAR stage take at once. */
+int64_t stage_panel_rows(const struct stage *s);
 void linear_stage(struct compiled *c, int stage, int thread, int threads);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
 enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */
