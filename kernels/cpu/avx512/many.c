@@ -314,27 +314,37 @@ INLINE int64_t unpack(decode_function *decode, int unit_bytes, int offset, int g
     return (count + 31) / 32;
 }
 
-/* While tile `tile` of `tiles` runs: its share of the next chunk, which lies in as many streams as there are rows. */
+/* While a tile runs: its share of the next chunk of 32 rows, which lies in as many streams. A few lines at a time: more than the
+ * core can wait for would be dropped. */
 INLINE void prefetch_next(int unit_bytes, const struct weight *w, int64_t first, int64_t at, int32_t tile, int32_t tiles)
 {
     int64_t next = at + CHUNK;
     if (next >= w->in)
         next = 0, first += AVX512_PANEL_ROWS;
     int64_t bytes = w->in - next < CHUNK ? (w->in - next) * unit_bytes / UNIT : CHUNK / UNIT * unit_bytes;
-    for (int64_t r = tile; r < AVX512_PANEL_ROWS && first + r < w->out; r += tiles)
+    for (int64_t r = first + PANEL_ROWS * tile / tiles, last = first + PANEL_ROWS * (tile + 1) / tiles; r < last && r < w->out; r++)
         for (int64_t i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)w->data + (first + r) * w->row_bytes + next / UNIT * unit_bytes + i, _MM_HINT_T1);
+            _mm_prefetch((const char *)w->data + r * w->row_bytes + next / UNIT * unit_bytes + i, _MM_HINT_T1);
 }
 
-INLINE void run_tiles(int group, bool has_min, struct panel panel, int64_t blocks, const struct input *in, int64_t at, int32_t from, int32_t to)
+/* A tile's totals to y, `count` columns. Right behind its last chunk: stores that miss all caches then wait beside dot products. */
+INLINE void store_tile(const struct input *in, int32_t tile, const float *total, float *y, int64_t y_stride, int64_t count)
 {
-    for (int32_t tile = from; tile < to; tile++) {
-        int64_t values = tile * in->padded + at;
-        struct tile x = {in->p8 + values * PACK_ROWS, group == 32 ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS,
-                         group == 32 ? in->ps + values / 32 * PACK_ROWS : in->ps16 + values / 16 * PACK_ROWS};
-        int rows = in->rows - tile * PACK_ROWS < PACK_ROWS ? in->rows - tile * PACK_ROWS : PACK_ROWS;
-        tile_functions[group == 16][has_min][(rows - 1) / 2](panel, blocks, x, panel.total + tile * PACK_ROWS * PANEL_ROWS);
+    __mmask32 columns = ~(__mmask32)0 >> (PANEL_ROWS - count);
+    for (int32_t row = tile * PACK_ROWS; row < in->rows && row < (tile + 1) * PACK_ROWS; row++) {
+        float *to = y + in->row[row] * y_stride;
+        _mm512_mask_storeu_ps(to, (__mmask16)columns, _mm512_load_ps(total + row * PANEL_ROWS));
+        _mm512_mask_storeu_ps(to + 16, (__mmask16)(columns >> 16), _mm512_load_ps(total + row * PANEL_ROWS + 16));
     }
+}
+
+INLINE void run_tile(int group, bool has_min, struct panel panel, int64_t blocks, const struct input *in, int64_t at, int32_t tile)
+{
+    int64_t values = tile * in->padded + at;
+    struct tile x = {in->p8 + values * PACK_ROWS, group == 32 ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS,
+                     group == 32 ? in->ps + values / 32 * PACK_ROWS : in->ps16 + values / 16 * PACK_ROWS};
+    int rows = in->rows - tile * PACK_ROWS < PACK_ROWS ? in->rows - tile * PACK_ROWS : PACK_ROWS;
+    tile_functions[group == 16][has_min][(rows - 1) / 2](panel, blocks, x, panel.total + tile * PACK_ROWS * PANEL_ROWS);
 }
 
 INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
@@ -353,22 +363,15 @@ INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int 
             blocks = unpack(decode, unit_bytes, offset, group, has_min, w, first + i * PANEL_ROWS, end, at, panel[i]);
             (group == 32 ? high_32 : high_16)(panel[i], blocks, in, at / 32, panel[i].total);
         }
-        for (int32_t from = 0; from < tiles; from += TILES_AT_ONCE) {
-            int32_t to = from + TILES_AT_ONCE < tiles ? from + TILES_AT_ONCE : tiles;
-            for (int32_t tile = from; tile < to; tile++)
-                prefetch_next(unit_bytes, w, first, at, tile, tiles);
+        for (int32_t from = 0; from < tiles; from += TILES_AT_ONCE)
             for (int i = 0; i < panels; i++)
-                run_tiles(group, has_min, panel[i], blocks, in, at, from, to);
-        }
-    }
-    for (int i = 0; i < panels; i++, first += PANEL_ROWS) {
-        int64_t left = end - first < PANEL_ROWS ? end - first : PANEL_ROWS;
-        __mmask32 columns = ~(__mmask32)0 >> (PANEL_ROWS - left);
-        for (int32_t row = 0; row < in->rows; row++) {
-            float *to = y + in->row[row] * y_stride + first;
-            _mm512_mask_storeu_ps(to, (__mmask16)columns, _mm512_load_ps(panel[i].total + row * PANEL_ROWS));
-            _mm512_mask_storeu_ps(to + 16, (__mmask16)(columns >> 16), _mm512_load_ps(panel[i].total + row * PANEL_ROWS + 16));
-        }
+                for (int32_t tile = from; tile < tiles && tile < from + TILES_AT_ONCE; tile++) {
+                    prefetch_next(unit_bytes, w, first + i * PANEL_ROWS, at, tile, tiles);
+                    run_tile(group, has_min, panel[i], blocks, in, at, tile);
+                    int64_t column = first + i * PANEL_ROWS, count = end - column < PANEL_ROWS ? end - column : PANEL_ROWS;
+                    if (at + CHUNK >= w->in)
+                        store_tile(in, tile, panel[i].total, y + column, y_stride, count);
+                }
     }
 }
 
