@@ -139,11 +139,9 @@ INLINE __m512 times_powers(__m512 scale, float e, float f)
     return _mm512_add_ps(_mm512_scalef_ps(scale, _mm512_set1_ps(e)), _mm512_scalef_ps(scale, _mm512_set1_ps(f)));
 }
 
-/* A packed tile's numbers at the panel's first weight. */
-struct tile {
-    const uint8_t *low;
-    const float *scale, *s; /* groups of 32: exponents [block][2][PACK_ROWS]; of 16: scales [block][PACK_ROWS] */
-};
+/* A packed tile at the panel's first weight: `low`, the bytes; `scale`, of groups of 32 the exponents [block][2][PACK_ROWS], of 16
+ * the scales [block][PACK_ROWS]; `s`, the sums. Apart, not in a struct: compilers pass those through memory in other pieces than
+ * they read, which waits until all stores before have left the core. */
 
 /* total += min * s, for one group */
 INLINE void add_min(int rows, const float *min, const float *s, __m512 total[PACK_ROWS][2])
@@ -175,30 +173,30 @@ INLINE void store_total(int rows, __m512 total[PACK_ROWS][2], float *to)
 }
 
 /* `rows` activation rows times `blocks` blocks of the panel, whose groups are blocks, onto memory[row][32] */
-INLINE void run_32(int rows, bool has_min, struct panel panel, int64_t blocks, struct tile x, float *memory)
+INLINE void run_32(int rows, bool has_min, const struct panel *panel, int64_t blocks, const uint8_t *low, const float *scale, const float *s, float *memory)
 {
     __m512 total[PACK_ROWS][2];
     load_total(rows, memory, total);
     for (int64_t b = 0; b < blocks; b++) {
         __m512i sum[PACK_ROWS][2];
-        start_sums(rows, panel.start + b * PANEL_ROWS, sum);
-        dots(rows, 32, panel.code + b * 32 * PANEL_ROWS, x.low + b * 32 * PACK_ROWS, sum);
-        __m512 scale0 = _mm512_load_ps(panel.scale + b * PANEL_ROWS), scale1 = _mm512_load_ps(panel.scale + b * PANEL_ROWS + 16);
-        const float *e = x.scale + 2 * b * PACK_ROWS;
+        start_sums(rows, panel->start + b * PANEL_ROWS, sum);
+        dots(rows, 32, panel->code + b * 32 * PANEL_ROWS, low + b * 32 * PACK_ROWS, sum);
+        __m512 scale0 = _mm512_load_ps(panel->scale + b * PANEL_ROWS), scale1 = _mm512_load_ps(panel->scale + b * PANEL_ROWS + 16);
+        const float *e = scale + 2 * b * PACK_ROWS;
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++) {
             total[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0]), times_powers(scale0, e[r], e[PACK_ROWS + r]), total[r][0]);
             total[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][1]), times_powers(scale1, e[r], e[PACK_ROWS + r]), total[r][1]);
         }
         if (has_min)
-            add_min(rows, panel.min + b * PANEL_ROWS, x.s + b * PACK_ROWS, total);
+            add_min(rows, panel->min + b * PANEL_ROWS, s + b * PACK_ROWS, total);
     }
     store_total(rows, total, memory);
 }
 
 /* The same with two groups of 16 in a block: theirs are summed first, since the activations' scale is the same for both. Totals
  * stay in memory, there are no registers for them. */
-INLINE void run_16(int rows, bool has_min, struct panel panel, int64_t blocks, struct tile x, float *memory)
+INLINE void run_16(int rows, bool has_min, const struct panel *panel, int64_t blocks, const uint8_t *low, const float *scale, const float *s, float *memory)
 {
     for (int64_t b = 0; b < blocks; b++) {
         __m512 part[PACK_ROWS][2];
@@ -206,9 +204,9 @@ INLINE void run_16(int rows, bool has_min, struct panel panel, int64_t blocks, s
         for (int half = 0; half < 2; half++) {
             int64_t g = 2 * b + half;
             __m512i sum[PACK_ROWS][2];
-            start_sums(rows, panel.start + g * PANEL_ROWS, sum);
-            dots(rows, 16, panel.code + g * 16 * PANEL_ROWS, x.low + g * 16 * PACK_ROWS, sum);
-            __m512 scale0 = _mm512_load_ps(panel.scale + g * PANEL_ROWS), scale1 = _mm512_load_ps(panel.scale + g * PANEL_ROWS + 16);
+            start_sums(rows, panel->start + g * PANEL_ROWS, sum);
+            dots(rows, 16, panel->code + g * 16 * PANEL_ROWS, low + g * 16 * PACK_ROWS, sum);
+            __m512 scale0 = _mm512_load_ps(panel->scale + g * PANEL_ROWS), scale1 = _mm512_load_ps(panel->scale + g * PANEL_ROWS + 16);
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 __m512 sum0 = _mm512_cvtepi32_ps(sum[r][0]), sum1 = _mm512_cvtepi32_ps(sum[r][1]);
@@ -222,22 +220,22 @@ INLINE void run_16(int rows, bool has_min, struct panel panel, int64_t blocks, s
         load_total(rows, memory, total);
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++) {
-            __m512 d = _mm512_set1_ps(x.scale[b * PACK_ROWS + r]);
+            __m512 d = _mm512_set1_ps(scale[b * PACK_ROWS + r]);
             total[r][0] = _mm512_fmadd_ps(part[r][0], d, total[r][0]);
             total[r][1] = _mm512_fmadd_ps(part[r][1], d, total[r][1]);
         }
         for (int half = 0; half < 2 && has_min; half++)
-            add_min(rows, panel.min + (2 * b + half) * PANEL_ROWS, x.s + (2 * b + half) * PACK_ROWS, total);
+            add_min(rows, panel->min + (2 * b + half) * PANEL_ROWS, s + (2 * b + half) * PACK_ROWS, total);
         store_total(rows, total, memory);
     }
 }
 
 /* Functions of their own, since all formats share them and compilers find registers for them alone. */
-typedef void tile_function(struct panel panel, int64_t blocks, struct tile x, float *memory);
+typedef void tile_function(const struct panel *panel, int64_t blocks, const uint8_t *low, const float *scale, const float *s, float *memory);
 #define TILE(rows, group, has_min)                                                                                                      \
-    static __attribute__((noinline)) void tile_##rows##_##group##_##has_min(struct panel panel, int64_t blocks, struct tile x, float *memory) \
+    static __attribute__((noinline)) void tile_##rows##_##group##_##has_min(const struct panel *panel, int64_t blocks, const uint8_t *low, const float *scale, const float *s, float *memory) \
     {                                                                                                                                   \
-        run_##group(rows, has_min, panel, blocks, x, memory);                                                                           \
+        run_##group(rows, has_min, panel, blocks, low, scale, s, memory);                                                                           \
     }
 #define TILES(group, has_min) TILE(2, group, has_min) TILE(4, group, has_min) TILE(6, group, has_min)
 TILES(32, 0) TILES(32, 1) TILES(16, 0) TILES(16, 1)
@@ -338,13 +336,13 @@ INLINE void store_tile(const struct input *in, int32_t tile, const float *total,
     }
 }
 
-INLINE void run_tile(int group, bool has_min, struct panel panel, int64_t blocks, const struct input *in, int64_t at, int32_t tile)
+INLINE void run_tile(int group, bool has_min, const struct panel *panel, int64_t blocks, const struct input *in, int64_t at, int32_t tile)
 {
     int64_t values = tile * in->padded + at;
-    struct tile x = {in->p8 + values * PACK_ROWS, group == 32 ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS,
-                     group == 32 ? in->ps + values / 32 * PACK_ROWS : in->ps16 + values / 16 * PACK_ROWS};
+    const float *scale = group == 32 ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS;
+    const float *s = group == 32 ? in->ps + values / 32 * PACK_ROWS : in->ps16 + values / 16 * PACK_ROWS;
     int rows = in->rows - tile * PACK_ROWS < PACK_ROWS ? in->rows - tile * PACK_ROWS : PACK_ROWS;
-    tile_functions[group == 16][has_min][(rows - 1) / 2](panel, blocks, x, panel.total + tile * PACK_ROWS * PANEL_ROWS);
+    tile_functions[group == 16][has_min][(rows - 1) / 2](panel, blocks, in->p8 + values * PACK_ROWS, scale, s, panel->total + tile * PACK_ROWS * PANEL_ROWS);
 }
 
 INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
@@ -367,7 +365,7 @@ INLINE void many_units(decode_function *decode, int unit_bytes, int offset, int 
             for (int i = 0; i < panels; i++)
                 for (int32_t tile = from; tile < tiles && tile < from + TILES_AT_ONCE; tile++) {
                     prefetch_next(unit_bytes, w, first + i * PANEL_ROWS, at, tile, tiles);
-                    run_tile(group, has_min, panel[i], blocks, in, at, tile);
+                    run_tile(group, has_min, &panel[i], blocks, in, at, tile);
                     int64_t column = first + i * PANEL_ROWS, count = end - column < PANEL_ROWS ? end - column : PANEL_ROWS;
                     if (at + CHUNK >= w->in)
                         store_tile(in, tile, panel[i].total, y + column, y_stride, count);
