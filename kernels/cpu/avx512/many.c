@@ -139,8 +139,8 @@ INLINE __m512 times_powers(__m512 scale, float e, float f)
     return _mm512_add_ps(_mm512_scalef_ps(scale, _mm512_set1_ps(e)), _mm512_scalef_ps(scale, _mm512_set1_ps(f)));
 }
 
-/* A packed tile at the panel's first weight: `low`, the bytes; `scale`, of groups of 32 the exponents [block][2][PACK_ROWS], of 16
- * the scales [block][PACK_ROWS]; `s`, the sums. Apart, not in a struct: compilers pass those through memory in other pieces than
+/* A packed tile at the panel's first weight: `low`, the bytes; `scale`, the scales [block][PACK_ROWS], but of groups of 32
+ * without minimums their exponents [block][2][PACK_ROWS]; `s`, the sums. Apart, not in a struct: compilers pass those through memory in other pieces than
  * they read, which waits until all stores before have left the core. */
 
 /* total += min * s, for one group */
@@ -182,11 +182,13 @@ INLINE void run_32(int rows, bool has_min, const struct panel *panel, int64_t bl
         start_sums(rows, panel->start + b * PANEL_ROWS, sum);
         dots(rows, 32, panel->code + b * 32 * PANEL_ROWS, low + b * 32 * PACK_ROWS, sum);
         __m512 scale0 = _mm512_load_ps(panel->scale + b * PANEL_ROWS), scale1 = _mm512_load_ps(panel->scale + b * PANEL_ROWS + 16);
-        const float *e = scale + 2 * b * PACK_ROWS;
+        const float *d = scale + b * PACK_ROWS, *e = scale + 2 * b * PACK_ROWS, *f = e + PACK_ROWS;
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++) {
-            total[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0]), times_powers(scale0, e[r], e[PACK_ROWS + r]), total[r][0]);
-            total[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][1]), times_powers(scale1, e[r], e[PACK_ROWS + r]), total[r][1]);
+            __m512 both0 = has_min ? _mm512_mul_ps(scale0, _mm512_set1_ps(d[r])) : times_powers(scale0, e[r], f[r]);
+            __m512 both1 = has_min ? _mm512_mul_ps(scale1, _mm512_set1_ps(d[r])) : times_powers(scale1, e[r], f[r]);
+            total[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0]), both0, total[r][0]);
+            total[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][1]), both1, total[r][1]);
         }
         if (has_min)
             add_min(rows, panel->min + b * PANEL_ROWS, s + b * PACK_ROWS, total);
@@ -339,7 +341,7 @@ INLINE void store_tile(const struct input *in, int32_t tile, const float *total,
 INLINE void run_tile(int group, bool has_min, const struct panel *panel, int64_t blocks, const struct input *in, int64_t at, int32_t tile)
 {
     int64_t values = tile * in->padded + at;
-    const float *scale = group == 32 ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS;
+    const float *scale = group == 32 && !has_min ? in->pe + values / 16 * PACK_ROWS : in->pd + values / 32 * PACK_ROWS;
     const float *s = group == 32 ? in->ps + values / 32 * PACK_ROWS : in->ps16 + values / 16 * PACK_ROWS;
     int rows = in->rows - tile * PACK_ROWS < PACK_ROWS ? in->rows - tile * PACK_ROWS : PACK_ROWS;
     tile_functions[group == 16][has_min][(rows - 1) / 2](panel, blocks, in->p8 + values * PACK_ROWS, scale, s, panel->total + tile * PACK_ROWS * PANEL_ROWS);

@@ -30,11 +30,17 @@ INLINE void load_block(const float *x, int64_t n, int64_t b, __m512 v[2])
 static bool find_largest(const float *x, int64_t n, int64_t blocks, float *largest)
 {
     __m512 broken = _mm512_setzero_ps(); /* x * 0 is NaN for NaN and infinity; comparisons would drop it */
-    for (int64_t b = 0; b < blocks; b++) {
-        __m512 v[2];
-        load_block(x, n, b, v);
-        broken = _mm512_fmadd_ps(_mm512_add_ps(v[0], v[1]), _mm512_setzero_ps(), broken);
-        largest[b] = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+    for (int64_t b = 0; b < blocks; b += BLOCKS_AT_ONCE) {
+        int count = blocks - b < BLOCKS_AT_ONCE ? (int)(blocks - b) : BLOCKS_AT_ONCE;
+        __m512 most = _mm512_setzero_ps(); /* stored at once: a vector that is read must not have been written in parts */
+        for (int i = 0; i < count; i++) {
+            __m512 v[2];
+            load_block(x, n, b + i, v);
+            broken = _mm512_fmadd_ps(v[0], _mm512_setzero_ps(), _mm512_fmadd_ps(v[1], _mm512_setzero_ps(), broken));
+            float one = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+            most = _mm512_mask_mov_ps(most, (__mmask16)(1u << i), _mm512_set1_ps(one));
+        }
+        _mm512_mask_storeu_ps(largest + b, (__mmask16)((1u << count) - 1), most);
     }
     float sum = _mm512_reduce_add_ps(broken);
     return sum != sum;
