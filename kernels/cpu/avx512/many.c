@@ -254,7 +254,6 @@ INLINE void run_high(int group, struct panel panel, int64_t blocks, const struct
     for (int64_t b = 0; b < blocks; b++)
         for (int32_t i = 0; i < in->high_rows[first + b]; i += PACK_ROWS) {
             int64_t place = (first + b) * packed + i;
-#pragma GCC unroll 2
             for (int64_t g = b * 32 / group; g < (b + 1) * 32 / group; g++) {
                 __m512i sum[PACK_ROWS][2];
                 start_sums(PACK_ROWS, panel.start + g * PANEL_ROWS, sum);
