@@ -17,9 +17,9 @@
  *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
- *            each + 128 on x86; scales [block][row]
- *   APART    PACK_ROWS rows side by side [k / 4][row][4], the low bytes of the same q, + 128; scales
- *            [block][row], also as exponents of two powers of two [block][2][row]; the high bytes of rows that have 16 bits in a block, block by block (avx512/pack.c)
+ *            + 128 on x86; scales [block][row]
+ *   APART    AVX-512: PACK_ROWS rows side by side [k / 4][row][4], the low bytes of such a q, + 128; scales [block][row], also as
+ *            exponents of two powers of two [block][2][row]; high bytes by block, of the rows that have 16 bits there
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32
