@@ -86,7 +86,7 @@ static int64_t rows_of(const struct compiled *c, int buffer)
 /* What linear stages need: prepared inputs and kernels' scratch. */
 static void linear_room(struct compiled *c, struct room *r)
 {
-    size_t shared = 0, private = 0, scratch = 0;
+    size_t shared = 0, private = 0, scratch = 0, local = 0;
     for (int i = 0; i < c->stage_count; i++) {
         const struct stage *s = &c->stages[i];
         if (s->kind != STAGE_LINEAR)
@@ -101,6 +101,8 @@ static void linear_room(struct compiled *c, struct room *r)
             size_t bytes = kernel->scratch_bytes(n, rows);
             scratch = bytes > scratch ? bytes : scratch;
         }
+        size_t columns = (size_t)(s->joint ? stage_panel_rows(s) * rows * s->parts : 0);
+        local = columns > local ? columns : local;
         /* a set with no rows takes nothing; two sets round their parts up once more: at most 64 bytes for each of 16 */
         size_t one = input_bytes(n, 1, few), all = input_bytes(n, rows, forms) + 16 * 64;
         one += s->norm ? normed_bytes(n, 1) : 0;
@@ -111,9 +113,10 @@ static void linear_room(struct compiled *c, struct room *r)
     c->input = take(r, 1, shared);
     for (int t = 0; t < c->threads; t++) {
         unsigned char *input = take(r, 1, private);
+        float *columns = take(r, (int64_t)local, sizeof(float));
         void *memory = take(r, 1, scratch);
         if (c->thread)
-            c->thread[t].input = input, c->thread[t].scratch = memory;
+            c->thread[t].input = input, c->thread[t].scratch = memory, c->thread[t].local = columns;
     }
 }
 

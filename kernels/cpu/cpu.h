@@ -17,7 +17,9 @@
  *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
- *            each + 128 on x86; scales [block][row]
+ *            + 128 on x86; scales [block][row]
+ *   APART    AVX-512: PACK_ROWS rows side by side [k / 4][row][4], the low bytes of such a q, + 128; scales [block][row], also as
+ *            exponents of two powers of two [block][2][row]; high bytes by block, of the rows that have 16 bits there
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
  *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32
@@ -32,7 +34,8 @@ enum form {
     FORM_PACKED16 = 64,
     FORM_PACKED32 = 128,
     FORM_TILES = 256,
-    FORMS_PACKED = FORM_PACKED8 | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
+    FORM_APART = 512,
+    FORMS_PACKED = FORM_PACKED8 | FORM_APART | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
 };
 
 enum { UNIT = 256, PACK_ROWS = 6, TILE_ROWS = 16, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
@@ -64,9 +67,13 @@ struct input {
     float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
     float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
     uint8_t *p8, *p8_high; /* [tile][padded / 4 or 8][PACK_ROWS][4 or 8]; high: only where `wide` says so */
-    uint8_t *wide;        /* [tile][padded / 32]: whether a row of the tile has 16 bits in the block */
+    uint8_t *wide;        /* [tile][padded / 32]: which rows of the tile have 16 bits in the block, a bit each; PACKED8: whether any has */
+    uint8_t *high;        /* [padded / 32][tile][8][PACK_ROWS][4]: of the block's `high_rows` rows that have 16 bits */
+    int32_t *high_rows, *high_row; /* [padded / 32]; [padded / 32][tile][PACK_ROWS]: the row, behind high_rows that behind all tiles */
+    float *high_d;        /* [padded / 32][tile][PACK_ROWS]: scales of the high bytes */
     int16_t *pairs;       /* [tile][padded / 2][PACK_ROWS][2] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
+    float *pe;            /* [tile][padded / 32][2][PACK_ROWS]: exponents */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
     uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */
     float *p32;           /* [tile][padded][PACK_ROWS] */
@@ -176,6 +183,7 @@ struct isa {
     void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half); /* to F16 or BF16, nearest even */
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
+    void (*gather)(struct input *in, int64_t block); /* APART, when all tiles are packed: the block's high bytes; else NULL */
     void (*pack_tiles)(struct input *in, int32_t tile); /* floats -> TILES of one tile of TILE_ROWS rows; NULL: no kernel wants it */
     void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
@@ -210,6 +218,7 @@ struct part { /* one LINEAR */
     const struct linear_kernel *kernel;
     const float *bias;
     int y;
+    bool local; /* only the stage's epilogue reads y: it stays with the thread that computes it, where there are many rows */
 };
 
 enum { STAGE_PARTS = 8 };
@@ -239,6 +248,7 @@ struct state_layout { /* of a paged group */
 
 struct thread_memory {
     unsigned char *input;   /* a private prepared row */
+    float *local;           /* results that only the epilogue reads: [part][row][columns of an item] */
     void *scratch;          /* of linear kernels */
     float *attend;          /* tile scratch, outputs and rows */
 };
@@ -280,11 +290,20 @@ void input_place(struct input *in, unsigned char *memory, int64_t n, int32_t row
 /* rows.c */
 void rows_op(struct compiled *c, const struct op *op, int32_t row);
 void head_op(struct compiled *c, const struct op *op, int32_t row, int first, int end); /* heads [first, end) of op's buffer */
-void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
+/* Columns [first, end) of all rows. Operands that lie elsewhere than in their buffer: row r, column i of `buffer` at
+ * at[r * stride + i]. */
+struct elsewhere {
+    int buffer;
+    float *at;
+    int64_t stride;
+};
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
 /* linear.c, attend.c */
 size_t normed_bytes(int64_t n, int32_t rows); /* what a stage's norm makes, before its forms */
 void linear_sets(struct compiled *c); /* before a step: fills c->sets */
+/* The most weight rows that all kernels of a LINEAR stage take at once. */
+int64_t stage_panel_rows(const struct stage *s);
 void linear_stage(struct compiled *c, int stage, int thread, int threads);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
 enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */

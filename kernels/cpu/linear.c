@@ -42,14 +42,20 @@ static int64_t items_of(const struct stage *s, int64_t run)
     return items;
 }
 
-/* The most weight rows that all kernels of the stage take at once, unless some threads would have fewer than four such panels. */
-static int64_t panel_rows(const struct compiled *c, const struct stage *s)
+int64_t stage_panel_rows(const struct stage *s)
 {
     int64_t rows = INT64_MAX;
     for (int i = 0; i < s->parts; i++) {
         int64_t own = s->part[i].kernel->panel_rows ? s->part[i].kernel->panel_rows : PANEL_ROWS;
         rows = own < rows ? own : rows;
     }
+    return rows;
+}
+
+/* Those, unless some threads would have fewer than four such panels. */
+static int64_t panel_rows(const struct compiled *c, const struct stage *s)
+{
+    int64_t rows = stage_panel_rows(s);
     while (rows > PANEL_ROWS && items_of(s, rows) < 4 * c->threads)
         rows /= 2;
     return rows;
@@ -137,14 +143,19 @@ static void prepare(struct compiled *c, const struct stage *s, struct input in[S
         prepare_unit(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
     if (rows > 1)
         team_barrier();
+    struct input *many = &in[SET_MANY];
+    if (!many->rows || !(many->forms & FORM_APART))
+        return;
+    for (int64_t b = thread; b < many->padded / 32; b += threads)
+        c->isa->gather(many, b);
+    team_barrier();
 }
 
 /* ---- the work -------------------------------------------------------------------------------------------------------- */
 
-static void compute(struct compiled *c, const struct part *part, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own)
+static void compute(const struct part *part, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own,
+                    float *y, int64_t stride)
 {
-    float *y = c->buffer[part->y];
-    int64_t stride = part->w->out;
     if (in[SET_FEW].rows)
         part->kernel->few(part->w, first, end, &in[SET_FEW], y, stride, own->scratch);
     if (in[SET_MANY].rows)
@@ -156,6 +167,31 @@ static void compute(struct compiled *c, const struct part *part, const struct in
     for (int32_t row = 0; part->bias && row < rows; row++)
         for (int64_t i = first; i < end; i++)
             y[row * stride + i] += part->bias[i];
+}
+
+/* The same columns of all parts, then what follows. A buffer's rows are often a power of two apart and share a few sets of the
+ * caches: with many rows, columns that only the epilogue reads never go there. */
+static void compute_joint(struct compiled *c, const struct stage *s, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own,
+                          int64_t run)
+{
+    struct elsewhere elsewhere[STAGE_PARTS];
+    int count = 0;
+    int64_t rows = in[SET_FEW].rows + in[SET_MANY].rows;
+    for (int i = 0; i < s->parts; i++) {
+        const struct part *part = &s->part[i];
+        bool local = part->local && in[SET_MANY].rows;
+        struct elsewhere at = {part->y, c->buffer[part->y], part->w->out};
+        if (local)
+            elsewhere[count++] = at = (struct elsewhere){part->y, own->local + i * rows * run - first, run};
+        compute(part, in, first, end, own, at.at, at.stride);
+    }
+    for (int i = 0; i < s->op_count; i++) {
+        const struct op *op = &c->p->ops[s->first_op + i];
+        columns_op(c, op, first, end, elsewhere, count);
+        for (int k = 0; k < count; k++) /* from now on the buffer has it */
+            if (elsewhere[k].buffer == op->y)
+                elsewhere[k].buffer = -1;
+    }
 }
 
 void linear_stage(struct compiled *c, int stage, int thread, int threads)
@@ -174,12 +210,9 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
             for (; item >= runs(part->w->out, run); part++)
                 item -= runs(part->w->out, run);
         int64_t first = item * run, last = first + run < part->w->out ? first + run : part->w->out;
-        compute(c, part, in, first, last, own);
-        if (!s->joint)
-            continue;
-        for (int i = 1; i < s->parts; i++)
-            compute(c, part + i, in, first, last, own);
-        for (int i = 0; i < s->op_count; i++)
-            columns_op(c, &c->p->ops[s->first_op + i], first, last);
+        if (s->joint)
+            compute_joint(c, s, in, first, last, own, run);
+        else
+            compute(part, in, first, last, own, c->buffer[part->y], part->w->out);
     }
 }

@@ -40,6 +40,18 @@ static int epilogue(const struct program *p, int first, int count, int input)
     return n;
 }
 
+/* Whether nobody but the epilogue reads the linears' result y. Parts that share a y would have to share its place. */
+static bool stays(const struct program *p, const struct stage *s, int y)
+{
+    int same = 0;
+    for (int k = 0; k < s->parts; k++)
+        same += s->part[k].y == y;
+    bool rewritten = false;
+    for (int i = s->first_op; i < s->first_op + s->op_count; i++)
+        rewritten |= p->ops[i].y == y;
+    return same == 1 && (rewritten || !program_live(p, y, s->first_op + s->op_count));
+}
+
 /* May the norm be done by whoever prepares the input of these linears? Its own result is then never written. */
 static bool norm_fits(const struct program *p, const struct op *norm, int first, int count)
 {
@@ -52,7 +64,7 @@ static bool norm_fits(const struct program *p, const struct op *norm, int first,
 static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
 {
     const struct weight *w = &c->p->weights[op->w];
-    s->part[s->parts++] = (struct part){w, c->isa->linear(w->format), op->b >= 0 && c->vector ? c->vector[op->b] : NULL, op->y};
+    s->part[s->parts++] = (struct part){w, c->isa->linear(w->format), op->b >= 0 && c->vector ? c->vector[op->b] : NULL, op->y, false};
 }
 
 /* Operations on single heads right before an ATTEND (norms of q and k, ROPE, STORE): whoever attends over a kv head can do
@@ -114,6 +126,8 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
         s->first_op = first + count;
         s->op_count = epilogue(p, first, count, s->x);
         s->joint = s->op_count > 0;
+        for (int k = 0; k < s->parts; k++)
+            s->part[k].local = s->joint && stays(p, s, s->part[k].y);
         return first - i + count + s->op_count;
     }
     s->kind = STAGE_ROWS;

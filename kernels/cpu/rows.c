@@ -76,12 +76,9 @@ void head_op(struct compiled *c, const struct op *op, int32_t row, int first, in
                    (int64_t)(end - first) * op->head_dim);
 }
 
-/* y of columns [first, end) of one row */
-static void columns(struct compiled *c, const struct op *op, int32_t row, int64_t first, int64_t end)
+/* n columns of one row */
+static void columns(const struct compiled *c, const struct op *op, const float *x, const float *z, float *y, int64_t n)
 {
-    int64_t n = end - first;
-    const float *x = row_of(c, op->x, row) + first, *z = op->z >= 0 ? row_of(c, op->z, row) + first : NULL;
-    float *y = row_of(c, op->y, row) + first;
     if (op->kind == OP_ADD) {
         c->isa->add(x, z, op->scale, y, n);
     } else if (op->kind == OP_GATE) {
@@ -98,10 +95,26 @@ static void columns(struct compiled *c, const struct op *op, int32_t row, int64_
     }
 }
 
-void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end)
+/* Column `first` of a buffer's row 0, and how far the next row is. */
+static float *place_of(const struct compiled *c, int buffer, int64_t first, const struct elsewhere *elsewhere, int count, int64_t *stride)
 {
-    for (int32_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++)
-        columns(c, op, row, first, end);
+    for (int i = 0; i < count; i++)
+        if (elsewhere[i].buffer == buffer) {
+            *stride = elsewhere[i].stride;
+            return elsewhere[i].at + first;
+        }
+    *stride = c->p->buffers[buffer].width;
+    return c->buffer[buffer] + first;
+}
+
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count)
+{
+    int64_t x_stride, z_stride = 0, y_stride;
+    const float *x = place_of(c, op->x, first, elsewhere, count, &x_stride);
+    const float *z = op->z >= 0 ? place_of(c, op->z, first, elsewhere, count, &z_stride) : NULL;
+    float *y = place_of(c, op->y, first, NULL, 0, &y_stride);
+    for (int64_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++)
+        columns(c, op, x + row * x_stride, z ? z + row * z_stride : NULL, y + row * y_stride, end - first);
 }
 
 void rows_op(struct compiled *c, const struct op *op, int32_t row)
@@ -136,7 +149,7 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
     case OP_ADD:
     case OP_GATE:
     case OP_SCALE:
-        columns(c, op, row, 0, c->p->buffers[op->y].width);
+        columns(c, op, row_of(c, op->x, row), op->z >= 0 ? row_of(c, op->z, row) : NULL, row_of(c, op->y, row), c->p->buffers[op->y].width);
         break;
     default:
         break;

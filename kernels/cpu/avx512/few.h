@@ -28,7 +28,11 @@ enum { FEW_AHEAD = 4096 }; /* bytes that weights are prefetched ahead */
     LINEAR_FUNCTION(avx512_many_##id);
 FEW_FORMATS(DECLARE)
 #undef DECLARE
+enum { AVX512_PANEL_ROWS = 2 * PANEL_ROWS };
 size_t avx512_panel_bytes(int64_t n, int32_t rows);
+/* pack.c: FORM_APART; see struct isa */
+void avx512_pack(struct input *in, int32_t tile);
+void avx512_gather(struct input *in, int64_t block);
 
 /* Row ends: the lanes of up to 16 weight rows wait here, then become 16 sums at once. One by one, at 2048 weights a row,
  * sums over lanes took a quarter of the time. */

@@ -6,7 +6,8 @@
     [STORAGE_##NAME] = {.name = "int8 from storage, int8 panel", \
                         .few_forms = form,                       \
                         .few = avx512_few_##id,                  \
-                        .many_forms = FORM_PACKED8,              \
+                        .many_forms = FORM_APART,                \
+                        .panel_rows = AVX512_PANEL_ROWS,         \
                         .many = avx512_many_##id,                \
                         .scratch_bytes = avx512_panel_bytes},
 static const struct linear_kernel kernels[STORAGE_COUNT] = {FEW_FORMATS(KERNEL)};
@@ -22,6 +23,7 @@ static const struct linear_kernel *own_linear(enum storage format)
 }
 
 static double own_peak(enum peak kind, int64_t rounds);
+static void own_pack(struct input *in, int32_t tile);
 
 static const struct cache_kernel *own_cache(enum storage type)
 {
@@ -40,6 +42,8 @@ static const struct cache_kernel *own_cache(enum storage type)
 #define TABLE isa_avx512
 #define TABLE_CACHE own_cache
 #define TABLE_PEAK own_peak
+#define TABLE_PACK own_pack
+#define TABLE_GATHER avx512_gather
 #define TABLE_NAME "avx512-vnni"
 #define TABLE_LINEAR own_linear
 #define TABLE_FLOATS_ONLY
@@ -54,6 +58,13 @@ static const struct linear_kernel *own_bf16(void)
                                                 .many = avx512_many_bf16,
                                                 .scratch_bytes = avx512_bf16_panel_bytes};
     return &kernel;
+}
+
+static void own_pack(struct input *in, int32_t tile)
+{
+    if (in->forms & FORM_APART)
+        avx512_pack(in, tile);
+    wide_pack(in, tile);
 }
 
 static double own_peak(enum peak kind, int64_t rounds)

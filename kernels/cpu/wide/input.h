@@ -154,8 +154,9 @@ INLINE const float *whole_block(const float *x, int64_t left, float t[32])
     return left > 0 ? memcpy(t, x, (size_t)left * sizeof *t) : t;
 }
 
-/* How an instruction set wants the codes of many rows: bytes side by side, pairs of 16 bits, or 16 bits row by row. */
-#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+/* How an instruction set wants the codes of many rows: bytes side by side, pairs of 16 bits, or 16 bits row by row. AVX-512 has
+ * its own way (avx512/pack.c). */
+#if (defined(__AVX2__) && !defined(__AVX512F__)) || defined(__ARM_FEATURE_DOTPROD)
 #define PACKS_BYTES
 #endif
 #if (defined(__AVX2__) && !defined(__AVX512F__)) || (defined(__aarch64__) && !defined(__ARM_FEATURE_DOTPROD))
@@ -178,34 +179,12 @@ INLINE void codes_32(const float *x, int64_t left, float inverse, int32_t code[3
 #endif
 
 #if defined(PACKS_BYTES)
-/* A block's codes as the low and high bytes of 16 bits, each + 128 with AVX-512; sums of both halves. */
+/* A block's codes as the low and high bytes of 16 bits; sums of both halves. */
 struct block {
     _Alignas(32) uint8_t low[32], high[32];
     int32_t sum[2];
 };
 
-#if defined(__AVX512F__)
-INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *q)
-{
-    float t[32];
-    x = whole_block(x, left, t);
-    const __m256i bias = _mm256_set1_epi8((char)0x80);
-    const __m512i half = _mm512_set1_epi32(128);
-    __m512i a = (__m512i)v_int(v_load(x) * v_set(inverse)), b = (__m512i)v_int(v_load(x + 16) * v_set(inverse));
-    __m256i low = _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
-    __m512i a_high = _mm512_srai_epi32(_mm512_add_epi32(a, half), 8), b_high = _mm512_srai_epi32(_mm512_add_epi32(b, half), 8);
-    __m256i high = _mm256_set_m128i(_mm512_cvtepi32_epi8(b_high), _mm512_cvtepi32_epi8(a_high));
-    low = _mm256_xor_si256(low, bias), high = _mm256_xor_si256(high, bias);
-    _mm256_store_si256((__m256i *)(void *)q->low, low);
-    _mm256_store_si256((__m256i *)(void *)q->high, high);
-    /* sums of bytes + 128: 4 x 64 bits, two for each half */
-    __m256i sum = _mm256_add_epi64(_mm256_sad_epu8(low, _mm256_setzero_si256()), _mm256_slli_epi64(_mm256_sad_epu8(high, _mm256_setzero_si256()), 8));
-    sum = _mm256_add_epi64(sum, _mm256_unpackhi_epi64(sum, sum));
-    q->sum[0] = _mm256_extract_epi32(sum, 0) - 16 * (128 + 128 * 256);
-    q->sum[1] = _mm256_extract_epi32(sum, 4) - 16 * (128 + 128 * 256);
-}
-
-#else
 INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *q)
 {
     int32_t code[32];
@@ -215,8 +194,6 @@ INLINE void bytes_32(const float *x, int64_t left, float inverse, struct block *
         q->high[i] = (uint8_t)((code[i] + 128) >> 8);
     }
 }
-#endif
-
 /* 32 bytes to [32 / PACKED8_DEPTH][row][PACKED8_DEPTH] */
 INLINE void pack_bytes(const uint8_t q[32], uint8_t *to)
 {
@@ -290,7 +267,7 @@ static void pack_pairs(struct input *in, int32_t tile)
 }
 #endif
 
-#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS)
+#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS) && !defined(__AVX512F__)
 static void quantise_16(struct input *in, int32_t row)
 {
     const float *x = in->floats + in->row[row] * in->float_stride;
@@ -335,7 +312,7 @@ static void wide_quantise(struct input *in, int32_t row)
 {
     if (in->forms & (FORM_INT8 | FORM_NIBBLE))
         quantise_8(in, row);
-#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS)
+#if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS) && !defined(__AVX512F__)
     if (in->forms & FORM_INT16)
         quantise_16(in, row);
 #endif

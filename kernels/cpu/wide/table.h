@@ -1,6 +1,6 @@
 /* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
  * instruction set with better kernels for some formats defines TABLE_LINEAR, for some cache types TABLE_CACHE: functions that are
- * asked first; one with more kinds of dot products defines TABLE_PEAK, one whose kernels take FORM_TILES TABLE_PACK_TILES. One whose TABLE_LINEAR has every format of codes defines
+ * asked first; one with more kinds of dot products defines TABLE_PEAK, one whose kernels take FORM_TILES TABLE_PACK_TILES, one whose kernels take FORM_APART TABLE_PACK and TABLE_GATHER. One whose TABLE_LINEAR has every format of codes defines
  * TABLE_FLOATS_ONLY: the templates for codes are then left out. */
 #include "kernels/cpu/wide/attend.h"
 #ifndef TABLE_FLOATS_ONLY
@@ -56,7 +56,12 @@ const struct isa TABLE = {
     .rope = wide_rope,
     .narrow = wide_narrow,
     .quantise = wide_quantise,
+#ifdef TABLE_PACK
+    .pack = TABLE_PACK,
+    .gather = TABLE_GATHER,
+#else
     .pack = wide_pack,
+#endif
 #ifdef TABLE_PACK_TILES
     .pack_tiles = TABLE_PACK_TILES,
 #endif

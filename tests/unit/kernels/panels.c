@@ -31,6 +31,8 @@ static void prepare(const struct isa *isa, struct input *in)
         isa->quantise(in, i);
     for (int32_t i = 0; i < in->rows && in->forms & FORMS_PACKED; i += PACK_ROWS)
         isa->pack(in, i / PACK_ROWS);
+    for (int64_t b = 0; b < in->padded / 32 && in->forms & FORM_APART; b++)
+        isa->gather(in, b);
     for (int32_t i = 0; i < in->rows && in->forms & FORM_TILES; i += TILE_ROWS)
         isa->pack_tiles(in, i / TILE_ROWS);
 }
