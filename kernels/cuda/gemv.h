@@ -209,6 +209,13 @@ KERNEL_CODE void gemv_rows(int format, int bytes, int rows, int gated, const str
         }
 }
 
+/* The beginning of one output's weights, before the kernel may begin. */
+KERNEL_CODE void gemv_prefetch(const struct gemv_args *a, const struct gemv_part *p, int64_t out)
+{
+    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < a->prefetch; at += 32 * PREFETCH_LINE)
+        PREFETCH(p->weight + out * p->row_bytes + at);
+}
+
 /* Grid: (outputs / CUDA_WARPS, rows / GEMV_TILE), both rounded up; a row alone has a grid of its own. bytes: x as bytes; gated: part 0 goes through the activation and
  * is multiplied with part 1, which has as many outputs. All three are constants. */
 KERNEL_CODE void gemv_body(int format, int bytes, int rows, int gated, struct gemv_args a)
@@ -219,8 +226,9 @@ KERNEL_CODE void gemv_body(int format, int bytes, int rows, int gated, struct ge
         return; /* the whole warp */
     }
     const struct gemv_part *p = &a.part[gated ? 0 : part_of(&a, &out)];
-    for (int at = THREAD % 32 * PREFETCH_LINE; at < p->row_bytes && at < a.prefetch; at += 32 * PREFETCH_LINE)
-        PREFETCH(p->weight + out * p->row_bytes + at);
+    gemv_prefetch(&a, p, out);
+    if (gated)
+        gemv_prefetch(&a, &a.part[1], out);
     GRID_WAIT();
     if (rows == 1) {
         gemv_rows(format, bytes, 1, gated, &a, p, out, BLOCK_Y);

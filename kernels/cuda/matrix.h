@@ -168,7 +168,8 @@ KERNEL_CODE void matrix_few(int format, int runs, int tiles, const struct gemv_a
     float sums[MATRIX_TILES][4], sum[MATRIX_TILES], gate[MATRIX_TILES];
     UNROLL for (int n = 0; n < tiles; n++)
         sum[n] = 0;
-    matrix_prefetch(a, &a->part[part], tile * 16, THREAD / 16, CUDA_THREADS / 16);
+    for (int k = 0; k <= a->gated; k++)
+        matrix_prefetch(a, &a->part[part + k], tile * 16, THREAD / 16, CUDA_THREADS / 16);
     GRID_WAIT();
     for (int k = 0; k <= a->gated; k++) {
         matrix_class(format, runs, tiles, a, &a->part[part + k], tile * 16, first, sums);
