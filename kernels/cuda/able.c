@@ -23,7 +23,7 @@ static bool has(const struct asking *a, int first, int count)
     return true;
 }
 
-/* Those of a format: the plain one, and where there are fast ones, all of them, and what makes bytes of their input. */
+/* Those of a format: the plain one, and where there are others, all of them, and what makes bytes or bf16 of their input. */
 static bool has_linear(const struct asking *a, enum storage format)
 {
     static const int plain[STORAGE_COUNT] = {
@@ -31,26 +31,12 @@ static bool has_linear(const struct asking *a, enum storage format)
 #include "kernels/formats/formats.def"
 #undef FORMAT
     };
-    static const int fast[STORAGE_COUNT] = {
-#define FAST(id, name, kind) [STORAGE_##id] = CUDA_gemv_##name,
-#include "kernels/cuda/fast.def"
-#undef FAST
-    };
-    static const bool bytes[STORAGE_COUNT] = {
-#define RUNS true
-#define PLAIN false
-#define FLOATS false
-#define FAST(id, name, kind) [STORAGE_##id] = kind,
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
-    static const int matrix[STORAGE_COUNT] = { /* the first of four */
-#define RUNS(id, name) [STORAGE_##id] = CUDA_matrix_##name##_8,
+    static const struct {
+        int fast, matrix; /* the first of four; 0: there is none */
+    } others[STORAGE_COUNT] = {
+#define RUNS(id, name) [STORAGE_##id] = {CUDA_gemv_##name, CUDA_matrix_##name##_8},
 #define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name)
+#define FLOATS(id, name) [STORAGE_##id] = {CUDA_gemv_##name, 0},
 #define FAST(id, name, kind) kind(id, name)
 #include "kernels/cuda/fast.def"
 #undef FAST
@@ -58,8 +44,8 @@ static bool has_linear(const struct asking *a, enum storage format)
 #undef PLAIN
 #undef RUNS
     };
-    return has(a, plain[format], 1) && (!fast[format] || has(a, fast[format], 4)) && (!bytes[format] || has(a, CUDA_input, 1)) &&
-           (!matrix[format] || has(a, matrix[format], 4));
+    return has(a, plain[format], 1) && (!others[format].fast || has(a, others[format].fast, 4)) &&
+           (!others[format].matrix || (has(a, others[format].matrix, 4) && has(a, CUDA_input, 1)));
 }
 
 static bool heads_fit(const struct asking *a, const struct state_group *g)
