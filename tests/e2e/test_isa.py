@@ -1,14 +1,13 @@
-"""Instruction sets agree: the perplexity of a fixed text, by every one that this processor has, and by AMX on emulated tiles
+"""Instruction sets agree with the float path on a fixed text: every one that this processor has, and AMX on emulated tiles
 (tests/emulated_amx.c) where it has AVX-512."""
-import json, os, pathlib, subprocess
+import json, math, os, pathlib, subprocess
 from conftest import INGOT, ROOT
 
 EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated" / "ingot_amx"
-# 1016 tokens count. Seen: AVX-512 and AVX2 0.015 % apart, 0.1 % above the float path, AMX 0.07 % below it. On 4335 tokens AMX and
-# AVX-512 are 0.05 % apart, but emulated tiles have no patience for as many.
 TEXT = (ROOT / "LICENSE").read_text()
-SHORT = TEXT[:2400]  # 127 tokens count, as many as the scalar kernels have patience for: 0.31 % seen
-WITHIN, WITHIN_TILES, WITHIN_SHORT = 0.001, 0.002, 0.004
+# Divergence from the scalar kernels, which multiply floats; nats per token. Seen, on 1016 tokens of a Q4_1 of 135M weights: AVX2
+# 0.0013, AVX-512 VNNI 0.0016, AMX 0.0009. A bit less in an activation makes four times as much.
+MOST_DIVERGENCE, LEAST_SAME_TOP = 0.0025, 0.95
 
 
 def instruction_sets():
@@ -23,24 +22,23 @@ def instruction_sets():
     return found
 
 
-def perplexity(program, model, isa, text, context):
-    r = subprocess.run([program, "perplexity", model, "--text", "-", "--context", str(context), "--json"], input=text, env=os.environ | {"INGOT_ISA": isa},
+def perplexity(program, model, isa, *options):
+    r = subprocess.run([program, "perplexity", model, "--text", "-", "--context", "256", "--json", *options], input=TEXT, env=os.environ | {"INGOT_ISA": isa},
                        capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stderr
-    return json.loads(r.stdout)["perplexity"]
+    return json.loads(r.stdout)
 
 
-def agree(model, programs, text, context, within):
-    found = {n: perplexity(program, model, n, text, context) for n, program in programs.items()}
-    print(found)
-    assert found and max(found.values()) < (1 + within) * min(found.values()), found
-
-
-def test_vectors_agree(default_model):
-    found = {n: p for n, p in instruction_sets().items() if n != "scalar"}
-    agree(default_model, {n: p for n, p in found.items() if p != EMULATED}, TEXT, 256, WITHIN)
-    agree(default_model, found, TEXT, 256, WITHIN_TILES)
-
-
-def test_scalar_agrees(default_model):
-    agree(default_model, instruction_sets(), SHORT, 256, WITHIN_SHORT)
+def test_instruction_sets_agree(default_model, tmp_path):
+    programs = instruction_sets()
+    kept = tmp_path / "logits"
+    perplexity(programs.pop("scalar"), default_model, "scalar", "--save-logits", kept)
+    assert programs
+    for name, program in programs.items():
+        p = perplexity(program, default_model, name, "--kl-base", kept)
+        print(name, p)
+        divergence = p["kl"]["mean"]
+        assert divergence < MOST_DIVERGENCE and p["same_top"] > LEAST_SAME_TOP, (name, p)
+        # Errors without a bias move the mean of n tokens' logarithms by as much as sqrt(2 KL / n), one time in three by more: 0.17 %
+        # here, 0.05 % for 6000 tokens. A path that is worse, and not just another, is further off.
+        assert abs(p["ln_ratio"]) < 3 * math.sqrt(2 * divergence / p["scored_tokens"]), (name, p)
