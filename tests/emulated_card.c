@@ -7,7 +7,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* INGOT_EMULATED_LOST=N: from launch N on the device is lost, and every call says so. INGOT_EMULATED_MEMORY=BYTES: so much can be
- * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind. INGOT_EMULATED_WITHOUT="norm linear_f32": it has no code for these kernels;
+ * allocated, whatever info() says. INGOT_EMULATED_OLD=1: as if another build had left it behind.
+ * INGOT_EMULATED_HOPPER=1: its driver makes tensor maps. INGOT_EMULATED_WITHOUT="norm linear_f32": it has no code for these kernels;
  * INGOT_EMULATED_WRONG="norm": these do nothing. */
 enum { EMULATED_LOST = 700 };
 static int64_t launches;
@@ -90,6 +91,7 @@ const struct cuda_interface *ingot_cuda_interface(void)
     i = emulated_interface;
     i.words = words;
     i.version -= (int)setting("INGOT_EMULATED_OLD");
+    emulated_device.maps = setting("INGOT_EMULATED_HOPPER");
     i.info = locked_info;
     i.has = has;
     i.gemm = locked_gemm;

@@ -2,6 +2,7 @@
 #ifndef KERNELS_CUDA_ARGS_H
 #define KERNELS_CUDA_ARGS_H
 
+#include <stdalign.h>
 #include <stdint.h>
 
 #include "kernels/choice.h"
@@ -19,6 +20,23 @@ enum { /* tiles of 8 rows: of a block at most, up to which weights are not share
     MATRIX_FEW_TILES = 2,
     MATRIX_STAGES = 3
 };
+enum { /* by Hopper's warpgroups (hopper.h): outputs of a tile, and rows at most; values of a row in a stage; a run is in the stages at once */
+    HOPPER_OUTS = 128,
+    HOPPER_ROWS = 256,
+    HOPPER_DEPTH = 64,
+    HOPPER_STAGES = MATRIX_RUN / HOPPER_DEPTH,
+    HOPPER_SLOTS = 2,
+    HOPPER_GROUPS = 2, /* that multiply */
+    HOPPER_THREADS = 128 * (HOPPER_GROUPS + 1),
+    HOPPER_ROW_BYTES = 17 * 16, /* of a run in a slot: the longest, of Q8_0; odd, so that neighbours do not ask the same banks */
+    HOPPER_SLOT_BYTES = HOPPER_OUTS * HOPPER_ROW_BYTES,
+    HOPPER_RESULT_BYTES = HOPPER_GROUPS * 32 * (64 + 4) * 4
+};
+/* Of a stage; of a block, with what is lost by alignment and 8 bytes for each barrier. */
+#define HOPPER_STAGE_BYTES(runs, rows) (((rows) + ((runs) ? 0 : HOPPER_OUTS)) * HOPPER_DEPTH * 2)
+#define HOPPER_SHARED(runs, rows)                                                                                                  \
+    (1024 + HOPPER_STAGES * HOPPER_STAGE_BYTES(runs, rows) + ((runs) ? HOPPER_SLOTS * HOPPER_SLOT_BYTES : 0) + HOPPER_RESULT_BYTES + \
+     2 * (HOPPER_STAGES + HOPPER_SLOTS) * 8)
 enum { ATTEND_PIECE = 256 }; /* tokens whose sums are taken together: part of the arithmetic */
 enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most; pieces that are put together at once */
 /* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
@@ -114,6 +132,14 @@ struct input_args { /* a block for each row */
     const float *weight, *bias; /* of the norm */
     float epsilon, offset;
     int norm, centred;
+    int woven; /* 1 + enum storage: `narrow` in the order of its runs (weave.h); 0: in its own */
+};
+
+struct weave_args { /* a thread for each 16 values */
+    const uint16_t *x; /* [rows, n] bf16, n a multiple of 256 */
+    uint16_t *y;       /* the same, woven */
+    int64_t count;     /* groups of 16 */
+    int format;
 };
 
 struct gemv_part {
@@ -143,6 +169,17 @@ struct gemv_args { /* of LINEARs of one format over one input: a warp for each o
     float *partial;    /* [blocks, classes, tiles * 4, CUDA_THREADS] */
     unsigned *arrived; /* [blocks]: zeros before and behind */
     uint16_t *handed;  /* the gated result as bf16, too, [rows, out]; NULL: not */
+};
+
+/* A matrix of which tensor copies take boxes, as the driver has it (cuTensorMapEncodeTiled). */
+struct tensor_map {
+    alignas(64) uint64_t words[16];
+};
+
+struct hopper_args { /* g.blocks: tiles of outputs of all parts */
+    struct tensor_map x;         /* boxes of HOPPER_DEPTH values of a tile's rows */
+    struct tensor_map weight[3]; /* of two bytes a value: of HOPPER_OUTS rows, of 8 where two are gated */
+    struct gemv_args g;
 };
 
 struct rope_args {

@@ -222,6 +222,10 @@ static enum status plan(struct compiled **out, const struct program *p, const st
         free(c);
         return status;
     }
+    for (int i = 0; i < 3 && o->prompt_rows; i++) {
+        int *rows[] = {&c->tune.hopper_rows, &c->tune.gemm_rows, &c->tune.prompt_rows};
+        *rows[i] = *rows[i] < o->prompt_rows ? *rows[i] : o->prompt_rows;
+    }
     c->p = p;
     c->options = *o;
     c->plain = kernels && !strcmp(kernels, "plain");
@@ -306,6 +310,8 @@ enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled
     c->cuda = cuda;
     int code = cuda->info(o->device, &c->info);
     status = code ? cuda_failed(c, code, err, "asking for the device") : allocate(c, err);
+    if (!status)
+        cuda_hopper_find(c);
     if (!status)
         status = cuda_upload(c, err);
     if (!status)
@@ -392,6 +398,8 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
     if (n > 0 && (size_t)n < size)
         n += snprintf(out + n, size - (size_t)n, "; %s%s", c->plain ? "plain kernels (INGOT_CUDA_KERNELS)" : c->bytes ? "kernels for bytes" : "matrix units",
                       c->plain ? "" : ", attention split by 256 tokens");
+    if (n > 0 && (size_t)n < size && c->hopper)
+        n += snprintf(out + n, size - (size_t)n, ", products of %d rows and more by warpgroups", c->tune.hopper_rows);
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

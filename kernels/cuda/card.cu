@@ -8,7 +8,9 @@
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/maps.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/nccl.h"
 #include "kernels/cuda/prompt.h"
@@ -40,6 +42,21 @@
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
 
+/* Elsewhere empty, and for no more than a warp, so that has() tells. */
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HOPPER(name, id, runs, rows)                                                                                                         \
+    static __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper_##name(const __grid_constant__ struct hopper_args a)                  \
+    {                                                                                                                                        \
+        GRID_GO();                                                                                                                           \
+        hopper_body(STORAGE_##id, runs, rows, &a);                                                                                           \
+    }
+#else
+#define HOPPER(name, id, runs, rows) \
+    static __global__ void __launch_bounds__(32, 1) hopper_##name(const __grid_constant__ struct hopper_args) {}
+#endif
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
+
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) ENTRY(name, rows > 1 ? 3 : gated ? 6 : 7, gemv_args, gemv_body(STORAGE_##id, kind, rows, gated, a))
 #define FAST(id, name, kind)                       \
@@ -70,6 +87,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define MATRIX(name, id, runs, tiles) (const void *)matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define HOPPER(name, id, runs, rows) (const void *)hopper_##name,
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
 };
 
 struct cuda_stream {
@@ -134,7 +154,7 @@ static bool has(int device, enum cuda_kernel kernel)
     if (!error)
         error = cudaFuncGetAttributes(&a, kernels[kernel]);
     (void)cudaGetLastError(); /* not an error of the next launch */
-    return !error && a.maxThreadsPerBlock >= CUDA_THREADS;
+    return !error && a.maxThreadsPerBlock >= (int)cuda_threads(kernel);
 }
 
 static int allocate(int device, void **out, size_t bytes)
@@ -216,16 +236,20 @@ static int download(struct cuda_stream *s, void *to, const void *from, size_t by
 
 static int copy(struct cuda_stream *s, void *to, const void *from, size_t bytes) { return transfer(s, to, from, bytes, cudaMemcpyDeviceToDevice); }
 
+enum { SHARED_UNASKED = 48 << 10 }; /* bytes that a block has without being asked for */
+
 static int launch(struct cuda_stream *s, const struct cuda_launch *l)
 {
     void *args[] = {(void *)l->args};
     cudaError_t error = cudaSetDevice(s->device);
+    if (!error && l->shared_bytes > SHARED_UNASKED)
+        error = cudaFuncSetAttribute(kernels[l->kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, (int)l->shared_bytes);
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(l->grid_x, l->grid_y);
-    config.blockDim = dim3(CUDA_THREADS);
+    config.blockDim = dim3(cuda_threads(l->kernel));
     config.dynamicSmemBytes = l->shared_bytes;
     config.stream = s->stream;
     config.attrs = &early;
@@ -290,6 +314,20 @@ static int gemm(struct cuda_stream *s, const struct cuda_gemm *g)
     /* columns first: y^T [out, rows] = w [out, in] x^T [in, rows] */
     return code ? code : cublas_code(library->product(s->cublas, TRANSPOSED, PLAIN, (int)g->out, (int)g->rows, (int)g->in, &one, g->w, BF16, (int)g->in, g->x,
                                                       BF16, (int)g->in, &add, g->y, F32, (int)g->y_stride, COMPUTE_F32, BEST));
+}
+
+static bool maps(void) { return maps_encode() != NULL; }
+
+static int map(struct tensor_map *out, const struct cuda_boxes *of)
+{
+    const cuuint64_t size[2] = {(cuuint64_t)of->width, (cuuint64_t)of->rows}, stride[1] = {(cuuint64_t)of->row_bytes};
+    const cuuint32_t box[2] = {HOPPER_DEPTH, (cuuint32_t)of->box_rows}, step[2] = {1, 1};
+    if (!maps())
+        return cudaErrorNotSupported;
+    CUresult result = maps_encode()((CUtensorMap *)out, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)of->base, size, stride, box, step,
+                                    CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? 0 : cudaErrorInvalidValue;
 }
 
 /* ---- several cards -------------------------------------------------------------------------------------------------------- */
@@ -371,7 +409,7 @@ extern "C" __attribute__((visibility("default"))) const struct cuda_interface *i
 {
     static const struct cuda_interface interface = {
         CUDA_INTERFACE, cudaErrorMemoryAllocation, error_words, versions, count, info, has, allocate, release, pin, unpin, open_stream, close_stream, upload, download, copy,
-        launch, record, recorded, replay, drop, gemm_library, gemm, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
+        launch, record, recorded, replay, drop, gemm_library, gemm, maps, map, group_library, group_open, group_close, group_abort, sum, mark, reach, wait,
     };
     return &interface;
 }

@@ -10,11 +10,14 @@
 
 enum { CUDA_HEAD_DIM = 2048, UPLOAD_PIECE = 4 << 20, UPLOAD_PIECES = 4 };
 
-/* tune.c. Settings by name (tune.def); STATUS_USAGE where the environment's cannot be read. */
+/* tune.c. Settings by name (tune.def, products.def); STATUS_USAGE where the environment's cannot be read. */
 struct tuning {
 #define TUNE(setting, standard) int setting;
 #include "kernels/cuda/tune.def"
 #undef TUNE
+#define PRODUCT(bits, rows, outs, in, standard) int bits##_##rows##_##outs##_##in;
+#include "kernels/cuda/products.def"
+#undef PRODUCT
 };
 enum status cuda_tuning(struct tuning *out, struct error *err);
 
@@ -62,6 +65,9 @@ struct stage {
     bool hands, handed; /* writes bf16 for the stage behind; reads what the one before has written */
     const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
+
+/* Of LINEARs by matrix units; the numbers of products.def. */
+enum product { PRODUCT_OWN, PRODUCT_HOPPER, PRODUCT_CUBLAS };
 
 /* Products by cuBLAS (gemm.c). */
 struct gemm {
@@ -142,6 +148,7 @@ struct compiled {
     bool pending;       /* the step may still run */
     struct chooser chooser;
     struct gemm gemm;
+    bool hopper;        /* prompts may go through warpgroups (hopper.c) */
     struct graphs graphs;
 };
 
@@ -207,6 +214,14 @@ enum status cuda_fetch(struct compiled *c, int32_t wanted, const float **row, st
 void cuda_gemm_plan(struct compiled *c);
 bool cuda_gemm_serves(const struct compiled *c, const struct op *op, int32_t rows);
 int cuda_gemm_linear(const struct compiled *c, const struct op *op, int32_t first_row, int32_t rows);
+
+/* hopper.c */
+void cuda_hopper_find(struct compiled *c); /* c->hopper, once the device is known */
+int cuda_hopper_run(const struct compiled *c, enum storage format, const struct gemv_args *g); /* x in the order of the format (weave.h) */
+
+/* product.c */
+enum product cuda_product(const struct compiled *c, const struct stage *s, int32_t rows); /* for a sequence with so many rows in the step */
+bool cuda_product_many(const struct compiled *c, int32_t rows); /* so many may choose something else than PRODUCT_OWN */
 
 /* able.c */
 bool cuda_runs(const struct program *p, const struct compile_options *o, int op, char *why, size_t size);

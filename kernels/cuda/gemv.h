@@ -9,7 +9,7 @@
 #define KERNELS_CUDA_GEMV_H
 
 #include "kernels/cuda/rows.h"
-#include "kernels/cuda/runs.h"
+#include "kernels/cuda/weave.h"
 
 /* ---- x as bytes or bf16 ----------------------------------------------------------------------------------------------------- */
 
@@ -54,14 +54,19 @@ KERNEL_CODE void input_bytes(const float *v, struct words *q, float *d, float *s
     *s = *d * sum;
 }
 
-KERNEL_CODE void input_narrow(const float *v, uint16_t *to)
+/* Group `number` of a row; woven: 1 + the format whose order it gets, or 0. */
+KERNEL_CODE void input_narrow(const float *v, int woven, int64_t number, uint16_t *row)
 {
-    UNROLL for (int half = 0; half < 2; half++) {
-        struct words out;
-        UNROLL for (int i = 0; i < 4; i++)
-            out.w[i] = BF16_PAIR(v[8 * half + 2 * i], v[8 * half + 2 * i + 1]);
-        STORE_WORDS(to + 8 * half, out);
+    struct words out[2];
+    UNROLL for (int i = 0; i < 8; i++)
+        out[i / 4].w[i % 4] = BF16_PAIR(v[2 * i], v[2 * i + 1]);
+    if (woven) {
+        const uint32_t pairs[8] = {out[0].w[0], out[0].w[1], out[0].w[2], out[0].w[3], out[1].w[0], out[1].w[1], out[1].w[2], out[1].w[3]};
+        weave_group(woven - 1, pairs, number, row);
+        return;
     }
+    STORE_WORDS(row + 16 * number, out[0]);
+    STORE_WORDS(row + 16 * number + 8, out[1]);
 }
 
 /* A block for each row: an optional norm, then what is asked for: bf16; bytes and scales; floats. Shared: CUDA_WARPS floats. */
@@ -86,7 +91,7 @@ KERNEL_CODE void input_body(struct input_args a)
         struct words q;
         input_group(&a, x, group * GROUP, mean, scale, v);
         if (a.narrow)
-            input_narrow(v, a.narrow + BLOCK * a.padded + group * GROUP);
+            input_narrow(v, a.woven, group, a.narrow + BLOCK * a.padded);
         if (a.q) {
             input_bytes(v, &q, &d, &s);
             STORE_WORDS(a.q + BLOCK * a.padded + group * GROUP, q);

@@ -28,6 +28,9 @@ enum cuda_kernel {
 #define MATRIX(name, id, runs, tiles) CUDA_matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define HOPPER(name, id, runs, rows) CUDA_hopper_##name,
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
     CUDA_KERNELS
 };
 
@@ -52,8 +55,23 @@ static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
 #define MATRIX(name, id, runs, tiles) "matrix_" #name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define HOPPER(name, id, runs, rows) "hopper_" #name,
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
     };
     return names[kernel];
+}
+
+/* Threads of a block. */
+static inline unsigned cuda_threads(enum cuda_kernel kernel)
+{
+    switch (kernel) {
+#define HOPPER(name, id, runs, rows) case CUDA_hopper_##name:
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
+        return HOPPER_THREADS;
+    default: return CUDA_THREADS;
+    }
 }
 
 struct cuda_info {
@@ -70,7 +88,7 @@ struct cuda_versions { /* major * 1000 + minor * 10 */
 
 struct cuda_launch {
     enum cuda_kernel kernel;
-    unsigned grid_x, grid_y; /* blocks of CUDA_THREADS */
+    unsigned grid_x, grid_y; /* blocks of cuda_threads() */
     size_t shared_bytes;
     const void *args; /* struct NAME_args, copied by the call */
     size_t args_bytes;
@@ -86,6 +104,14 @@ struct cuda_gemm {
 };
 enum { CUDA_GEMM_WORKSPACE = 32 << 20 }; /* bytes that a stream's first gemm takes */
 
+/* A matrix of 2-byte values and the boxes that tensor copies take of it: 64 values (128 bytes) of box_rows rows. */
+struct cuda_boxes {
+    const void *base;      /* at a multiple of 16 */
+    int64_t width, rows;
+    int64_t row_bytes;     /* a multiple of 16 */
+    int box_rows;          /* up to 256 */
+};
+
 struct cuda_graph;  /* launches that were recorded */
 struct cuda_group;  /* cards that sum up together; a rank for each */
 struct cuda_stream; /* work that is done in the order in which it was asked for */
@@ -95,12 +121,12 @@ enum { CUDA_MARKS = 8 };
 /* What program and library agree on: it changes with the list of kernels and with what they are handed, so that a library left
  * behind by another build is refused. */
 enum {
-    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct gemv_args) + sizeof(struct attend_args)
+    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct hopper_args) + sizeof(struct attend_args)
 #define KERNEL(name) +sizeof(struct name##_args)
 #include "kernels/cuda/kernels.def"
 #undef KERNEL
                             ),
-    CUDA_INTERFACE = 6 << 24 | CUDA_KERNELS << 16 | CUDA_ARGS_BYTES
+    CUDA_INTERFACE = 7 << 24 | CUDA_KERNELS << 14 | CUDA_ARGS_BYTES
 };
 
 /* Functions return 0 or a number that words() explains. What goes wrong on the device shows in a later call. Every function can
@@ -130,6 +156,8 @@ struct cuda_interface {
     void (*drop)(int device, struct cuda_graph *g); /* not while it may run */
     const char *(*gemm_library)(void); /* what gemm() uses, for words; NULL: there is none, and gemm() fails */
     int (*gemm)(struct cuda_stream *s, const struct cuda_gemm *g);
+    bool (*maps)(void); /* the driver makes tensor maps; else map() fails */
+    int (*map)(struct tensor_map *out, const struct cuda_boxes *of);
     /* x[count] of every rank becomes the sum of all, once each of them has asked for it. */
     const char *(*group_library)(void); /* what sums up; NULL: there is none, and groups cannot be opened */
     int (*group_open)(const int *devices, int count, struct cuda_group **out); /* each device once */

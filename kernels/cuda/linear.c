@@ -17,28 +17,39 @@ static int linear_rows(const struct compiled *c, const struct op *op, int32_t fi
 
 int cuda_run_linear(const struct compiled *c, const struct op *op) { return linear_rows(c, op, 0, rows_of(c, op->x)); }
 
-/* x as its linears read it, behind the stage's norm if it has one. */
-static int run_input(const struct compiled *c, const struct stage *s)
+static bool uses_cublas(const struct compiled *c, const struct stage *s)
 {
-    const struct op *norm = s->norm, *first = s->linear[0];
-    int x = norm ? norm->x : first->x;
-    int64_t n = c->p->buffers[x].width;
-    struct input_args a = {.x = buffer(c, x), .n = n, .padded = parts(n, INPUT_UNIT) * INPUT_UNIT};
-    if (s->bytes)
-        a.q = c->input, a.scales = c->input_scales;
-    a.narrow = s->handed ? c->handed : s->narrow ? c->narrow : NULL;
-    if (norm) {
-        a.norm = 1, a.centred = norm->centred, a.epsilon = norm->epsilon, a.offset = norm->offset;
-        a.weight = vector(c, norm->w), a.bias = vector(c, norm->b);
-        a.y = s->floats ? buffer(c, norm->y) : NULL;
-    }
-    return LAUNCH(input, rows_of(c, x), 1, CUDA_WARPS * sizeof(float), a);
+    for (int32_t i = 0; i < c->batch->sequences; i++)
+        if (cuda_product(c, s, c->batch->sequence[i].rows) == PRODUCT_CUBLAS)
+            return true;
+    return false;
 }
 
 /* Rows of a step. */
 struct range {
     int32_t first, rows;
 };
+
+/* Whether the stage before has written the input as bf16: cuBLAS leaves its last operation, which does so, to others. */
+static bool handed(const struct compiled *c, const struct stage *s) { return s->handed && !(s[-1].linears && uses_cublas(c, s - 1)); }
+
+/* x as its linears read it, behind the stage's norm if it has one; woven: 1 + the format whose order it gets, or 0. */
+static int run_input(const struct compiled *c, const struct stage *s, struct range r, int woven)
+{
+    const struct op *norm = s->norm, *first = s->linear[0];
+    int x = norm ? norm->x : first->x;
+    int64_t n = c->p->buffers[x].width, padded = parts(n, INPUT_UNIT) * INPUT_UNIT;
+    struct input_args a = {.x = buffer(c, x) + r.first * n, .n = n, .padded = padded, .woven = woven};
+    if (s->bytes)
+        a.q = c->input + r.first * padded, a.scales = c->input_scales + r.first * padded / 16 * 2;
+    a.narrow = s->handed && !woven ? c->handed + r.first * padded : s->narrow ? c->narrow + r.first * padded : NULL;
+    if (norm) {
+        a.norm = 1, a.centred = norm->centred, a.epsilon = norm->epsilon, a.offset = norm->offset;
+        a.weight = vector(c, norm->w), a.bias = vector(c, norm->b);
+        a.y = s->floats ? buffer(c, norm->y) + r.first * n : NULL;
+    }
+    return LAUNCH(input, r.rows, 1, CUDA_WARPS * sizeof(float), a);
+}
 
 /* Linears of one format, and the stage's last operation if it is theirs. */
 static struct gemv_args gemv_of(const struct compiled *c, const struct stage *s, int from, int count, const struct op *tail, struct range r)
@@ -152,51 +163,89 @@ static int run_matrix(const struct compiled *c, enum storage format, struct gemv
 
 /* ---- a stage -------------------------------------------------------------------------------------------------------------------- */
 
+/* Linears of one format, from number i on. */
+static int alike(const struct compiled *c, const struct stage *s, int i)
+{
+    const struct weight *w = &c->p->weights[s->linear[i]->w];
+    int count = 1;
+    while (i + count < s->linears && c->p->weights[s->linear[i + count]->w].format == w->format && cuda_fast(c, &c->p->weights[s->linear[i + count]->w]))
+        count++;
+    return count;
+}
+
 /* All linears of the stage, by kernels that give a row the same bits whatever is beside it. */
 static int run_own(const struct compiled *c, const struct stage *s, const struct op *tail, struct range r)
 {
-    int code = 0;
-    for (int i = 0, count; i < s->linears && r.rows && !code; i += count) {
+    int code = handed(c, s) ? 0 : s->bytes || s->narrow ? run_input(c, s, r, 0) : 0;
+    for (int i = 0, count; i < s->linears && !code; i += count) {
         const struct weight *w = &c->p->weights[s->linear[i]->w];
         enum fast kind = cuda_fast(c, w);
-        count = 1;
-        while (kind && i + count < s->linears && c->p->weights[s->linear[i + count]->w].format == w->format && cuda_fast(c, &c->p->weights[s->linear[i + count]->w]))
-            count++;
+        count = kind ? alike(c, s, i) : 1;
         struct gemv_args a = gemv_of(c, s, i, count, tail, r);
         code = kind == FAST_MATRIX ? run_matrix(c, w->format, &a) : kind ? run_gemv(c, w->format, &a) : linear_rows(c, s->linear[i], r.first, r.rows);
     }
     return code;
 }
 
-/* Sequences with many rows go through cuBLAS, from floats; what lies between them as always. Then the stage's last operation is one
- * of its own: the same arithmetic. */
-static int run_mixed(const struct compiled *c, const struct stage *s)
+/* Input as Hopper's products of a format read it; where it lies. */
+static int weave(const struct compiled *c, const struct stage *s, struct range r, enum storage format, const uint16_t **x)
 {
-    int code = s->norm ? cuda_run_norm(c, s->norm) : 0;
-    if (!code && (s->bytes || s->narrow))
-        code = run_input(c, s);
+    int64_t padded = parts(c->p->weights[s->linear[0]->w].in, INPUT_UNIT) * INPUT_UNIT;
+    bool runs = storage_types[format].block_elements > 1, there = handed(c, s);
+    const uint16_t *natural = (s->handed ? c->handed : c->narrow) + r.first * padded;
+    struct weave_args a = {natural, c->narrow + r.first * padded, r.rows * padded / 16, (int)format};
+    *x = runs ? a.y : natural;
+    if (there && runs)
+        return LAUNCH(weave, parts(a.count, CUDA_THREADS), 1, 0, a);
+    return there ? 0 : run_input(c, s, r, runs ? 1 + (int)format : 0);
+}
+
+/* The same by warpgroups, for the rows of one sequence. */
+static int run_hopper(const struct compiled *c, const struct stage *s, const struct op *tail, struct range r)
+{
+    int code = 0;
+    for (int i = 0, count; i < s->linears && !code; i += count) {
+        enum storage format = c->p->weights[s->linear[i]->w].format;
+        count = alike(c, s, i);
+        struct gemv_args a = gemv_of(c, s, i, count, tail, r);
+        code = weave(c, s, r, format, &a.narrow);
+        code = code ? code : cuda_hopper_run(c, format, &a);
+    }
+    return code;
+}
+
+static int run_range(const struct compiled *c, const struct stage *s, const struct op *tail, struct range r, enum product product)
+{
+    int code = 0;
+    if (product != PRODUCT_CUBLAS || !r.rows)
+        return !r.rows ? 0 : product == PRODUCT_HOPPER ? run_hopper(c, s, tail, r) : run_own(c, s, tail, r);
+    for (int k = 0; k < s->linears && !code; k++)
+        code = cuda_gemm_linear(c, s->linear[k], r.first, r.rows);
+    return code;
+}
+
+/* Sequences with many rows choose their product, each for itself; what lies between them goes as always. cuBLAS reads floats, and leaves
+ * the stage's last operation to one of its own: the same arithmetic. */
+int cuda_run_stage(const struct compiled *c, const struct stage *s)
+{
+    bool apart = uses_cublas(c, s);
+    bool floats = s->norm && (apart || !(s->bytes || s->narrow)); /* nobody else does the norm */
+    const struct op *tail = apart ? NULL : s->tail;
     struct range rest = {0, 0};
+    int code = floats ? cuda_run_norm(c, s->norm) : 0;
     for (int32_t i = 0; i < c->batch->sequences && !code; i++) {
         const struct batch_sequence *q = &c->batch->sequence[i];
-        if (!cuda_gemm_serves(c, s->linear[0], q->rows))
+        enum product product = cuda_product(c, s, q->rows);
+        if (product == PRODUCT_OWN)
             continue;
         rest.rows = q->first_row - rest.first;
-        code = run_own(c, s, NULL, rest);
-        for (int k = 0; k < s->linears && !code; k++)
-            code = cuda_gemm_linear(c, s->linear[k], q->first_row, q->rows);
+        code = run_range(c, s, tail, rest, PRODUCT_OWN);
+        if (!code)
+            code = run_range(c, s, tail, (struct range){q->first_row, q->rows}, product);
         rest.first = q->first_row + q->rows;
     }
     rest.rows = rows_of(c, s->linear[0]->x) - rest.first;
     if (!code)
-        code = run_own(c, s, NULL, rest);
-    return code || !s->tail ? code : s->tail->kind == OP_ADD ? cuda_run_add(c, s->tail) : cuda_run_gate(c, s->tail);
-}
-
-int cuda_run_stage(const struct compiled *c, const struct stage *s)
-{
-    for (int32_t i = 0; i < c->batch->sequences; i++)
-        if (cuda_gemm_serves(c, s->linear[0], c->batch->sequence[i].rows))
-            return run_mixed(c, s);
-    int code = s->handed ? 0 : s->bytes || s->narrow ? run_input(c, s) : s->norm ? cuda_run_norm(c, s->norm) : 0;
-    return code ? code : run_own(c, s, s->tail, (struct range){0, rows_of(c, s->linear[0]->x)});
+        code = run_range(c, s, tail, rest, PRODUCT_OWN);
+    return code || !apart || !s->tail ? code : s->tail->kind == OP_ADD ? cuda_run_add(c, s->tail) : cuda_run_gate(c, s->tail);
 }

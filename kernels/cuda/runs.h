@@ -13,6 +13,9 @@ struct run {
     float d[RUN_GROUPS], m[RUN_GROUPS];
 };
 
+/* 16 bytes of a row, which lies in shared memory if it is near. */
+#define CODES(near, p) ((near) ? WORDS(p) : WORDS_ONCE(p))
+
 KERNEL_CODE int64_t plane_end(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 /* Where in the row group g of run r begins. Formats whose bytes hold several sub-blocks have their groups 32 apart. */
@@ -31,9 +34,9 @@ KERNEL_CODE uint32_t word_at(const unsigned char *p) { return *(const uint32_t *
 
 /* Defines run_NAME from block_NAME: block b of n into half h of the run. */
 #define TWO_BLOCKS(name)                                                                             \
-    KERNEL_CODE void run_##name(const unsigned char *row, int64_t n, int64_t r, struct run *o)      \
+    KERNEL_CODE void run_##name(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)      \
     {                                                                                                \
-        UNROLL for (int h = 0; h < 2; h++) if (2 * r + h < n) block_##name(row, n, 2 * r + h, h, o); \
+        UNROLL for (int h = 0; h < 2; h++) if (2 * r + h < n) block_##name(row, n, 2 * r + h, h, near, o); \
     }
 
 /* 16 bytes of nibbles as 32 codes, low ones first. */
@@ -89,43 +92,43 @@ KERNEL_CODE void set_half(struct run *o, int h, float d, float m)
 /* A word of two halves: scale, shift. */
 KERNEL_CODE void set_both(struct run *o, int h, uint32_t both) { set_half(o, h, HALF_FLOAT((uint16_t)both), HALF_FLOAT((uint16_t)(both >> 16))); }
 
-KERNEL_CODE void block_q4_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_q4_0(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
     float d = half_at(row + plane_end(n * 16) + 2 * b);
-    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    nibbles(CODES(near, row + 16 * b), o->q + 2 * h);
     set_half(o, h, d, -8 * d);
 }
 TWO_BLOCKS(q4_0)
 
-KERNEL_CODE void block_q4_1(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_q4_1(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
-    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    nibbles(CODES(near, row + 16 * b), o->q + 2 * h);
     set_both(o, h, word_at(row + plane_end(n * 16) + 4 * b));
 }
 TWO_BLOCKS(q4_1)
 
-KERNEL_CODE void block_q5_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_q5_0(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
     const unsigned char *high = row + plane_end(n * 16);
     float d = half_at(high + plane_end(n * 4) + 2 * b);
-    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    nibbles(CODES(near, row + 16 * b), o->q + 2 * h);
     add_fifth(word_at(high + 4 * b), o->q + 2 * h);
     set_half(o, h, d, -16 * d);
 }
 TWO_BLOCKS(q5_0)
 
-KERNEL_CODE void block_q5_1(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_q5_1(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
     const unsigned char *high = row + plane_end(n * 16);
-    nibbles(WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    nibbles(CODES(near, row + 16 * b), o->q + 2 * h);
     add_fifth(word_at(high + 4 * b), o->q + 2 * h);
     set_both(o, h, word_at(high + plane_end(n * 4) + 4 * b));
 }
 TWO_BLOCKS(q5_1)
 
-KERNEL_CODE void block_q8_0(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_q8_0(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
-    struct words low = WORDS_ONCE(row + 32 * b), high = WORDS_ONCE(row + 32 * b + 16);
+    struct words low = CODES(near, row + 32 * b), high = CODES(near, row + 32 * b + 16);
     UNROLL for (int i = 0; i < 4; i++) {
         o->q[2 * h][i] = low.w[i];
         o->q[2 * h + 1][i] = high.w[i];
@@ -134,16 +137,16 @@ KERNEL_CODE void block_q8_0(const unsigned char *row, int64_t n, int64_t b, int 
 }
 TWO_BLOCKS(q8_0)
 
-KERNEL_CODE void block_iq4_nl(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_iq4_nl(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
-    named(iq4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    named(iq4_words, CODES(near, row + 16 * b), o->q + 2 * h);
     set_half(o, h, half_at(row + plane_end(n * 16) + 2 * b), 0);
 }
 TWO_BLOCKS(iq4_nl)
 
-KERNEL_CODE void block_mxfp4(const unsigned char *row, int64_t n, int64_t b, int h, struct run *o)
+KERNEL_CODE void block_mxfp4(const unsigned char *row, int64_t n, int64_t b, int h, int near, struct run *o)
 {
-    named(fp4_words, WORDS_ONCE(row + 16 * b), o->q + 2 * h);
+    named(fp4_words, CODES(near, row + 16 * b), o->q + 2 * h);
     set_half(o, h, e8m0_half(row[plane_end(n * 16) + b]), 0);
 }
 TWO_BLOCKS(mxfp4)
@@ -176,20 +179,20 @@ KERNEL_CODE void k_pair(struct words head, int p, struct run *o)
     }
 }
 
-KERNEL_CODE void run_q4_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_q4_k(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     const unsigned char *b = row + r / 4 * BYTES_Q4_K, *codes = b + 16 + r % 4 * 32;
     (void)n;
-    two_rows(WORDS_ONCE(codes), WORDS_ONCE(codes + 16), o->q);
+    two_rows(CODES(near, codes), CODES(near, codes + 16), o->q);
     k_pair(WORDS(b), (int)(r % 4), o);
 }
 
-KERNEL_CODE void run_q5_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_q5_k(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     const unsigned char *b = row + r / 4 * BYTES_Q5_K, *codes = b + 48 + r % 4 * 32;
     int p = (int)(r % 4);
     (void)n;
-    two_rows(WORDS_ONCE(codes), WORDS_ONCE(codes + 16), o->q);
+    two_rows(CODES(near, codes), CODES(near, codes + 16), o->q);
     struct words low = WORDS(b + 16), high = WORDS(b + 32);
     UNROLL for (int i = 0; i < 4; i++) {
         o->q[0][i] |= low.w[i] >> (2 * p) << 4 & 0x10101010;
@@ -200,13 +203,13 @@ KERNEL_CODE void run_q5_k(const unsigned char *row, int64_t n, int64_t r, struct
     k_pair(WORDS(b), p, o);
 }
 
-KERNEL_CODE void run_iq4_xs(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_iq4_xs(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     const unsigned char *b = row + r / 4 * 128 + r % 4 * 32;
     const uint32_t *head = (const uint32_t *)(const void *)(row + plane_end(n * 128) + r / 4 * 8); /* d, high bits; low nibbles */
     float d = HALF_FLOAT((uint16_t)head[0]);
-    named(iq4_words, WORDS_ONCE(b), o->q);
-    named(iq4_words, WORDS_ONCE(b + 16), o->q + 2);
+    named(iq4_words, CODES(near, b), o->q);
+    named(iq4_words, CODES(near, b + 16), o->q + 2);
     UNROLL for (int h = 0; h < 2; h++) {
         int s = (int)(r % 4) * 2 + h;
         int scale = (int)(head[1] >> (4 * s) & 15) | (int)(head[0] >> (16 + 2 * s) & 3) << 4;
@@ -225,13 +228,13 @@ KERNEL_CODE struct quarter quarter_of(int64_t r)
     return q;
 }
 
-KERNEL_CODE void run_q2_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_q2_k(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     struct quarter at = quarter_of(r);
     const unsigned char *scales = row + n * 64 + at.block * 16 + at.half * 8 + at.s;
     uint32_t both = word_at(row + n * 80 + at.block * 4);
     float d = HALF_FLOAT((uint16_t)both), least = HALF_FLOAT((uint16_t)(both >> 16));
-    struct words codes = WORDS_ONCE(row + at.block * 64 + at.half * 32 + at.s * 16);
+    struct words codes = CODES(near, row + at.block * 64 + at.half * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
         UNROLL for (int i = 0; i < 4; i++)
             o->q[k][i] = codes.w[i] >> (2 * k) & 0x03030303;
@@ -240,12 +243,12 @@ KERNEL_CODE void run_q2_k(const unsigned char *row, int64_t n, int64_t r, struct
     }
 }
 
-KERNEL_CODE void run_q3_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_q3_k(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     struct quarter at = quarter_of(r);
     const unsigned char *masks = row + n * 64, *scales = masks + n * 32, *p = scales + at.block * 12;
     float d = half_at(scales + plane_end(n * 12) + at.block * 2);
-    struct words codes = WORDS_ONCE(row + at.block * 64 + at.half * 32 + at.s * 16), mask = WORDS_ONCE(masks + at.block * 32 + at.s * 16);
+    struct words codes = CODES(near, row + at.block * 64 + at.half * 32 + at.s * 16), mask = CODES(near, masks + at.block * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
         int s = at.half * 8 + 2 * k + at.s;
         int low = at.half ? p[s - 8] >> 4 : p[s] & 15, high = p[8 + s % 4] >> (2 * (s / 4)) & 3;
@@ -256,14 +259,14 @@ KERNEL_CODE void run_q3_k(const unsigned char *row, int64_t n, int64_t r, struct
     }
 }
 
-KERNEL_CODE void run_q6_k(const unsigned char *row, int64_t n, int64_t r, struct run *o)
+KERNEL_CODE void run_q6_k(const unsigned char *row, int64_t n, int64_t r, int near, struct run *o)
 {
     struct quarter at = quarter_of(r);
     const unsigned char *pairs = row + n * 128, *scales = pairs + n * 64;
     const signed char *scale = (const signed char *)scales + at.block * 16 + at.half * 8 + at.s;
     float d = half_at(scales + n * 16 + at.block * 2);
     const unsigned char *codes = row + at.block * 128 + at.half * 64 + at.s * 16;
-    struct words even = WORDS_ONCE(codes), odd = WORDS_ONCE(codes + 32), high = WORDS_ONCE(pairs + at.block * 64 + at.half * 32 + at.s * 16);
+    struct words even = CODES(near, codes), odd = CODES(near, codes + 32), high = CODES(near, pairs + at.block * 64 + at.half * 32 + at.s * 16);
     UNROLL for (int k = 0; k < RUN_GROUPS; k++) {
         UNROLL for (int i = 0; i < 4; i++)
             o->q[k][i] = ((k % 2 ? odd.w[i] : even.w[i]) >> (k / 2 * 4) & 0x0F0F0F0F) | (high.w[i] >> (2 * k) << 4 & 0x30303030);
@@ -272,8 +275,9 @@ KERNEL_CODE void run_q6_k(const unsigned char *row, int64_t n, int64_t r, struct
     }
 }
 
-/* Run r of a row of `in` values; what lies behind them is 0. format is a constant where speed matters. */
-KERNEL_CODE void read_codes(int format, const unsigned char *row, int64_t in, int64_t r, struct run *o)
+/* Run r of a row of `in` values; what lies behind them is 0. format is a constant where speed matters; near: the row lies in shared
+ * memory, a constant. */
+KERNEL_CODE void read_codes_from(int format, int near, const unsigned char *row, int64_t in, int64_t r, struct run *o)
 {
     UNROLL for (int g = 0; g < RUN_GROUPS; g++) {
         UNROLL for (int i = 0; i < 4; i++)
@@ -281,9 +285,9 @@ KERNEL_CODE void read_codes(int format, const unsigned char *row, int64_t in, in
         o->d[g] = o->m[g] = 0;
     }
     switch (format) {
-#define RUNS(id, name)                                \
-    case STORAGE_##id:                                \
-        run_##name(row, in / ELEMENTS_##id, r, o);    \
+#define RUNS(id, name)                                   \
+    case STORAGE_##id:                                   \
+        run_##name(row, in / ELEMENTS_##id, r, near, o); \
         break;
 #define PLAIN(id, name)
 #define FLOATS(id, name)
@@ -295,6 +299,9 @@ KERNEL_CODE void read_codes(int format, const unsigned char *row, int64_t in, in
 #undef RUNS
     }
 }
+
+/* Of weights in the device's memory, which nobody reads again soon. */
+KERNEL_CODE void read_codes(int format, const unsigned char *row, int64_t in, int64_t r, struct run *o) { read_codes_from(format, 0, row, in, r, o); }
 
 /* Value i of a run of 64 consecutive ones, or of a group of it. */
 KERNEL_CODE float code_value(const struct run *o, int g, int i) { return o->d[g] * (float)(signed char)(o->q[g][i / 4] >> (8 * (i % 4))) + o->m[g]; }

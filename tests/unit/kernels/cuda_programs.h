@@ -4,6 +4,8 @@
 
 #include "cuda_backend.h"
 
+enum { COMPUTE_ROWS = 300 };
+
 /* Runs the program on rows of one new sequence; the output's wanted rows are copied to out. tokens NULL: embeddings
  * [rows, width]. Every third row is wanted, and the last. */
 static inline int compute(const struct backend *b, const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width, float *out)
@@ -11,8 +13,8 @@ static inline int compute(const struct backend *b, const struct program *p, int 
     struct compile_options o = tiny_options(STORAGE_F32);
     struct error err = {0};
     struct compiled *c;
-    struct batch_row row[128];
-    int32_t wanted[128];
+    struct batch_row row[COMPUTE_ROWS];
+    int32_t wanted[COMPUTE_ROWS];
     const int32_t *const blocks[1] = {(int32_t[8]){0}};
     struct batch_sequence s = {.rows = rows, .adapter = -1, .blocks = blocks};
     struct batch batch = {.rows = rows, .sequences = 1, .row = row, .sequence = &s, .wanted_rows = wanted};
@@ -36,7 +38,7 @@ static inline int compute(const struct backend *b, const struct program *p, int 
 static inline double compare(const struct program *p, int rows, const int32_t *tokens, const float *embeddings, int64_t width)
 {
     int64_t wide = p->buffers[p->outputs[0].buffer].width;
-    float *expected = (float *)malloc((size_t)(128 * wide) * sizeof *expected), *got = (float *)malloc((size_t)(128 * wide) * sizeof *got);
+    float *expected = (float *)malloc((size_t)(COMPUTE_ROWS * wide) * sizeof *expected), *got = (float *)malloc((size_t)(COMPUTE_ROWS * wide) * sizeof *got);
     compute(&backend_reference, p, rows, tokens, embeddings, width, expected);
     int wanted = compute(cuda_under_test(), p, rows, tokens, embeddings, width, got);
     double error = tiny_error(got, expected, wanted * wide);

@@ -34,12 +34,21 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { FIBER_STACK = 64 << 10, FIBER_COPIES = 64, PAGE = 4096 };
+enum { FIBER_STACK = 64 << 10, FIBER_COPIES = 96, FIBER_PRODUCTS = 8, PAGE = 4096 };
+enum { EMULATED_THREADS = HOPPER_THREADS, EMULATED_WARPS = EMULATED_THREADS / 32, EMULATED_GROUPS = 24, EMULATED_BOXES = 256 };
 
 /* Fibers switch without asking the system, unless a sanitizer wants to know. */
 #ifndef EMULATOR_ASAN
 #define FIBER_PLACES 1
 #endif
+
+/* A product of a warpgroup that was asked for. */
+struct group_product {
+    int n, add;
+    float *c;
+    const uint32_t *a; /* NULL: `from`, an operand */
+    uint64_t from, b;
+};
 
 struct fiber {
     ucontext_t context;
@@ -56,6 +65,17 @@ struct fiber {
         int group;
     } copy[FIBER_COPIES]; /* under way */
     int copies, groups;
+    int waits, met[EMULATED_GROUPS]; /* at other barriers */
+    bool begun;
+    struct group_product product[FIBER_PRODUCTS];
+    int products;
+};
+
+/* A box on its way (emulated_hopper.h). */
+struct box {
+    uint32_t to, barrier;
+    const struct tensor_map *map;
+    int64_t x, y;
 };
 
 /* What a lane shows the others of its warp for one operation of all. */
@@ -66,7 +86,8 @@ struct lane {
 };
 
 struct emulator {
-    struct fiber fiber[CUDA_THREADS];
+    struct fiber fiber[EMULATED_THREADS];
+    int threads; /* of the block */
     ucontext_t scheduler;
 #ifdef FIBER_PLACES
     jmp_buf place;
@@ -75,17 +96,22 @@ struct emulator {
     const void *scheduler_stack;
     size_t scheduler_size;
     int now; /* the fiber that runs */
-    int64_t block_x, block_y, grid_y;
+    int64_t block_x, block_y, grid_x, grid_y;
     int arrived, block_barriers;             /* at the block's barrier; barriers that all have passed */
-    int warp_arrived[CUDA_WARPS], warp_exchanges[CUDA_WARPS];
-    struct lane lane[2][CUDA_THREADS];       /* in turns */
+    int warp_arrived[EMULATED_WARPS], warp_exchanges[EMULATED_WARPS];
+    struct lane lane[2][EMULATED_THREADS];   /* in turns */
+    int group_arrived[EMULATED_GROUPS], group_met[EMULATED_GROUPS];
+    struct box box[EMULATED_BOXES];
+    int boxes;
+    int round;    /* of all warps */
+    bool delayed; /* somebody waits for the next */
     unsigned char *shared;                   /* the end of this array lies before a page that faults */
     size_t shared_bytes;
     void (*body)(const void *args);
     const void *args;
     bool backwards;
 };
-static struct emulator emulator;
+static struct emulator emulator = {.threads = CUDA_THREADS};
 
 static inline void emulator_fail(const char *what)
 {
@@ -110,7 +136,7 @@ static inline void emulated_barrier(void)
 {
     struct fiber *f = &emulator.fiber[emulator.now];
     int mine = ++f->block_barriers;
-    if (++emulator.arrived == CUDA_THREADS) {
+    if (++emulator.arrived == emulator.threads) {
         emulator.arrived = 0;
         emulator.block_barriers++;
     }
@@ -314,9 +340,12 @@ static inline void emulated_copy_wait(int latest)
     f->copies = kept;
 }
 
+#include "emulated_hopper.h"
+
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/gemv.h"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/prompt.h"
@@ -344,6 +373,10 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_matrix_##name(const void *args) { matrix_body(STORAGE_##id, runs, tiles, (const struct gemv_args *)args); }
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define HOPPER(name, id, runs, rows) \
+    static void emulate_hopper_##name(const void *args) { hopper_body(STORAGE_##id, runs, rows, (const struct hopper_args *)args); }
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
 
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
@@ -378,6 +411,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define MATRIX(name, id, runs, tiles) [CUDA_matrix_##name] = emulate_matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define HOPPER(name, id, runs, rows) [CUDA_hopper_##name] = emulate_hopper_##name,
+#include "kernels/cuda/hopper.def"
+#undef HOPPER
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */
@@ -443,7 +479,9 @@ static inline unsigned char *guarded(size_t bytes, unsigned char **map, size_t *
 static inline void fiber_reset(struct fiber *f)
 {
     f->ended = false;
-    f->block_barriers = f->exchanges = f->copies = f->groups = 0;
+    f->block_barriers = f->exchanges = f->copies = f->groups = f->waits = f->products = 0;
+    f->begun = false;
+    memset(f->met, 0, sizeof f->met);
 }
 
 /* Every lane goes on as far as it can; false: none could. */
@@ -453,11 +491,11 @@ static inline bool warp_pass(int warp)
     for (int i = 0; i < 32; i++) {
         int thread = warp * 32 + (emulator.backwards ? 31 - i : i);
         struct fiber *f = &emulator.fiber[thread];
-        int met = f->block_barriers + f->exchanges;
+        int met = f->block_barriers + f->exchanges + f->waits;
         if (f->ended)
             continue;
         fiber_enter(thread);
-        moved |= f->ended || f->block_barriers + f->exchanges != met;
+        moved |= f->ended || f->block_barriers + f->exchanges + f->waits != met;
     }
     return moved;
 }
@@ -468,19 +506,25 @@ static inline void emulate_block(void)
     emulator.arrived = emulator.block_barriers = 0;
     memset(emulator.warp_arrived, 0, sizeof emulator.warp_arrived);
     memset(emulator.warp_exchanges, 0, sizeof emulator.warp_exchanges);
-    for (int i = 0; i < CUDA_THREADS; i++)
+    memset(emulator.group_arrived, 0, sizeof emulator.group_arrived);
+    memset(emulator.group_met, 0, sizeof emulator.group_met);
+    emulator.boxes = 0;
+    int warps = emulator.threads / 32;
+    for (int i = 0; i < emulator.threads; i++)
         fiber_reset(&emulator.fiber[i]);
     for (bool done = false; !done;) {
         bool moved = false;
         done = true;
-        for (int i = 0; i < CUDA_WARPS; i++) {
-            int warp = emulator.backwards ? CUDA_WARPS - 1 - i : i;
+        emulator.round++;
+        emulator.delayed = false;
+        for (int i = 0; i < warps; i++) {
+            int warp = emulator.backwards ? warps - 1 - i : i;
             while (warp_pass(warp))
                 moved = true;
             for (int lane = 0; lane < 32; lane++)
                 done &= emulator.fiber[warp * 32 + lane].ended;
         }
-        if (!done && !moved)
+        if (!done && !moved && !emulator.delayed)
             emulator_fail("waits for threads that ended or wait elsewhere");
     }
 }
@@ -493,6 +537,8 @@ static inline void emulate(const struct cuda_launch *l)
     emulator.shared = guarded(l->shared_bytes, &map, &mapped);
     emulator.body = emulated[l->kernel];
     emulator.args = l->args;
+    emulator.threads = (int)cuda_threads(l->kernel);
+    emulator.grid_x = l->grid_x;
     emulator.grid_y = l->grid_y;
     int64_t count = (int64_t)l->grid_x * l->grid_y;
     for (int64_t i = 0; i < count; i++) {
@@ -502,6 +548,7 @@ static inline void emulate(const struct cuda_launch *l)
         emulate_block();
     }
     munmap(map, mapped);
+    emulator.threads = CUDA_THREADS;
 }
 
 #endif

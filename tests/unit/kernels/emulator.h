@@ -26,7 +26,7 @@ struct work { /* asked for and not yet done */
     int mark;
     struct cuda_launch launch;
     struct cuda_gemm gemm;
-    _Alignas(16) unsigned char args[1024];
+    _Alignas(64) unsigned char args[1024];
 };
 
 static struct emulated_device {
@@ -40,6 +40,9 @@ static struct emulated_device {
     int replays;        /* asked for */
     bool no_gemm;       /* there is no such library */
     int gemms;          /* asked for */
+    bool maps;          /* the driver makes tensor maps, so that Hopper's kernels are used */
+    int processors;     /* 0: one */
+    int hoppers;        /* launches of Hopper's kernels */
     unsigned slow;      /* microseconds that reach() takes */
 } emulated_device;
 
@@ -54,7 +57,7 @@ static inline int emulated_count(int *devices) { return *devices = 1, 0; }
 static inline int emulated_info(int device, struct cuda_info *out)
 {
     (void)device;
-    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30,
+    *out = (struct cuda_info){.name = "emulated", .major = 8, .processors = emulated_device.processors ? emulated_device.processors : 1, .free_bytes = (uint64_t)1 << 30, .total_bytes = (uint64_t)1 << 30,
                               .bandwidth = 1000000000000};
     return 0;
 }
@@ -202,7 +205,7 @@ static inline int emulated_recorded(struct cuda_stream *s, struct cuda_graph **o
     struct emulated_device *d = &emulated_device;
     (void)s;
     int count = d->work_count - d->work_first;
-    *out = (struct cuda_graph *)malloc(sizeof **out + (size_t)count * sizeof *d->work);
+    *out = (struct cuda_graph *)aligned_alloc(_Alignof(struct cuda_graph), sizeof **out + (size_t)count * sizeof *d->work);
     (*out)->count = count;
     memcpy((*out)->work, d->work + d->work_first, (size_t)count * sizeof *d->work);
     d->work_count = d->work_first;
@@ -233,10 +236,11 @@ static inline int emulated_launch(struct cuda_stream *s, const struct cuda_launc
     (void)s;
     if (emulated_device.fail_at && --emulated_device.fail_at == 0)
         return EMULATED_BAD_LAUNCH;
-    if (!l->grid_x || !l->grid_y || l->grid_y > 65535 || l->shared_bytes > 48 << 10 || l->args_bytes > sizeof(((struct work *)0)->args))
+    if (!l->grid_x || !l->grid_y || l->grid_y > 65535 || l->shared_bytes > 227 << 10 || l->args_bytes > sizeof(((struct work *)0)->args))
         return EMULATED_BAD_LAUNCH; /* as a card has it */
     struct work *w = emulated_ask(WORK_LAUNCH);
     w->launch = *l;
+    emulated_device.hoppers += cuda_threads(l->kernel) == HOPPER_THREADS;
     memcpy(w->args, l->args, l->args_bytes);
     return 0;
 }
@@ -250,6 +254,8 @@ static inline int emulated_gemm(struct cuda_stream *s, const struct cuda_gemm *g
     emulated_device.gemms++;
     return 0;
 }
+
+static inline bool emulated_maps(void) { return emulated_device.maps; }
 
 static inline int emulated_mark(struct cuda_stream *s, int mark) { return (void)s, emulated_ask(WORK_MARK)->mark = mark, 0; }
 
@@ -291,6 +297,8 @@ static const struct cuda_interface emulated_interface = {
     .drop = emulated_drop,
     .gemm_library = emulated_gemm_library,
     .gemm = emulated_gemm,
+    .maps = emulated_maps,
+    .map = emulated_map,
     .group_library = emulated_no_group,
     .mark = emulated_mark,
     .reach = emulated_reach,
