@@ -201,6 +201,7 @@ struct compile_options {
     int64_t max_context;        /* bound on cached + rows */
     enum storage k_type, v_type; /* of paged state: see state_storage */
     bool deterministic;         /* the same bits for a row however its sequence is cut into steps */
+    int32_t prompt_rows;        /* of a sequence in a step, from which what is only for prompts is used at the latest: a trial's; 0: as it pays */
     int device;                 /* which one, where a backend has several */
     const struct segment *segments; /* backend_split(): who runs what */
     int segment_count;

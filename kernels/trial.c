@@ -235,10 +235,12 @@ enum status backend_trial(const struct backend *b, const struct program *like, c
     }
     if (!status)
         status = run(&t, &backend_reference, &o, expected, err);
-    if (!status)
+    for (int i = 0; i <= !o.deterministic && !status; i++) { /* few rows, then the same as if they were many */
+        o.prompt_rows = split.prompt_rows = i ? PROMPT / 2 : 0;
         status = run(&t, who, who == b ? &o : &split, out, err);
-    if (!status)
-        status = compare(out, expected, &o, err);
+        if (!status)
+            status = compare(out, expected, &o, err);
+    }
     arena_free(&t.arena);
     return status;
 }

@@ -40,12 +40,13 @@ static enum status forgetful_compile(struct compiled **out, const struct program
 
 Test(cuda_trial, a_kernel_that_does_nothing)
 {
-    static const int kernels[] = {CUDA_turn, CUDA_matrix_q8_0_8, CUDA_attend_f16_4, CUDA_select};
+    static const int kernels[] = {CUDA_turn, CUDA_matrix_q8_0_8, CUDA_attend_f16_4, CUDA_select, CUDA_prompt_f16_64, CUDA_hopper_q8_0_128, CUDA_weave};
     struct error err = {0};
     struct backend b = *emulated_backend();
     struct tiny t = like(STORAGE_Q8_0, STORAGE_Q8_0, 64);
     struct compile_options o = tiny_options(STORAGE_F16);
     b.compile = forgetful_compile;
+    emulated_device.maps = true;
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
         wrong_kernel = kernels[i];
         cr_assert_eq(backend_trial(&b, &t.p, &o, &err), STATUS_DEVICE, "without %s", cuda_kernel_name((enum cuda_kernel)wrong_kernel));
