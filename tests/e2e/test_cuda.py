@@ -88,19 +88,43 @@ def test_grammar(card, tiny, grammar, tmp_path):
 
 
 def test_tune(card, tmp_path):
-    """The stage that measures what tune.def leaves to a card, dry: its table still has every setting, and a number for each."""
+    """The stage that measures what tune.def and products.def leave to a card, dry: the tables still have every setting, and a number for each."""
     root = pathlib.Path(__file__).parents[2]
     subprocess.run([sys.executable, root / "bench" / "random_model.py", tmp_path / "model", "tiny"], check=True)
     table, entry = tmp_path / "tune.def", re.compile(r"^TUNE\((\w+), (\d+)\) +/\* ", re.M)
-    shutil.copy(root / "kernels" / "cuda" / "tune.def", table)
-    before = entry.findall(table.read_text())
+    product = re.compile(r"^PRODUCT\((\w+), (\w+), (\w+), (\w+), ([012])\)$", re.M)
+    for name in ("tune.def", "products.def"):
+        shutil.copy(root / "kernels" / "cuda" / name, tmp_path)
+    shutil.copy(pathlib.Path(INGOT).parent / "bench" / "bench_products", card.folder)
+    before, classes = entry.findall(table.read_text()), [line[:4] for line in product.findall((tmp_path / "products.def").read_text())]
     r = subprocess.run([sys.executable, root / "scripts" / "gpu-tune", card.folder / "ingot", tmp_path / "model", "--quick", "--table", table, "--csv",
-                        tmp_path / "all.csv"], capture_output=True, text=True, env=os.environ | {"LD_LIBRARY_PATH": str(card.folder)})
+                        tmp_path / "all.csv", "--products", card.folder / "bench_products"], capture_output=True, text=True,
+                       env=os.environ | {"LD_LIBRARY_PATH": str(card.folder), "INGOT_EMULATED_HOPPER": "1"})
     assert r.returncode == 0 and not r.stderr, r.stderr
     after = dict(entry.findall(table.read_text()))
-    assert list(after) == [name for name, _ in before] and r.stdout.split() == [word for pair in after.items() for word in pair]
+    chosen = {"_".join(line[:4]): line[4] for line in product.findall((tmp_path / "products.def").read_text())}
+    measured = {f"{bits}_any_few_short": chosen[f"{bits}_any_few_short"] for bits in ("plain", "byte", "nibble")}
+    assert list(after) == [name for name, _ in before] and len(chosen) == 36 and list(chosen) == list(map("_".join, classes))
+    assert r.stdout.split() == [word for pair in (after | measured).items() for word in pair]
+    assert len(re.findall("(?m)^plain_any_few_short,(mma.sync|warpgroups|cuBLAS),microseconds", (tmp_path / "all.csv").read_text())) == 3
     assert len((tmp_path / "all.csv").read_text().splitlines()) > 20
     assert "no name=value" in card("bench", tmp_path / "model", "--device", "cuda", "-p", 1, "-n", 0, code=2, env={"INGOT_CUDA_TUNE": "early=x"}).stderr
+
+
+def test_hopper(card, tmp_path):
+    """Prompts by warpgroups, where the driver makes tensor maps; not with --deterministic."""
+    root = pathlib.Path(__file__).parents[2]
+    subprocess.run([sys.executable, root / "bench" / "random_model.py", tmp_path / "model", "tiny"], check=True)
+    model, hopper = tmp_path / "model.gguf", {"INGOT_EMULATED_HOPPER": "1", "INGOT_CUDA_TUNE": "hopper_rows=8"}
+    card("convert", tmp_path / "model", model, "--type", "q8_0")
+
+    def logits(*arguments, env):
+        r = card("logits", model, "--tokens", "tokens.json", "--out", "out.npy", "-v", "--device", "cuda", *arguments, env=env)
+        return np.load(card.folder / "out.npy"), "of 8 rows and more by warpgroups" in r.stderr
+
+    (by_warps, _), (by_groups, used), (kept, unused) = logits(env={}), logits(env=hopper), logits("--deterministic", env=hopper)
+    assert used and not unused and (kept == by_warps).all()
+    assert (by_groups != by_warps).any() and np.linalg.norm(by_groups - by_warps) < 1e-2 * np.linalg.norm(by_warps)
 
 
 def test_plan(card, tiny):
