@@ -146,26 +146,26 @@ KERNEL_CODE int plane_bytes(int format, int p)
     return 0;
 }
 
-/* Run `run` of the tile's 128 rows to a slot, as rows of 256 values, by a warp; what lies behind a row's end is left out. */
+/* Run `run` of the tile's 128 rows to a slot, as rows of 256 values, by a warp: two lanes a row, 32 bytes side by side. What lies behind a
+ * row's end is left out. */
 KERNEL_CODE void hopper_fill(int format, const struct gemv_args *g, const struct hopper_tile *tile, int64_t run, unsigned char *slot)
 {
-    int at = 0;
-    int64_t start = 0; /* of the plane in its row */
-    UNROLL for (int p = 0; p < 4; p++) {
-        int bytes = plane_bytes(format, p) * (MATRIX_RUN / block_values(format)), words = bytes / 16, halves = bytes % 16 / 2;
-        int64_t size = g->in / block_values(format) * plane_bytes(format, p), from = run * bytes;
-        UNROLL_BY(4) for (int k = 0; k < HOPPER_OUTS / 32 * words; k++) { /* neighbours copy what lies side by side */
-            int i = k * 32 + THREAD % 32, row = i / (words ? words : 1), byte = 16 * (i % (words ? words : 1));
-            if (from + byte < size)
-                COPY_ASYNC(slot + row * HOPPER_ROW_BYTES + at + byte, hopper_row(g, tile, row) + start + from + byte);
+    int odd = THREAD % 2, whole = (run + 1) * MATRIX_RUN <= g->in;
+    UNROLL_BY(1) for (int row = THREAD % 32 / 2; row < HOPPER_OUTS; row += 16) {
+        const unsigned char *from = hopper_row(g, tile, row);
+        unsigned char *to = slot + row * HOPPER_ROW_BYTES;
+        UNROLL for (int p = 0; p < 4; p++) {
+            int bytes = plane_bytes(format, p) * (MATRIX_RUN / block_values(format)), words = bytes / 16, halves = bytes % 16 / 2;
+            int64_t size = g->in / block_values(format) * plane_bytes(format, p), begin = run * bytes; /* of the plane in its row; of the run in it */
+            UNROLL for (int i = 0; i < words; i += 2)
+                if (i + odd < words && (whole || begin + 16 * (i + odd) < size))
+                    COPY_ASYNC(to + 16 * (i + odd), from + begin + 16 * (i + odd));
+            UNROLL for (int i = 8 * words; i < 8 * words + halves; i += 2)
+                if (i + odd < 8 * words + halves && (whole || begin + 2 * (i + odd) < size))
+                    ((uint16_t *)(void *)to)[i + odd] = ((const uint16_t *)(const void *)(from + begin))[i + odd];
+            to += plane_end(bytes);
+            from += plane_end(size);
         }
-        UNROLL_BY(4) for (int k = 0; k < HOPPER_OUTS / 32 * halves; k++) {
-            int i = k * 32 + THREAD % 32, row = i / (halves ? halves : 1), byte = 16 * words + 2 * (i % (halves ? halves : 1));
-            if (from + byte < size)
-                *(uint16_t *)(void *)(slot + row * HOPPER_ROW_BYTES + at + byte) = *(const uint16_t *)(const void *)(hopper_row(g, tile, row) + start + from + byte);
-        }
-        at += (int)plane_end(bytes);
-        start += plane_end(size);
     }
 }
 
@@ -246,30 +246,49 @@ KERNEL_CODE void hopper_stage(int format, int runs, int rows, const struct hoppe
         MBARRIER_ARRIVE(hopper_barrier(r, HOPPER_EMPTY + j));
 }
 
-/* What a thread does with results of one output, `step` rows from each other: as matrix_finish, but four at a time, so that what they are
- * added to comes at the same time. from: the group's results, in rows of HOPPER_STRIDE. */
-KERNEL_CODE void hopper_finish(const struct gemv_args *g, const struct gemv_part *p, int64_t out, int64_t row, int step, const float *from)
+/* One output's results in a thread: what is done with them, and where they go; rows are `step` from each other. */
+struct hopper_output {
+    float factor[2], bias[2]; /* of the output, and of the one whose gate it is */
+    int64_t at, stride;       /* values of y */
+    int step, left;           /* rows from the thread's first one on */
+};
+
+KERNEL_CODE struct hopper_output hopper_output(const struct gemv_args *g, const struct gemv_part *p, int64_t out, int64_t row, int step)
 {
-    const struct gemv_part *gate = &g->part[0];
-    if (out >= p->out)
-        return;
-    UNROLL_BY(1) for (int i = 0; i < 32 && row + i < g->rows; i += 4 * step) {
-        float add[4], y[4];
-        UNROLL for (int k = 0; k < 4; k++)
-            add[k] = g->add && row + i + k * step < g->rows ? g->add[(row + i + k * step) * p->out + out] : 0;
-        UNROLL for (int k = 0; k < 4; k++) {
-            const float *sums = from + (i + k * step) * HOPPER_STRIDE;
-            y[k] = finished(p, out, g->gated ? sums[8] : sums[0]);
-            if (g->gated)
-                y[k] = activate(g->activation, finished(gate, out, sums[0])) * y[k];
+    struct hopper_output o;
+    UNROLL for (int i = 0; i < 2; i++) {
+        const struct gemv_part *part = i ? &g->part[0] : p;
+        o.factor[i] = part->factor != 0 ? part->factor : 1;
+        o.bias[i] = part->bias && out < p->out ? part->bias[out] : 0;
+    }
+    o.at = row * p->out + out, o.stride = step * p->out;
+    o.step = step, o.left = out < p->out ? (int)(g->rows - row) : 0;
+    return o;
+}
+
+/* 32 rows from number `first` on, as matrix_finish; results in rows of HOPPER_STRIDE. Four at a time, so that what they are added to comes
+ * at the same time. */
+KERNEL_CODE void hopper_finish(const struct gemv_args *g, float *to, const struct hopper_output *o, int first, const float *results)
+{
+    int64_t at = o->at + first / o->step * o->stride;
+    if (g->gated) {
+        UNROLL_BY(1) for (int i = 0; i < 32 && first + i < o->left; i += o->step, at += o->stride, results += o->step * HOPPER_STRIDE) {
+            float y = results[8] * o->factor[0] + o->bias[0];
+            to[at] = y = activate(g->activation, results[0] * o->factor[1] + o->bias[1]) * y;
+            if (g->handed)
+                g->handed[at] = float_to_bf16(y);
         }
+        return;
+    }
+    UNROLL_BY(1) for (int i = 0; i < 32 && first + i < o->left; i += 4 * o->step, at += 4 * o->stride, results += 4 * o->step * HOPPER_STRIDE) {
+        float add[4];
         UNROLL for (int k = 0; k < 4; k++)
-            if (row + i + k * step < g->rows) {
-                int64_t at = (row + i + k * step) * p->out + out;
-                p->y[at] = g->add ? add[k] + g->scale * y[k] : y[k];
-                if (g->handed)
-                    g->handed[at] = float_to_bf16(y[k]);
-            }
+            add[k] = g->add && first + i + k * o->step < o->left ? g->add[at + k * o->stride] : 0;
+        UNROLL for (int k = 0; k < 4; k++) {
+            float y = results[k * o->step * HOPPER_STRIDE] * o->factor[0] + o->bias[0];
+            if (first + i + k * o->step < o->left)
+                to[at + k * o->stride] = g->add ? add[k] + g->scale * y : y;
+        }
     }
 }
 
@@ -279,13 +298,15 @@ KERNEL_CODE void hopper_write(int rows, const struct gemv_args *g, const struct 
     int group = THREAD / HOPPER_GROUP, me = THREAD % HOPPER_GROUP, lane = THREAD % 32, wide = g->gated ? 32 : 64, out = me % wide, row = me / wide;
     float *room = results + group * 32 * HOPPER_STRIDE, *mine = room + me / 32 * 16 + lane / 4 + lane % 4 * 2 * HOPPER_STRIDE;
     const float *from = room + row * HOPPER_STRIDE + (g->gated ? out / 8 * 16 + out % 8 : out);
+    const struct gemv_part *p = &g->part[tile->part + g->gated];
+    struct hopper_output o = hopper_output(g, p, tile->out + group * wide + out, tile->row + row, HOPPER_GROUP / wide);
     UNROLL for (int first = 0; first < rows; first += 32) {
         GROUP_BARRIER(1 + group); /* the room may still be read */
         UNROLL for (int n = 0; n < 4; n++)
             UNROLL for (int i = 0; i < 4; i++)
                 mine[(8 * n + i % 2) * HOPPER_STRIDE + i / 2 * 8] = sums[(first / 8 + n) * 4 + i];
         GROUP_BARRIER(1 + group);
-        hopper_finish(g, &g->part[tile->part + g->gated], tile->out + group * wide + out, tile->row + first + row, HOPPER_GROUP / wide, from);
+        hopper_finish(g, p->y, &o, first, from);
     }
 }
 
