@@ -59,7 +59,7 @@ static void ours(const struct isa *isa, const struct weight *w, float *x)
     unsigned char *memory = aligned_alloc(64, (input_bytes(w->in, 1, l->few_forms) + 127) / 64 * 64);
     void *scratch = aligned_alloc(64, (l->scratch_bytes(w->in, 1) + 127) / 64 * 64);
     input_place(&in, memory, w->in, 1, l->few_forms);
-    in.row = &row, in.floats = x, in.float_stride = w->in;
+    in.from = in.row = &row, in.floats = x, in.float_stride = w->in;
     isa->quantise(&in, 0);
     double best = 1e9;
     for (int run = 0; run < RUNS; run++) {
