@@ -233,7 +233,7 @@ static void add_expert_keys(const struct conversion *c, const struct keys *k)
         return;
     key_u32(k, "expert_count", config->experts);
     key_u32(k, "expert_used_count", config->experts_chosen);
-    if (config->expert_width != config->intermediate)
+    if (!strncmp(config->family, "qwen", 4))
         key_u32(k, "expert_feed_forward_length", config->expert_width);
     if (config->shared_width)
         key_u32(k, "expert_shared_feed_forward_length", config->shared_width);

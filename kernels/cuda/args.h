@@ -30,7 +30,6 @@ enum { PROMPT_ROWS = 64, PROMPT_TOKENS = 64 };
 #define PROMPT_K_STRIDE(dim) ((dim) + 32)
 #define PROMPT_V_STRIDE(dim) ((dim) + 8)
 #define PROMPT_SHARED(dim) (PROMPT_TOKENS * 2 * (PROMPT_K_STRIDE(dim) + PROMPT_V_STRIDE(dim)))
-enum { EXPERTS_MOST_ON_CARD = 1024 }; /* ops.h's EXPERTS_MOST */
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
@@ -153,7 +152,7 @@ struct route_args { /* a block for each row; shared memory: ROUTE_SHARED(experts
     int experts, chosen, sigmoid, normalised, groups, groups_chosen, group_best;
     float scale;
 };
-#define ROUTE_SHARED(experts, groups) ((CUDA_WARPS + 2 * (experts) + (groups)) * 4)
+#define ROUTE_SHARED(experts, groups) ((CUDA_WARPS + 2 * (experts) + 2 * (groups)) * 4)
 
 /* Slots (row and place) by the expert that they go to, and tiles of tile_rows of them at most: [0] how many tiles, then for each: its
  * expert, its first place in the order, its slots. One block; shared memory: GROUP_SHARED(experts). */

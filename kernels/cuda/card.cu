@@ -40,7 +40,7 @@
     ENTRY(matrix_##name, tiles > MATRIX_FEW_TILES || (tiles == 2 && !runs) ? 2 : 3, gemv_args, matrix_body(STORAGE_##id, runs, tiles, &a))
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
-#define EXPERTS(name, id, runs, tiles) ENTRY(experts_##name, 2, experts_matrix_args, experts_matrix_body(STORAGE_##id, runs, tiles, &a))
+#define EXPERTS(name, id, runs, tiles) ENTRY(experts_##name, tiles > MATRIX_FEW_TILES ? 2 : 3, experts_matrix_args, experts_matrix_body(STORAGE_##id, runs, tiles, &a))
 #include "kernels/cuda/experts.def"
 #undef EXPERTS
 

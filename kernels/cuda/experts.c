@@ -1,8 +1,6 @@
 /* ROUTE, EXPERTS and COMBINE: which kernels, and room for the order of experts. */
 #include "kernels/cuda/step.h"
 
-_Static_assert((int)EXPERTS_MOST_ON_CARD == (int)EXPERTS_MOST, "one bound");
-
 /* Slots that an expert may have on the average until tiles of 64 rows do it: they read its matrices less often. */
 enum { FEW_SLOTS = 12 };
 

@@ -59,21 +59,16 @@ KERNEL_CODE void route_values(const struct route_args *a, const float *scores, f
 KERNEL_CODE void route_body(struct route_args a)
 {
     SHARED_FLOATS(room);
-    float *probability = room + CUDA_WARPS, *value = probability + a.experts, *open = value + a.experts;
+    float *probability = room + CUDA_WARPS, *value = probability + a.experts, *sums = value + a.experts, *open = sums + a.groups;
     float *y = a.y + BLOCK * 2 * a.chosen;
     int size = a.experts / a.groups;
     route_values(&a, a.scores + BLOCK * a.experts, room, probability, value);
-    float sums = 0;
-    if (a.groups > 1) { /* open: sums at first, then whether they are among the best */
+    if (a.groups > 1) {
         for (int g = THREAD; g < a.groups; g += CUDA_THREADS)
-            open[g] = group_sum(value + g * size, size, a.group_best);
+            sums[g] = group_sum(value + g * size, size, a.group_best);
         BLOCK_BARRIER();
-        float kept[EXPERTS_MOST_ON_CARD / CUDA_THREADS];
-        for (int g = THREAD, k = 0; g < a.groups; g += CUDA_THREADS, k++)
-            kept[k] = rank_of(open, g, a.groups, 0, 1) < a.groups_chosen;
-        BLOCK_BARRIER();
-        for (int g = THREAD, k = 0; g < a.groups; g += CUDA_THREADS, k++)
-            open[g] = kept[k];
+        for (int g = THREAD; g < a.groups; g += CUDA_THREADS)
+            open[g] = rank_of(sums, g, a.groups, 0, 1) < a.groups_chosen;
         BLOCK_BARRIER();
     }
     for (int i = THREAD; i < a.experts; i += CUDA_THREADS) {
@@ -85,9 +80,10 @@ KERNEL_CODE void route_body(struct route_args a)
         }
     }
     BLOCK_BARRIER();
+    float sum = 0;
     for (int i = 0; a.normalised && i < a.chosen; i++)
-        sums += probability[(int)y[i]];
-    float scale = a.normalised ? a.scale / fmaxf(sums, 1e-20f) : a.scale;
+        sum += probability[(int)y[i]];
+    float scale = a.normalised ? a.scale / fmaxf(sum, 1e-20f) : a.scale;
     for (int i = THREAD; i < a.chosen; i += CUDA_THREADS)
         y[a.chosen + i] = probability[(int)y[i]] * scale;
 }

@@ -20,6 +20,6 @@ enum status family_granite(struct model *m, struct error *err)
                         .residual_scale = (float)c->residual_scale,
                         .logits_scale = (float)(1 / c->logits_scale),
                         .route = decoder_route(c, true),
-                        .expert_width = c->expert_width};
+                        .expert_width = c->intermediate};
     return decoder_write(m, &d, err);
 }

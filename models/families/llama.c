@@ -14,6 +14,6 @@ const int family_llama_name_count = DECODER_ROLES;
 enum status family_llama(struct model *m, struct error *err)
 {
     const struct config *c = &m->config;
-    struct decoder d = {.names = family_llama_names, .route = decoder_route(c, true), .expert_width = c->expert_width};
+    struct decoder d = {.names = family_llama_names, .route = decoder_route(c, true), .expert_width = c->intermediate};
     return decoder_write(m, &d, err);
 }
