@@ -24,7 +24,7 @@ struct work {
     int32_t (*count)[SETS], *own; /* [experts]: slots of it; those of one sequence */
 };
 
-enum { MOST_PARTS = 24 }; /* pieces of a prepared input, which begin at cache lines */
+enum { MOST_PARTS = 32 }; /* pieces of a prepared input, which begin at cache lines */
 
 static bool own_inputs(const struct compiled *c, const struct stage *s) { return c->p->buffers[s->x].width != s->part[0].w->in; }
 
