@@ -170,7 +170,7 @@ static enum status write_program(struct trial *t, const struct program *like, st
     int last = buffer(t, "last", WIDE, ROWS_WANTED);
     t->logits = buffer(t, "logits", VOCAB, ROWS_WANTED);
     add_rope(t);
-    program_route(&t->p, &(struct expert_route){.experts = EXPERTS, .chosen = EXPERTS, .scale = 1, .groups = 1});
+    program_route(&t->p, &(struct expert_route){.experts = EXPERTS, .chosen = EXPERTS, .scale = 32 /* or they would hardly count */, .groups = 1});
     program_group(&t->p, &(struct state_group){.kind = STATE_PAGED, .layers = layers, .heads = 1, .k_dim = t->head_dim, .v_dim = t->head_dim});
     int embedding = matrix(t, STORAGE_F32, VOCAB, WIDE);
     add(t, OP_EMBED, -1, -1, b.x)->w = embedding;

@@ -78,10 +78,12 @@ size_t experts_list_bytes(const struct expert_route *route, int64_t rows)
 
 /* ---- groups ---------------------------------------------------------------------------------------------------------- */
 
+/* Another device may have made the choice: one that computes wrong must show as wrong numbers, not as a fault. */
 static int expert_of(const struct compiled *c, const struct stage *s, int64_t slot)
 {
     int chosen = s->route->chosen;
-    return (int)c->buffer[s->z][slot / chosen * 2 * chosen + slot % chosen];
+    float id = c->buffer[s->z][slot / chosen * 2 * chosen + slot % chosen];
+    return id >= 0 && id < (float)s->route->experts ? (int)id : 0;
 }
 
 /* Which arithmetic each slot gets, and how many slots each expert has. */

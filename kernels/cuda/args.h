@@ -179,7 +179,7 @@ struct experts_args { /* by a plain kernel: a warp for each output, y: a slot */
     const float *bias; /* [experts, out], NULL: none */
     int64_t in, out, row_bytes, stack; /* stack: bytes from one expert to the next */
     float factor; /* 0: none */
-    int chosen, own, format; /* own: every slot has a row of x */
+    int experts, chosen, own, format; /* own: every slot has a row of x */
 };
 
 struct experts_matrix_args { /* by matrix units: blocks of g as they are for one expert's rows; y: a tile */

@@ -57,7 +57,7 @@ static int run_plain(const struct compiled *c, const struct op *op)
     const struct expert_route *r = &c->p->routes[op->route];
     struct experts_args a = {.x = buffer(c, op->x), .routing = buffer(c, op->z), .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids,
                              .bias = vector(c, op->b), .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(c, w), .factor = w->factor,
-                             .chosen = r->chosen, .own = c->p->buffers[op->x].width != w->in, .format = w->format};
+                             .experts = r->experts, .chosen = r->chosen, .own = c->p->buffers[op->x].width != w->in, .format = w->format};
     a.stack = w->out * a.row_bytes;
     return LAUNCH(experts, parts(w->out, CUDA_WARPS), (int64_t)rows_of(c, op->y) * r->chosen, 0, a);
 }

@@ -88,6 +88,13 @@ KERNEL_CODE void route_body(struct route_args a)
         y[a.chosen + i] = probability[(int)y[i]] * scale;
 }
 
+/* What ROUTE wrote. A card that computes wrong must show as wrong numbers, not as a fault. */
+KERNEL_CODE int expert_of(const float *routing, int64_t slot, int chosen, int experts)
+{
+    float id = routing[slot / chosen * 2 * chosen + slot % chosen];
+    return id >= 0 && id < (float)experts ? (int)id : 0;
+}
+
 /* ---- the order of experts --------------------------------------------------------------------------------------------------------- */
 
 /* Counts slots of each expert, or writes them where they belong, in their own order. at: [experts]. */
@@ -98,7 +105,7 @@ KERNEL_CODE void group_pass(const struct group_args *a, int *seen, int *at, int 
         int slot = first + THREAD, count = slots - first < CUDA_THREADS ? slots - first : CUDA_THREADS;
         BLOCK_BARRIER(); /* seen may still be read */
         if (slot < slots)
-            seen[THREAD] = (int)a->routing[(int64_t)(slot / a->chosen) * 2 * a->chosen + slot % a->chosen];
+            seen[THREAD] = expert_of(a->routing, slot, a->chosen, a->experts);
         BLOCK_BARRIER();
         for (int e = THREAD; e < a->experts; e += CUDA_THREADS)
             for (int i = 0; i < count; i++)
@@ -160,7 +167,7 @@ KERNEL_CODE void experts_body(struct experts_args a)
     int64_t out = BLOCK * CUDA_WARPS + THREAD / 32, slot = BLOCK_Y, row = slot / a.chosen;
     if (out >= a.out)
         return; /* the whole warp */
-    int expert = (int)a.routing[row * 2 * a.chosen + slot % a.chosen];
+    int expert = expert_of(a.routing, slot, a.chosen, a.experts);
     const unsigned char *weights = a.weight + expert * a.stack + out * a.row_bytes;
     const float *x = a.x + (a.own ? slot : row) * a.in;
     float sum = 0;

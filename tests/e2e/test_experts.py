@@ -118,3 +118,11 @@ def test_what_a_card_lacks(kernel, card, tmp_path):  # noqa: F811
     assert rel(np.load(card.folder / "out.npy"), expected) < 1e-5
     plan = json.loads(card("plan", model, "--device", "cuda", "--json", env={"INGOT_EMULATED_WITHOUT": kernel}).stdout)
     assert {f["operation"] for f in plan["fallbacks"]} == {kernel}
+
+
+def test_a_card_is_tried_with_experts(card, tmp_path):  # noqa: F811
+    """--device auto: the trial has experts where the model has them, so that wrong ones keep the card from being taken."""
+    model = write(tmp_path / "model", "mixtral")
+    for wrong, device in (("", "cuda:0"), ("experts", "cpu"), ("route", "cpu"), ("combine", "cpu")):
+        r = card("plan", model, "--json", "-v", env={"INGOT_EMULATED_WRONG": wrong} if wrong else None)
+        assert json.loads(r.stdout)["device"] == device, r.stderr
