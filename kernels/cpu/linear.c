@@ -109,7 +109,7 @@ void linear_prepare(struct compiled *c, const struct stage *s, struct input *in,
             norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
         if (keep)
             memcpy(c->buffer[s->norm->y] + row * in->n, in->floats + row * in->float_stride, (size_t)in->n * sizeof(float));
-        if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_INT16))
+        if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16))
             c->isa->quantise(in, i);
     }
     for (int32_t i = first; i < end && in->forms & FORMS_PACKED; i += PACK_ROWS)
