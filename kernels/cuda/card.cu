@@ -6,6 +6,7 @@
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/cublas.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/hopper.h"
@@ -41,6 +42,9 @@
     ENTRY(matrix_##name, tiles > MATRIX_FEW_TILES || (tiles == 2 && !runs) ? 2 : 3, gemv_args, matrix_body(STORAGE_##id, runs, tiles, &a))
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) ENTRY(experts_##name, tiles > MATRIX_FEW_TILES ? 2 : 3, experts_matrix_args, experts_matrix_body(STORAGE_##id, runs, tiles, &a))
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 
 /* Elsewhere empty, and for no more than a warp, so that has() tells. */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -90,6 +94,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define HOPPER(name, id, runs, rows) (const void *)hopper_##name,
 #include "kernels/cuda/hopper.def"
 #undef HOPPER
+#define EXPERTS(name, id, runs, tiles) (const void *)experts_##name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 };
 
 struct cuda_stream {

@@ -64,12 +64,14 @@ static void keep_state_together(struct offload *o)
             o->cpu[k] |= p->ops[k].group == p->ops[i].group && p->ops[k].layer == p->ops[i].layer;
 }
 
+static bool multiplies(const struct op *op) { return op->kind == OP_LINEAR || op->kind == OP_EXPERTS; }
+
 /* What reads no matrix and no cache goes along with neighbours on both sides: it costs less than two ways. */
 static void go_along(struct offload *o)
 {
     const struct op *ops = o->p->ops;
     for (int i = 1, end; i < o->p->op_count; i = end + 1) {
-        for (end = i; end < o->p->op_count && !o->cpu[end] && ops[end].group < 0 && ops[end].kind != OP_LINEAR && ops[end].kind != OP_EMBED;)
+        for (end = i; end < o->p->op_count && !o->cpu[end] && ops[end].group < 0 && !multiplies(&ops[end]) && ops[end].kind != OP_EMBED;)
             end++;
         if (end < o->p->op_count && o->cpu[i - 1] && o->cpu[end])
             memset(o->cpu + i, true, (size_t)(end - i) * sizeof *o->cpu);
@@ -156,7 +158,7 @@ static enum status make_room(struct offload *o, struct share least, struct error
 static void list(struct ingot_plan *plan, const struct program *p, const struct op *op, const char *why)
 {
     enum { MOST = sizeof plan->lacks / sizeof *plan->lacks };
-    const char *format = op->w >= 0 && (op->kind == OP_LINEAR || op->kind == OP_EMBED) ? storage_types[p->weights[op->w].format].name : "";
+    const char *format = op->w >= 0 && (multiplies(op) || op->kind == OP_EMBED) ? storage_types[p->weights[op->w].format].name : "";
     struct ingot_plan_lack lack = {.count = 0};
     snprintf(lack.operation, sizeof lack.operation, "%s", op_names[op->kind]);
     snprintf(lack.format, sizeof lack.format, "%s", format);
@@ -172,7 +174,7 @@ static void list(struct ingot_plan *plan, const struct program *p, const struct 
         plan->lacks[plan->lack_count++] = lack;
     }
     plan->lacks[i].count++;
-    if (op->kind == OP_LINEAR)
+    if (multiplies(op))
         plan->lacks[i].weights_bytes += program_weight_bytes(p, (int)(op - p->ops), (int)(op - p->ops) + 1);
 }
 

@@ -344,6 +344,7 @@ static inline void emulated_copy_wait(int latest)
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/linear.h"
@@ -377,6 +378,11 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_hopper_##name(const void *args) { hopper_body(STORAGE_##id, runs, rows, (const struct hopper_args *)args); }
 #include "kernels/cuda/hopper.def"
 #undef HOPPER
+
+#define EXPERTS(name, id, runs, tiles) \
+    static void emulate_experts_##name(const void *args) { experts_matrix_body(STORAGE_##id, runs, tiles, (const struct experts_matrix_args *)args); }
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
@@ -414,6 +420,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define HOPPER(name, id, runs, rows) [CUDA_hopper_##name] = emulate_hopper_##name,
 #include "kernels/cuda/hopper.def"
 #undef HOPPER
+#define EXPERTS(name, id, runs, tiles) [CUDA_experts_##name] = emulate_experts_##name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */
