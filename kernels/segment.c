@@ -32,7 +32,7 @@ uint64_t program_weight_bytes(const struct program *p, int first, int end)
     uint64_t bytes = 0;
     for (int w = 0; w < p->weight_count; w++)
         for (int i = first; i < end; i++)
-            if (p->ops[i].w == w || p->ops[i].b == w) {
+            if (!p->ops[i].streamed && (p->ops[i].w == w || p->ops[i].b == w)) {
                 const struct storage_type *type = &storage_types[p->weights[w].format];
                 bytes += (uint64_t)(p->weights[w].out * (p->weights[w].in / type->block_elements) * type->block_bytes);
                 break;
@@ -212,7 +212,18 @@ static void add_stretch(struct program *out, int *const layers[8], const struct 
         out->ops[begin].begins = true;
 }
 
-enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, struct arena *arena, struct error *err)
+/* Another part's operations, which have no state; what they read and write is here while the step streams. */
+static void add_streamed(struct program *out, const struct program *p, const struct stretch *s)
+{
+    for (int i = s->first; i < s->end; i++) {
+        struct op *op = program_add(out, p->ops[i].kind);
+        *op = p->ops[i];
+        op->streamed = true;
+        op->begins = i == s->first;
+    }
+}
+
+enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, bool streamed, struct arena *arena, struct error *err)
 {
     if (!copy_lists(out, d, part, arena))
         return error_memory(err, "a part of the model's program");
@@ -222,6 +233,8 @@ enum status program_part(struct program *out, int *layers[8], const struct divis
     for (int s = 0; s < d->stretches; s++)
         if (d->stretch[s].part == part)
             add_stretch(out, layers, d->p, &d->stretch[s]);
+        else if (streamed)
+            add_streamed(out, d->p, &d->stretch[s]);
     for (int b = 0; b < d->p->buffer_count; b++) { /* no memory for what only others use */
         bool used = false;
         for (int i = 0; i < out->op_count && !used; i++)
