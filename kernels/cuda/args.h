@@ -26,7 +26,7 @@ enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most;
 #define ATTEND_V_WIDE(dim) (((dim) + 2 + 7) / 8 * 8)
 /* Bytes that columns of few rows share (columns.h). */
 #define COLUMNS_SHARED(columns, k_dim, v_dim)                                                                            \
-    (ATTEND_PIECE / SLOTS_PER_BLOCK * 8 + (columns) * (2 * 8 + ((k_dim) + 31) / 32 * 32 * 2 + 3 * CUDA_WARPS * 4 + 2 * 4 * ATTEND_V_WIDE(v_dim)))
+    (ATTEND_PIECE / SLOTS_PER_BLOCK * 8 + CUDA_THREADS * 32 + (columns) * (2 * 8 + ((k_dim) + 31) / 32 * 32 * 2 + 3 * CUDA_WARPS * 4 + 2 * 4 * ATTEND_V_WIDE(v_dim)))
 /* By matrix units (prompt.h): rows of a block, each of one query head; tokens of a tile; 2-byte values of a row in shared memory, so that
  * no bank is asked twice at once. */
 enum { PROMPT_ROWS = 64 };

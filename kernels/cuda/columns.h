@@ -1,6 +1,6 @@
 /* Attention of few rows by matrix units: while decoding, and for prompts and guesses of some rows. Pieces are those of join.h.
  *
- * A block has one K and V head. Columns of its products are query heads of one row, or of neighbouring rows of a sequence: 8 to 24. A
+ * A block has one K and V head. Columns of its products are query heads of one row, or of neighbouring rows of a sequence: 8 to 32. A
  * warp has 64 tokens of the piece, and reads K and V straight from the cache, 16 bytes a load, into the fragments of
  *   scores [tokens][columns] = K [tokens][k] q^T [k][columns]
  *   sums   [values][columns] = V^T [values][tokens] weights [tokens][columns]
@@ -27,11 +27,13 @@ enum {
     COLUMNS_STEP = 8 * PAIR_TOKENS,
     COLUMNS_STEPS = COLUMNS_TOKENS / COLUMNS_STEP,
     COLUMNS_TILES = COLUMNS_TOKENS / 16,
+    COLUMNS_RUNS = COLUMNS_TOKENS / PAIR_TOKENS,
     COLUMNS_VALUES = 64 /* of V at a time */
 };
 
 struct columns_block {
     struct attend_block b;
+    struct pair_run *runs; /* [K, V][warp][COLUMNS_RUNS]: one is found by each thread */
     uint16_t *q;     /* [32 values][tile][lane][8] */
     int64_t *range;  /* [column][2]: tokens that its row sees; none where there is no such column */
     float *edges;    /* [warp][column][2]: the sum of weights, the largest score */
@@ -108,13 +110,27 @@ KERNEL_CODE void columns_begin(int tiles, struct columns_block *c, int rows)
 
 /* ---- a warp's tokens ------------------------------------------------------------------------------------------------------------- */
 
-/* Run number n of the warp's tokens. Where none of its tokens may be read, another one is: nobody needs its values. */
-KERNEL_CODE void columns_run(int type, const struct columns_block *c, const struct device_part *part, int n, struct pair_run *r)
+/* The runs of all warps, of the piece's tokens [from, to). Where none of a run's tokens may be read, another run is: nobody needs its
+ * values. Behind a barrier. */
+KERNEL_CODE void columns_runs(const struct columns_block *c, int from, int to)
 {
-    int least = c->from / PAIR_TOKENS, most = (c->to - 1) / PAIR_TOKENS, run = n < least ? least : n > most ? most : n;
-    int token = run * PAIR_TOKENS, first = token % SLOTS_PER_BLOCK, block = token - first;
-    pair_find(type, part->filled, attend_at(&c->b, part, THREAD / 32 * COLUMNS_TOKENS + token), first, c->from - block, c->to - block, r);
-    r->seen = n == run ? r->seen : 0;
+    const struct device_part part = THREAD < CUDA_WARPS * COLUMNS_RUNS ? c->b.a->state.k : c->b.a->state.v;
+    int warp = THREAD / COLUMNS_RUNS % CUDA_WARPS, n = THREAD % COLUMNS_RUNS + warp * COLUMNS_RUNS;
+    int first = warp * COLUMNS_TOKENS, end = first + COLUMNS_TOKENS;
+    from = from > first ? from : first, to = to < end ? to : end;
+    if (from >= to)
+        return;
+    int least = from / PAIR_TOKENS, most = (to - 1) / PAIR_TOKENS, run = n < least ? least : n > most ? most : n;
+    int token = run * PAIR_TOKENS, slot = token % SLOTS_PER_BLOCK, block = token - slot;
+    struct pair_run *found = &c->runs[THREAD];
+    pair_find(part.type, part.filled, attend_at(&c->b, &part, token), slot, from - block, to - block, found);
+    found->seen = n == run ? found->seen : 0;
+}
+
+/* Run n of the warp's. */
+KERNEL_CODE struct pair_run columns_run(const struct columns_block *c, int of_v, int n)
+{
+    return c->runs[(of_v * CUDA_WARPS + THREAD / 32) * COLUMNS_RUNS + n];
 }
 
 /* The part's bytes of the warp's tokens, asked for before they are needed. */
@@ -133,7 +149,7 @@ KERNEL_CODE void columns_scores(int type, int tiles, const struct columns_block 
     const struct device_part *part = &c->b.a->state.k;
     struct pair_run run[COLUMNS_STEPS];
     UNROLL for (int step = 0; step < COLUMNS_STEPS; step++)
-        columns_run(type, c, part, step * 8 + THREAD % 32 / 4, &run[step]);
+        run[step] = columns_run(c, 0, step * 8 + THREAD % 32 / 4);
     UNROLL_BY(1) for (int at = 0; at < part->filled; at += 32) {
         struct words q[4];
         UNROLL for (int n = 0; n < tiles; n++)
@@ -191,8 +207,7 @@ KERNEL_CODE void columns_values(int type, int tiles, const struct columns_block 
     UNROLL for (int step = 0; step < COLUMNS_STEPS; step++) {
         struct words v[2][PAIR_TOKENS];
         UNROLL for (int k = 0; k < 2; k++) {
-            struct pair_run run;
-            columns_run(type, c, part, step * 8 + THREAD % 4 * 2 + k, &run);
+            const struct pair_run run = columns_run(c, 1, step * 8 + THREAD % 4 * 2 + k);
             pair_read(type, part->filled, &run, at + THREAD % 32 / 4 * 8, v[k]);
         }
         UNROLL for (int x = 0; x < 2; x++)
@@ -310,8 +325,10 @@ KERNEL_CODE void columns_piece(int tiles, struct columns_block *c, int64_t numbe
     c->from = from > mine ? from - mine : 0;
     c->to = to - mine < COLUMNS_TOKENS ? to - mine : COLUMNS_TOKENS;
     BLOCK_BARRIER();
+    columns_runs(c, from, to);
     if (b->a->ahead)
         columns_ahead(c, &b->a->state.v);
+    BLOCK_BARRIER();
     columns_attend(tiles, c, weights);
     BLOCK_BARRIER();
     columns_factors(c);
@@ -353,7 +370,8 @@ KERNEL_CODE void columns_body(int tiles, const struct attend_args *a)
         return; /* the whole block */
     c.most = 8 * tiles;
     b->where = (int64_t *)(void *)room;
-    c.range = b->where + ATTEND_PIECE / SLOTS_PER_BLOCK;
+    c.runs = (struct pair_run *)(void *)(b->where + ATTEND_PIECE / SLOTS_PER_BLOCK);
+    c.range = (int64_t *)(void *)(c.runs + CUDA_THREADS);
     c.q = (uint16_t *)(void *)(c.range + 2 * c.most);
     c.edges = (float *)(void *)(c.q + (a->state.k.dim + 31) / 32 * 32 * c.most);
     c.factors = c.edges + 2 * CUDA_WARPS * c.most;
