@@ -11,9 +11,9 @@
  *      the eight are rows g and g + 8 of tile m. Weights are turned to meet them by one movmatrix for 8 x 8.
  * So every type has one body. Warps then bring their sums to a common unit and add them up, the first one first.
  *
- * For 32 tokens of 128 values a lane loads 16 units each of K and V in f16, and a warp multiplies 64 times for 8 columns: 400 instructions where
- * floats take 700 for one head and 3000 for eight (kernels of attend.def); Q8_0 and Q4_0 900. The memory of an H200 has room for 3500
- * meanwhile in f16, 1900 in Q8_0, 990 in Q4_0.
+ * For 64 tokens of 128 values and 8 columns a warp has about 1400 instructions of 9.0 in f16 (K: 81 for 32 values, of which 8 load and 8
+ * multiply), 2000 in Q8_0 and 2100 in Q4_0 (185 and 216: codes become f16 by a word for two, and are scaled). Memory gives an H200 room
+ * for 7000, 3700 and 2000 meanwhile. Floats (attend.h) take 1400 for one head and 6000 for eight, of f16.
  *
  * Rounded: q and the weights, to f16, or to bf16 where K or V is; values of Q8_0 and Q4_0 to f16. */
 #ifndef KERNELS_CUDA_COLUMNS_H
@@ -123,7 +123,7 @@ KERNEL_CODE void columns_runs(const struct columns_block *c, int from, int to)
     int least = from / PAIR_TOKENS, most = (to - 1) / PAIR_TOKENS, run = n < least ? least : n > most ? most : n;
     int token = run * PAIR_TOKENS, slot = token % SLOTS_PER_BLOCK, block = token - slot;
     struct pair_run *found = &c->runs[THREAD];
-    pair_find(part.type, part.filled, attend_at(&c->b, &part, token), slot, from - block, to - block, found);
+    pair_find(part.type, part.filled, attend_at(&c->b, &part, token) - c->b.a->state.pool, slot, from - block, to - block, found);
     found->seen = n == run ? found->seen : 0;
 }
 
@@ -156,7 +156,7 @@ KERNEL_CODE void columns_scores(int type, int tiles, const struct columns_block 
             q[n] = WORDS(c->q + ((at / 32 * tiles + n) * 32 + THREAD % 32) * 8);
         UNROLL for (int step = 0; step < COLUMNS_STEPS; step++) {
             struct words k[PAIR_TOKENS];
-            pair_read(type, part->filled, &run[step], at + THREAD % 4 * 8, k);
+            pair_read(type, part->filled, c->b.a->state.pool, &run[step], at + THREAD % 4 * 8, k);
             UNROLL for (int x = 0; x < 2; x++)
                 UNROLL for (int i = 0; i < 2; i++) {
                     const uint32_t a[4] = {k[2 * x].w[2 * i], k[2 * x + 1].w[2 * i], k[2 * x].w[2 * i + 1], k[2 * x + 1].w[2 * i + 1]};
@@ -208,7 +208,7 @@ KERNEL_CODE void columns_values(int type, int tiles, const struct columns_block 
         struct words v[2][PAIR_TOKENS];
         UNROLL for (int k = 0; k < 2; k++) {
             const struct pair_run run = columns_run(c, 1, step * 8 + THREAD % 4 * 2 + k);
-            pair_read(type, part->filled, &run, at + THREAD % 32 / 4 * 8, v[k]);
+            pair_read(type, part->filled, c->b.a->state.pool, &run, at + THREAD % 32 / 4 * 8, v[k]);
         }
         UNROLL for (int x = 0; x < 2; x++)
             UNROLL for (int m = 0; m < 4; m++) {

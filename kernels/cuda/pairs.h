@@ -47,14 +47,15 @@ KERNEL_CODE void pair_nibbles(uint32_t codes, uint32_t scale, uint32_t *w)
 
 enum { PAIR_TOKENS = 4 };
 
-/* Where one is: `at` from the head in its block on, of each token where they lie apart; scales; which of the four are seen, as bits. */
+/* Where one is: the head in its block, in the pool; from there on `at`, of each token where they lie apart; scales; which of the four are
+ * seen, as bits. */
 struct pair_run {
-    const unsigned char *head;
+    int64_t head;
     int at[PAIR_TOKENS], scales, seen;
 };
 
 /* Of tokens first .. first + 3 of a block, of which [from, to) may be read, one at least. */
-KERNEL_CODE void pair_find(int type, int filled, const unsigned char *head, int first, int from, int to, struct pair_run *r)
+KERNEL_CODE void pair_find(int type, int filled, int64_t head, int first, int from, int to, struct pair_run *r)
 {
     r->head = head;
     r->seen = 0;
@@ -68,20 +69,20 @@ KERNEL_CODE void pair_find(int type, int filled, const unsigned char *head, int 
 }
 
 /* A unit; what no token has filled is read as well, and makes no difference. */
-KERNEL_CODE struct words pair_unit(const struct pair_run *r, int which, int i) { return WORDS(r->head + r->at[which] + 2 * i); }
+KERNEL_CODE struct words pair_unit(const unsigned char *pool, const struct pair_run *r, int which, int i) { return WORDS(pool + r->head + r->at[which] + 2 * i); }
 
 /* Values i .. i + 7 of the four tokens, i a multiple of 8: w[token].w[k] has 2k and 2k + 1. Behind the head's end others of its values are
  * read, so that nothing branches: nobody looks at what comes of them, or q is zero there. What is not seen is zero in types of less
  * than two bytes, and else the values of a token that is: in neither case it is a NaN of memory that nobody wrote. */
-KERNEL_CODE void pair_read(int type, int filled, const struct pair_run *r, int i, struct words *w)
+KERNEL_CODE void pair_read(int type, int filled, const unsigned char *pool, const struct pair_run *r, int i, struct words *w)
 {
     i = i < filled ? i : filled - 8;
     if (type == STORAGE_F16 || type == STORAGE_BF16) {
         UNROLL for (int t = 0; t < PAIR_TOKENS; t++)
-            w[t] = pair_unit(r, t, i);
+            w[t] = pair_unit(pool, r, t, i);
     } else if (type == STORAGE_F8_E4M3) {
         UNROLL for (int t = 0; t < PAIR_TOKENS; t += 2) {
-            struct words unit = pair_unit(r, t, i);
+            struct words unit = pair_unit(pool, r, t, i);
             UNROLL for (int k = 0; k < 8; k++) {
                 uint32_t codes = unit.w[k / 2] >> (k % 2 * 16) & 0xFFFF;
                 w[t + k / 4].w[k % 4] = r->seen >> (t + k / 4) & 1 ? pair_e4m3(codes) : 0;
@@ -89,14 +90,14 @@ KERNEL_CODE void pair_read(int type, int filled, const struct pair_run *r, int i
         }
     } else if (type == STORAGE_Q8_0) {
         UNROLL for (int t = 0; t < PAIR_TOKENS; t += 2) {
-            struct words unit = pair_unit(r, t, i);
-            uint32_t scales = *(const uint32_t *)(const void *)(r->head + r->scales + i / 32 * SLOTS_PER_BLOCK * 2 + t * 2);
+            struct words unit = pair_unit(pool, r, t, i);
+            uint32_t scales = *(const uint32_t *)(const void *)(pool + r->head + r->scales + i / 32 * SLOTS_PER_BLOCK * 2 + t * 2);
             UNROLL for (int k = 0; k < 2; k++)
                 pair_bytes(unit.w[2 * k], unit.w[2 * k + 1], r->seen >> (t + k) & 1 ? CHOOSE_BYTES(scales, 0, k ? 0x3232 : 0x1010) : 0, w[t + k].w);
         }
     } else { /* Q4_0 */
-        struct words unit = pair_unit(r, 0, i);
-        const uint32_t *scales = (const uint32_t *)(const void *)(r->head + r->scales + i / 32 * SLOTS_PER_BLOCK * 2);
+        struct words unit = pair_unit(pool, r, 0, i);
+        const uint32_t *scales = (const uint32_t *)(const void *)(pool + r->head + r->scales + i / 32 * SLOTS_PER_BLOCK * 2);
         uint32_t both[2] = {scales[0], scales[1]};
         UNROLL for (int t = 0; t < PAIR_TOKENS; t++)
             pair_nibbles(unit.w[t], r->seen >> t & 1 ? CHOOSE_BYTES(both[t / 2], 0, t % 2 ? 0x3232 : 0x1010) : 0, w[t].w);

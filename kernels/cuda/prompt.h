@@ -77,9 +77,9 @@ KERNEL_CODE void prompt_decode(int type, const struct prompt_block *b, const str
         struct words w[PAIR_TOKENS] = {{{0, 0, 0, 0}}, {{0, 0, 0, 0}}, {{0, 0, 0, 0}}, {{0, 0, 0, 0}}};
         if (from < slot + PAIR_TOKENS && end > slot) {
             struct pair_run run;
-            pair_find(type, part->filled, cache_at(&a->batch, &a->state, part, b->sequence, token, b->kv), slot, from < 0 ? 0 : (int)from,
+            pair_find(type, part->filled, cache_at(&a->batch, &a->state, part, b->sequence, token, b->kv) - a->state.pool, slot, from < 0 ? 0 : (int)from,
                       end > SLOTS_PER_BLOCK ? SLOTS_PER_BLOCK : (int)end, &run);
-            pair_read(type, part->filled, &run, first_value + at, w);
+            pair_read(type, part->filled, a->state.pool, &run, first_value + at, w);
         }
         UNROLL for (int t = 0; t < PAIR_TOKENS; t++)
             STORE_WORDS(to + (first + t) * stride + at, w[t]);
