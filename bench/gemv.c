@@ -1,7 +1,8 @@
-/* One row of activations times a matrix that stays in the second-level cache, on one core: what a format's kernel itself does, for
- * every instruction set. Time is the thread's own, so that it can be measured beside others; the best of many runs.
+/* A few rows of activations (-r, 1) times a matrix that stays in the second-level cache, on one core: what a format's kernel itself
+ * does, for every instruction set; the time of 256 weights for each row. Time is the thread's own, so that it can be measured beside
+ * others; the best of many runs.
  *
- *   bench_gemv [-k COLUMNS] [-g libggml-cpu.so] [FORMAT ...]
+ *   bench_gemv [-k COLUMNS] [-r ROWS] [-g libggml-cpu.so] [FORMAT ...]
  *
  * -g also times llama.cpp's dot product of the same bytes (its own activations, quantised beforehand as ours are). */
 #include <dlfcn.h>
@@ -15,7 +16,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/formats/small.h"
 
-enum { ROWS = 256, RUNS = 160 };
+enum { ROWS = 256, RUNS = 160, MOST_ROWS = 64 };
 
 static double own_seconds(void)
 {
@@ -45,29 +46,33 @@ static unsigned char *fill(enum storage format, int64_t columns, const float *va
     return data;
 }
 
-static void report(const char *name, double best, const struct weight *w)
+static void report(const char *name, double best, const struct weight *w, int32_t rows)
 {
-    printf("  %s %.1f ns %.1f GB/s", name, best / (double)(ROWS * w->in / 256) * 1e9, (double)(ROWS * w->row_bytes) / best / 1e9);
+    printf("  %s %.2f ns %.1f GB/s", name, best / (double)(ROWS * w->in / 256 * rows) * 1e9, (double)(ROWS * w->row_bytes) / best / 1e9);
 }
 
-static void ours(const struct isa *isa, const struct weight *w, float *x)
+/* x: one row, which stands for all of them */
+static void ours(const struct isa *isa, const struct weight *w, float *x, int32_t rows)
 {
     const struct linear_kernel *l = isa->linear(w->format);
-    float y[ROWS];
-    int32_t row = 0;
+    float y[ROWS * MOST_ROWS];
+    int32_t row[MOST_ROWS];
     struct input in;
-    unsigned char *memory = aligned_alloc(64, (input_bytes(w->in, 1, l->few_forms) + 127) / 64 * 64);
-    void *scratch = aligned_alloc(64, (l->scratch_bytes(w->in, 1) + 127) / 64 * 64);
-    input_place(&in, memory, w->in, 1, l->few_forms);
-    in.row = &row, in.floats = x, in.float_stride = w->in;
-    isa->quantise(&in, 0);
+    unsigned char *memory = aligned_alloc(64, (input_bytes(w->in, rows, l->few_forms) + 127) / 64 * 64);
+    void *scratch = aligned_alloc(64, (l->scratch_bytes(w->in, rows) + 127) / 64 * 64);
+    input_place(&in, memory, w->in, rows, l->few_forms);
+    in.row = row, in.floats = x, in.float_stride = 0;
+    for (int32_t i = 0; i < rows; i++) {
+        row[i] = i;
+        isa->quantise(&in, i);
+    }
     double best = 1e9;
     for (int run = 0; run < RUNS; run++) {
         double from = own_seconds();
         l->few(w, 0, ROWS, &in, y, ROWS, scratch);
         best = fmin(best, own_seconds() - from);
     }
-    report(isa->name, best, w);
+    report(isa->name, best, w, rows);
     free(memory), free(scratch);
 }
 
@@ -94,17 +99,20 @@ static void theirs(const struct peer *(*traits)(int), const struct weight *w, co
             p->dot((int)w->in, &y, 0, w->data + row * w->row_bytes, 0, q, 0, 1);
         best = fmin(best, own_seconds() - from);
     }
-    report("ggml", best, w);
+    report("ggml", best, w, 1);
     free(q);
 }
 
 int main(int argc, char **argv)
 {
     int64_t columns = 2048;
+    int32_t rows = 1;
     const struct peer *(*traits)(int) = NULL;
-    for (int c; (c = getopt(argc, argv, "k:g:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "k:r:g:")) != -1;) {
         if (c == 'k') {
             columns = atoi(optarg) / 256 * 256;
+        } else if (c == 'r') {
+            rows = atoi(optarg) > 0 && atoi(optarg) <= MOST_ROWS ? atoi(optarg) : 1;
         } else if (c == 'g') {
             void *library = dlopen(optarg, RTLD_NOW);
             void (*init)(void) = library ? (void (*)(void))dlsym(library, "ggml_cpu_init") : NULL;
@@ -136,7 +144,7 @@ int main(int argc, char **argv)
         static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon"};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if (isa_find(names[i]))
-                ours(isa_find(names[i]), &w, x);
+                ours(isa_find(names[i]), &w, x, rows);
         if (traits)
             theirs(traits, &w, x);
         puts("");

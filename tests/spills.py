@@ -18,6 +18,7 @@ DOTS_LEAST = 8  # fewer: the end of a row
 LIMITS = [  # accesses for 100 dot products; the first that fits
     ("avx512/many.c *", 3),  # constants of the start values
     ("avx512/few.c *_iq[23]_*", 175),  # signs and indices of the codes pass through memory
+    *((f"avx512/few.c *_{t}", 75) for t in ("mxfp4", "nvfp4", "q1_0", "q2_0")),  # the decoder's constants, beside eight rows' sums
     ("avx512/few.c *", 38),
     ("avx512/few_iq.c *", 490),
     *((f"avx2/table.c many_{t}", 25) for t in ("q2_k", "q3_k", "q6_k", "iq2_s", "iq2_xs", "iq1_m", "nvfp4")),  # groups of 16

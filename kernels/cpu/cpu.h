@@ -14,6 +14,7 @@
 /* A row of activations is prepared in the forms that the kernels of a stage need:
  *   FLOATS   float32, as computed
  *   INT8     value = d * q: int8 q with a float scale for every 32 values, zero-padded to whole units of 256
+ *   TURNED   AVX-512: the same q, turned so that dot products of a unit add up inside its runs of 16 values (avx512/few_unit.h)
  *   NIBBLE   the same q, the 128 values of every four blocks in the order of 4-bit storage: first halves, second halves
  *   INT16    value = d * q: int16 q of 8 or 16 bits (see WIDE_BLOCK) with a float scale for every 32 values
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
@@ -35,6 +36,7 @@ enum form {
     FORM_PACKED32 = 128,
     FORM_TILES = 256,
     FORM_APART = 512,
+    FORM_TURNED = 1024,
     FORMS_PACKED = FORM_PACKED8 | FORM_APART | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
 };
 
@@ -53,6 +55,12 @@ enum { MANY_FROM = 6 };
  * blocks, 1.9e-2 (1.3e-3); over twice, 15 %, 1.3e-2 (5.7e-4); over 1.25 times, 31 %, 1.0e-2 (3.2e-4); all 1e-3 (3e-5). */
 #define WIDE_BLOCK 2.0f
 
+/* A unit of TURNED: lane l of the 16 is run l % 4 * 4 + l / 4. */
+struct turned {
+    int8_t q[4][16][4]; /* [j][lane]: values 4j .. 4j + 3 of the lane's run of 16 */
+    float d[16], s[16]; /* [lane]: scale; scale * sum of q */
+};
+
 /* Pointers into the prepared rows of one set. `padded` is n rounded up to whole units. */
 struct input {
     int64_t n, padded;
@@ -62,6 +70,7 @@ struct input {
     float *floats;        /* [buffer row][float_stride] */
     int64_t float_stride;
     int8_t *q, *nibble;   /* [row][padded] */
+    struct turned *turned; /* [padded / UNIT][row]: what is used together lies together, and rows do not share sets of the cache */
     int16_t *q16;         /* [row][padded] */
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
     float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */

@@ -99,7 +99,7 @@ static void prepare_unit(struct compiled *c, const struct stage *s, struct input
         int32_t row = in->row[i];
         if (s->norm)
             norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
-        if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_INT16))
+        if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16))
             c->isa->quantise(in, i);
     }
     for (int32_t i = first; i < end && in->forms & FORMS_PACKED; i += PACK_ROWS)

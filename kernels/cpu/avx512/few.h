@@ -15,12 +15,12 @@ enum { FEW_AHEAD = 4096 }; /* bytes that weights are prefetched ahead */
 /* Quantised formats and the form of activations that their rows are multiplied with. */
 #define FEW_FORMATS(X)                                                                                                     \
     X(Q4_0, q4_0, FORM_NIBBLE) X(Q4_1, q4_1, FORM_NIBBLE) X(Q5_0, q5_0, FORM_NIBBLE) X(Q5_1, q5_1, FORM_NIBBLE)              \
-    X(Q8_0, q8_0, FORM_INT8) X(Q2_K, q2_k, FORM_INT8) X(Q3_K, q3_k, FORM_INT8) X(Q4_K, q4_k, FORM_INT8)                      \
-    X(Q5_K, q5_k, FORM_INT8) X(Q6_K, q6_k, FORM_INT8) X(IQ4_NL, iq4_nl, FORM_NIBBLE) X(IQ4_XS, iq4_xs, FORM_INT8)            \
-    X(IQ2_XXS, iq2_xxs, FORM_INT8) X(IQ2_XS, iq2_xs, FORM_INT8) X(IQ2_S, iq2_s, FORM_INT8) X(IQ3_XXS, iq3_xxs, FORM_INT8)    \
-    X(IQ3_S, iq3_s, FORM_INT8) X(IQ1_S, iq1_s, FORM_INT8) X(IQ1_M, iq1_m, FORM_INT8) X(TQ1_0, tq1_0, FORM_INT8)              \
-    X(TQ2_0, tq2_0, FORM_INT8) X(MXFP4, mxfp4, FORM_INT8) X(NVFP4, nvfp4, FORM_INT8) X(Q1_0, q1_0, FORM_INT8)                \
-    X(Q2_0, q2_0, FORM_INT8)
+    X(Q8_0, q8_0, FORM_TURNED) X(Q2_K, q2_k, FORM_TURNED) X(Q3_K, q3_k, FORM_TURNED) X(Q4_K, q4_k, FORM_TURNED)                      \
+    X(Q5_K, q5_k, FORM_TURNED) X(Q6_K, q6_k, FORM_TURNED) X(IQ4_NL, iq4_nl, FORM_NIBBLE) X(IQ4_XS, iq4_xs, FORM_TURNED)            \
+    X(IQ2_XXS, iq2_xxs, FORM_TURNED) X(IQ2_XS, iq2_xs, FORM_TURNED) X(IQ2_S, iq2_s, FORM_TURNED) X(IQ3_XXS, iq3_xxs, FORM_TURNED)    \
+    X(IQ3_S, iq3_s, FORM_TURNED) X(IQ1_S, iq1_s, FORM_TURNED) X(IQ1_M, iq1_m, FORM_TURNED) X(TQ1_0, tq1_0, FORM_TURNED)              \
+    X(TQ2_0, tq2_0, FORM_TURNED) X(MXFP4, mxfp4, FORM_TURNED) X(NVFP4, nvfp4, FORM_TURNED) X(Q1_0, q1_0, FORM_TURNED)                \
+    X(Q2_0, q2_0, FORM_TURNED)
 
 /* few.c, few_iq.c and nibble.c: weights read straight from storage; many.c: the same formats through unpacked panels */
 #define DECLARE(NAME, id, form)             \

@@ -6,15 +6,14 @@
 INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struct shape f, const struct weight *w, int64_t first, int64_t end,
                      const struct input *in, int32_t row, int rows, float *y, int64_t y_stride)
 {
-    int64_t groups = in->padded / f.group, units = w->in / UNIT, step = UNIT / f.group;
-    const int8_t *q = in->q + row * in->padded;
-    const float *d = (f.group == 16 ? in->d16 : in->d) + row * groups, *s = (f.group == 16 ? in->s16 : in->s) + row * groups;
+    int64_t units = w->in / UNIT;
+    const struct turned *x = in->turned + row;
     struct ends ends[2];
     for (int64_t out = first; out < end; out++) {
-        __m512 sum[2][2];
+        __m512 sum[2];
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++)
-            sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+            sum[r] = _mm512_setzero_ps();
         const unsigned char *p = w->data + out * w->row_bytes;
         int64_t i = 0;
         for (; i + 2 <= units; i += 2, p += 2 * f.unit_bytes) {
@@ -24,23 +23,23 @@ INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struc
             decode(p, p + f.unit_bytes, u);
 #pragma GCC unroll 2
             for (int k = 0; k < 2; k++) {
-                __m512 offset = _mm512_mul_ps(u[k].scale, _mm512_set1_ps((float)-f.offset));
+                struct turned_weights t = turn_unit(f, u + k);
 #pragma GCC unroll 2
                 for (int r = 0; r < rows; r++)
-                    add_unit(f, u + k, offset, q + r * in->padded + UNIT * (i + k), d + r * groups + step * (i + k), s + r * groups + step * (i + k), sum[r]);
+                    sum[r] = add_unit(&t, x + (i + k) * in->rows + r, sum[r]);
             }
         }
         if (i < units) {
             struct unit u = alone(p, 8);
-            __m512 offset = _mm512_mul_ps(u.scale, _mm512_set1_ps((float)-f.offset));
+            struct turned_weights t = turn_unit(f, &u);
 #pragma GCC unroll 2
             for (int r = 0; r < rows; r++)
-                add_unit(f, &u, offset, q + r * in->padded + UNIT * i, d + r * groups + step * i, s + r * groups + step * i, sum[r]);
+                sum[r] = add_unit(&t, x + i * in->rows + r, sum[r]);
         }
         int at = (int)(out - first) % 16;
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++)
-            _mm512_store_ps(ends[r].lanes[at], _mm512_add_ps(sum[r][0], sum[r][1]));
+            _mm512_store_ps(ends[r].lanes[at], sum[r]);
         if (at == 15 || out + 1 == end)
             for (int r = 0; r < rows; r++)
                 store_ends(&ends[r], at + 1, y + in->row[row + r] * y_stride + out - at);

@@ -39,4 +39,27 @@ INLINE __m512i turned_column(const __m512i v[16], int column)
     return column / 4 % 2 ? _mm512_shuffle_i32x4(even, odd, 0xDD) : _mm512_shuffle_i32x4(even, odd, 0x88);
 }
 
+/* 256 values in their order, 64 bytes a register, to v[j]: bytes 4j .. 4j + 3 of each run of 16 values, a run in a lane. Run t comes to
+ * lane t % 4 * 4 + t / 4: that takes eight instructions, to lane t it would take twelve. */
+INLINE void turn_words(__m512i v[4])
+{
+    __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+    __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm512_unpacklo_epi64(a, c);
+    v[1] = _mm512_unpackhi_epi64(a, c);
+    v[2] = _mm512_unpacklo_epi64(b, d);
+    v[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* One value for each run, in the order of those lanes. */
+INLINE __m512 turn_runs(__m512 v)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
+/* The same of eight values for two runs each. */
+INLINE __m512 turn_eight(__m512 v)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7), v);
+}
+
 #endif

@@ -6,6 +6,9 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/wide/lanes.h"
+#if defined(__AVX512F__)
+#include "kernels/cpu/avx512/turn.h"
+#endif
 
 /* 32 values -> int8 with the scale of the largest; the sums of both halves as integers. */
 INLINE float quantise_32(const float *x, int8_t *q, int sum[2])
@@ -62,6 +65,25 @@ INLINE bool any_nan(const float *x, int64_t n)
     return sum != 0 || sum != sum;
 }
 
+#if defined(__AVX512F__)
+/* FORM_TURNED of a row from its INT8 */
+static void turn_row(struct input *in, int32_t row)
+{
+    for (int64_t unit = 0; unit < in->padded / UNIT; unit++) {
+        int64_t at = row * in->padded + unit * UNIT;
+        struct turned *to = in->turned + unit * in->rows + row;
+        __m512i v[4];
+        for (int k = 0; k < 4; k++)
+            v[k] = _mm512_loadu_si512(in->q + at + 64 * k);
+        turn_words(v);
+        for (int j = 0; j < 4; j++)
+            _mm512_storeu_si512(to->q[j], v[j]);
+        _mm512_storeu_ps(to->d, turn_runs(_mm512_loadu_ps(in->d16 + at / 16)));
+        _mm512_storeu_ps(to->s, turn_runs(_mm512_loadu_ps(in->s16 + at / 16)));
+    }
+}
+#endif
+
 static void quantise_8(struct input *in, int32_t row)
 {
     const float *x = in->floats + in->row[row] * in->float_stride;
@@ -79,6 +101,10 @@ static void quantise_8(struct input *in, int32_t row)
         s16[2 * b] = d[b] * (float)sum[0];
         s16[2 * b + 1] = d[b] * (float)sum[1];
     }
+#if defined(__AVX512F__)
+    if (in->forms & FORM_TURNED)
+        turn_row(in, row);
+#endif
     if (!(in->forms & FORM_NIBBLE))
         return;
     int8_t *nibble = in->nibble + row * in->padded;
@@ -310,7 +336,7 @@ INLINE void pack_bf16(const float *x, int64_t n, int64_t padded, uint16_t *to)
 
 static void wide_quantise(struct input *in, int32_t row)
 {
-    if (in->forms & (FORM_INT8 | FORM_NIBBLE))
+    if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_TURNED))
         quantise_8(in, row);
 #if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS) && !defined(__AVX512F__)
     if (in->forms & FORM_INT16)
