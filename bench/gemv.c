@@ -61,7 +61,7 @@ static void ours(const struct isa *isa, const struct weight *w, float *x, int32_
     unsigned char *memory = aligned_alloc(64, (input_bytes(w->in, rows, l->few_forms) + 127) / 64 * 64);
     void *scratch = aligned_alloc(64, (l->scratch_bytes(w->in, rows) + 127) / 64 * 64);
     input_place(&in, memory, w->in, rows, l->few_forms);
-    in.row = row, in.floats = x, in.float_stride = 0;
+    in.from = in.row = row, in.floats = x, in.float_stride = 0;
     for (int32_t i = 0; i < rows; i++) {
         row[i] = i;
         isa->quantise(&in, i);

@@ -32,11 +32,15 @@ struct weight {
     float factor;                        /* of all values, where a file keeps one apart (NVFP4); 0: none */
     const int32_t *permutation;          /* order of the input channels (act-order); else NULL */
     bool transposed;                     /* stored [in, out] */
-    int experts;                         /* stacked matrices of one shape; 1 for an ordinary weight */
-    int64_t expert_bytes;
+    int experts;                         /* matrices of one shape, a stack; 1 for an ordinary weight */
+    int64_t expert_bytes;                /* from one of the stack to the next */
+    const unsigned char *const *expert;  /* [experts]: row 0 of each, where they are no stack but tensors of their own; else NULL */
     int shard_axis;                      /* -1 whole, 0 rows, 1 columns are split over ranks */
     enum weight_owner owner;
 };
+
+/* One matrix of a stack, as an ordinary weight. */
+struct weight weight_expert(const struct weight *stack, int expert);
 
 /* ---- programs ------------------------------------------------------------------------------------------------------- */
 
@@ -69,6 +73,20 @@ struct rope {
  * dynamic scaling. cosine, sine: [dims/2]. Angles are computed in float32 as the checkpoints' own code does. */
 void rope_angles(const struct rope *rope, int64_t position, int64_t length, float *cosine, float *sine);
 
+/* How scores become choices: those `chosen` experts that have the largest probability + bias. Equals: the lower one. */
+enum { EXPERTS_MOST = 1024 };
+struct expert_route {
+    int experts, chosen; /* of each row */
+    bool sigmoid;        /* a probability is the sigmoid of its score; else they are the softmax of all scores */
+    bool normalised;     /* the chosen ones' probabilities are divided by their sum (which is the softmax of the chosen scores alone) */
+    float scale;         /* of the weights, at last */
+    /* Only experts of groups_chosen groups of equal size: those whose group_best largest sum up to most. groups 1: no groups */
+    int groups, groups_chosen, group_best;
+};
+/* Of one row. scores: [experts]; bias: [experts], for choosing alone, or NULL; out: [2][chosen]: which experts, the best first, as
+ * whole numbers, then their weights. Scores that are no numbers choose too: ids are in range and differ, always. */
+void route_choose(const struct expert_route *route, const float *scores, const float *bias, float *out);
+
 /* Groups of layers whose state has one shape and one length. */
 enum state_kind { STATE_PAGED, STATE_RECURRENT };
 struct state_group {
@@ -92,7 +110,8 @@ struct buffer {
 /* One operation. Buffers, weights and groups are indices into the program, -1: none. */
 struct op {
     enum op_kind kind;
-    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE, REDUCE: x only, in place; STORE: x = k, z = v; ATTEND: x = q) */
+    int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE, REDUCE: x only, in place; STORE: x = k, z = v; ATTEND: x = q;
+                        EXPERTS: z = what ROUTE made; COMBINE: z = that, or weights alone) */
     int w, b;        /* weight, bias */
     int group, layer;
     int heads, head_dim; /* ROPE, ATTEND: of x; NORM: head_dim > 0 normalises every head_dim values on their own */
@@ -104,6 +123,7 @@ struct op {
     enum activation activation;
     enum mask mask;
     int rope;        /* ROPE: index of struct rope */
+    int route;       /* ROUTE, EXPERTS: index of struct expert_route */
     bool begins;     /* of a part of a split program: other parts may work between what stands before it and this */
     bool streamed;   /* of a part: another part's, done here in steps that stream; its matrices come for each of these */
 };
@@ -123,6 +143,8 @@ struct program {
     int weight_count;
     struct rope *ropes;
     int rope_count;
+    struct expert_route *routes;
+    int route_count;
     struct state_group *groups;
     int group_count;
     struct output outputs[4];
@@ -135,6 +157,7 @@ struct program {
 int program_buffer(struct program *p, const char *name, int64_t width, enum buffer_rows rows);
 int program_weight(struct program *p, const struct weight *w);
 int program_rope(struct program *p, const struct rope *r);
+int program_route(struct program *p, const struct expert_route *r);
 int program_group(struct program *p, const struct state_group *g);
 struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1, scale 1; never NULL */
 void program_output(struct program *p, const char *name, int buffer);
@@ -332,8 +355,10 @@ enum status split_part_sizes(const struct program *p, const struct compile_optio
 /* Where a program can be cut between two operations with one buffer of all rows to hand over: places[i] is the number of
  * operations before it, ascending; [op_count] are enough. Returns how many. */
 int program_cuts(const struct program *p, int *places);
-/* Bytes of the weights that the operations [first, end) read; each counts once. */
+/* Bytes of the weights that the operations [first, end) have; each counts once. */
 uint64_t program_weight_bytes(const struct program *p, int first, int end);
+/* Those of them that a step of one token reads: of experts the chosen ones, of an embedding all. */
+uint64_t program_read_bytes(const struct program *p, int first, int end);
 /* Layers of a group that the operations [first, end) store. */
 int program_layers(const struct program *p, int group, int first, int end);
 

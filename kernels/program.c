@@ -52,12 +52,14 @@ int program_weight(struct program *p, const struct weight *w)
 
 int program_rope(struct program *p, const struct rope *r) { APPEND(p, ropes, rope_count, *r); }
 
+int program_route(struct program *p, const struct expert_route *r) { APPEND(p, routes, route_count, *r); }
+
 int program_group(struct program *p, const struct state_group *g) { APPEND(p, groups, group_count, *g); }
 
 struct op *program_add(struct program *p, enum op_kind kind)
 {
     static _Thread_local struct op nowhere; /* where writes go once memory ran out */
-    const struct op fresh = {.kind = kind, .x = -1, .z = -1, .y = -1, .w = -1, .b = -1, .group = -1, .scale = 1, .rope = -1};
+    const struct op fresh = {.kind = kind, .x = -1, .z = -1, .y = -1, .w = -1, .b = -1, .group = -1, .scale = 1, .rope = -1, .route = -1};
     void *grown = append(p, p->ops, &p->op_count, sizeof *p->ops);
     if (!grown) {
         nowhere = fresh;
@@ -145,10 +147,44 @@ static enum status check_weight(struct check *c, int id, int64_t out, int64_t in
     if (id >= c->p->weight_count)
         return wrong(c, "no such weight");
     const struct weight *w = &c->p->weights[id];
+    if (w->experts > 1)
+        return wrong(c, "a stack of matrices where one is needed");
     if (w->out != out || w->in != in)
         return error_set(c->err, STATUS_BAD_INPUT, "%s: shape [%lld, %lld] where [%lld, %lld] is needed", QUOTE(w->name, strlen(w->name)),
                          (long long)w->out, (long long)w->in, (long long)out, (long long)in);
     return STATUS_OK;
+}
+
+static bool all_rows(const struct check *c, int buffer) { return c->p->buffers[buffer].rows == ROWS_ALL; }
+
+/* width: of the routing */
+static enum status check_route(struct check *c, int64_t width)
+{
+    const struct expert_route *r = c->op->route >= 0 && c->op->route < c->p->route_count ? &c->p->routes[c->op->route] : NULL;
+    if (!r || r->chosen < 1 || r->chosen > r->experts || r->experts > EXPERTS_MOST || width != 2 * (int64_t)r->chosen)
+        return wrong(c, "has no route, or one of another width");
+    if (r->groups > 1 && (r->experts % r->groups || r->groups_chosen < 1 || r->groups_chosen > r->groups || r->group_best < 1 ||
+                          r->group_best > r->experts / r->groups || r->chosen > r->experts / r->groups * r->groups_chosen))
+        return wrong(c, "the groups of its route leave too few experts");
+    return STATUS_OK;
+}
+
+static enum status check_experts(struct check *c)
+{
+    const struct op *op = c->op;
+    int64_t x = width(c, op->x), y = width(c, op->y);
+    enum status status = check_route(c, width(c, op->z));
+    if (status)
+        return status;
+    const struct expert_route *r = &c->p->routes[op->route];
+    if (x < 0 || y < 0 || y % r->chosen || op->w < 0 || op->w >= c->p->weight_count || !all_rows(c, op->y))
+        return wrong(c, "needs x, w and a y of all rows with a place for each slot");
+    const struct weight *w = &c->p->weights[op->w];
+    int64_t in = x == w->in * r->chosen ? w->in : x;
+    if (w->experts != r->experts || w->out != y / r->chosen || w->in != in)
+        return error_set(c->err, STATUS_BAD_INPUT, "%s: %d matrices of shape [%lld, %lld] where %d of [%lld, %lld] are needed", QUOTE(w->name, strlen(w->name)),
+                         w->experts, (long long)w->out, (long long)w->in, r->experts, (long long)(y / r->chosen), (long long)in);
+    return check_weight(c, op->b, r->experts, w->out);
 }
 
 static enum status check_op(struct check *c)
@@ -192,6 +228,16 @@ static enum status check_op(struct check *c)
         return x < 0 || x != y || x != z ? wrong(c, "x, y, z must have one width") : STATUS_OK;
     case OP_GATE:
         return x < 0 || x != y || (op->z >= 0 && x != z) ? wrong(c, "x, y, z must have one width") : STATUS_OK;
+    case OP_ROUTE:
+        if ((status = check_route(c, y)))
+            return status;
+        if (x != c->p->routes[op->route].experts || !all_rows(c, op->y))
+            return wrong(c, "x is not a score for each expert");
+        return check_weight(c, op->b, 1, x);
+    case OP_EXPERTS:
+        return check_experts(c);
+    case OP_COMBINE:
+        return x < 0 || y < 1 || x % y || (z != x / y && z != x / y * 2) || !all_rows(c, op->y) ? wrong(c, "x is not a y for each weight") : STATUS_OK;
     case OP_SCALE:
     case OP_SELECT:
         return x < 0 || x != y ? wrong(c, "x and y must have one width") : STATUS_OK;
@@ -206,6 +252,15 @@ static enum status check_op(struct check *c)
     return wrong(c, "unknown kind");
 }
 
+struct weight weight_expert(const struct weight *stack, int expert)
+{
+    struct weight w = *stack;
+    w.data = stack->expert ? stack->expert[expert] : stack->data ? stack->data + expert * stack->expert_bytes : NULL;
+    w.experts = 1;
+    w.expert = NULL;
+    return w;
+}
+
 enum status weight_check(const struct weight *w, struct error *err)
 {
     const char *name = QUOTE(w->name, strlen(w->name));
@@ -214,11 +269,10 @@ enum status weight_check(const struct weight *w, struct error *err)
     if (w->in % storage_types[w->format].block_elements)
         return error_set(err, STATUS_BAD_INPUT, "%s: rows of %lld values are no whole number of %s blocks", name, (long long)w->in,
                          storage_types[w->format].name);
-    if (w->transposed || w->scales || w->zeros || w->permutation || w->experts > 1)
+    if (w->transposed || w->scales || w->zeros || w->permutation)
         return error_set(err, STATUS_BAD_INPUT, "%s: %s weights are not supported yet", name,
                          w->transposed    ? "transposed"
                          : w->permutation ? "permuted"
-                         : w->experts > 1 ? "stacked expert"
                                           : "separately scaled");
     return STATUS_OK;
 }

@@ -27,18 +27,29 @@ int program_cuts(const struct program *p, int *places)
     return count;
 }
 
-uint64_t program_weight_bytes(const struct program *p, int first, int end)
+static uint64_t matrix_bytes(const struct weight *w)
+{
+    const struct storage_type *type = &storage_types[w->format];
+    return (uint64_t)(w->out * (w->in / type->block_elements) * type->block_bytes);
+}
+
+/* reads: of a stack, only what one row chooses. */
+static uint64_t sum_bytes(const struct program *p, int first, int end, bool reads)
 {
     uint64_t bytes = 0;
     for (int w = 0; w < p->weight_count; w++)
         for (int i = first; i < end; i++)
             if (!p->ops[i].streamed && (p->ops[i].w == w || p->ops[i].b == w)) {
-                const struct storage_type *type = &storage_types[p->weights[w].format];
-                bytes += (uint64_t)(p->weights[w].out * (p->weights[w].in / type->block_elements) * type->block_bytes);
+                bool some = reads && p->weights[w].experts > 1;
+                bytes += matrix_bytes(&p->weights[w]) * (uint64_t)(some ? p->routes[p->ops[i].route].chosen : p->weights[w].experts);
                 break;
             }
     return bytes;
 }
+
+uint64_t program_weight_bytes(const struct program *p, int first, int end) { return sum_bytes(p, first, end, false); }
+
+uint64_t program_read_bytes(const struct program *p, int first, int end) { return sum_bytes(p, first, end, true); }
 
 int program_layers(const struct program *p, int group, int first, int end)
 {

@@ -3,7 +3,9 @@
  * else is split where heads, widths and blocks of the weights allow. Then a LINEAR
  *   whole -> split  has a slice of the weight's rows,
  *   split -> whole  a slice of its columns, and the ranks' results are summed,
- *   whole -> whole  everything. */
+ *   whole -> whole  everything.
+ * EXPERTS is such a LINEAR slot by slot: a split buffer has a slice of each slot. Sums of its results wait until COMBINE has added up
+ * the slots, which is less to hand around. */
 #include <string.h>
 
 #include "kernels/split.h"
@@ -12,6 +14,7 @@ struct sharing {
     const struct program *p;
     int ranks;
     bool *split; /* [buffer] */
+    bool *partial; /* [buffer]: whole, but the ranks' values are still to be summed */
     bool changed;
     bool settled; /* all rules but that of two split sides hold */
 };
@@ -54,6 +57,20 @@ static void settle(struct sharing *s, const struct op *op)
             make_whole(s, op->x), make_whole(s, op->y);
         alike(s, op->x, op->y, -1);
         break;
+    case OP_ROUTE:
+        make_whole(s, op->x);
+        make_whole(s, op->y);
+        break;
+    case OP_COMBINE: /* weights are nobody's slices, and slots are told apart by their widths */
+        make_whole(s, op->x);
+        make_whole(s, op->y);
+        make_whole(s, op->z);
+        break;
+    case OP_EXPERTS:
+        make_whole(s, op->z);
+        if (p->buffers[op->x].width == w->in)
+            make_whole(s, op->x);
+        /* fall through */
     case OP_LINEAR:
         if (!divides(s, w->in) || w->in / s->ranks % storage_types[w->format].block_elements)
             make_whole(s, op->x);
@@ -93,19 +110,21 @@ static int slice(struct program *out, const struct weight *w, int rank, int rank
 {
     struct weight part = *w;
     const struct storage_type *type = &storage_types[w->format];
-    if (columns) {
-        part.in /= ranks;
-        part.data += rank * (part.in / type->block_elements * type->block_bytes);
-        part.shard_axis = 1;
-    } else {
-        part.out /= ranks;
-        part.data += rank * part.out * w->row_bytes;
-        part.shard_axis = 0;
-    }
+    const unsigned char **expert = w->expert ? arena_array(out->arena, (size_t)w->experts, sizeof *expert) : NULL;
+    int64_t skip = columns ? rank * (w->in / ranks / type->block_elements * type->block_bytes) : rank * (w->out / ranks) * w->row_bytes;
+    part.in /= columns ? ranks : 1;
+    part.out /= columns ? 1 : ranks;
+    part.data += skip;
+    part.shard_axis = columns;
+    for (int e = 0; expert && e < w->experts; e++)
+        expert[e] = w->expert[e] + skip;
+    part.expert = expert;
+    out->failed |= w->expert && !expert;
     return program_weight(out, &part);
 }
 
-static void add_linear(struct program *out, const struct sharing *s, const struct op *from, int rank)
+/* A LINEAR or EXPERTS; next: the operation behind it, or NULL. */
+static void add_linear(struct program *out, const struct sharing *s, const struct op *from, const struct op *next, int rank)
 {
     const struct program *p = s->p;
     bool x = s->split[from->x], y = s->split[from->y];
@@ -116,26 +135,30 @@ static void add_linear(struct program *out, const struct sharing *s, const struc
         op.b = slice(out, &p->weights[op.b], rank, s->ranks, true);
     if (x && rank) /* one of them adds it */
         op.b = -1;
-    *program_add(out, OP_LINEAR) = op;
-    if (x)
+    *program_add(out, op.kind) = op;
+    s->partial[op.y] = x && op.kind == OP_EXPERTS && next && next->kind == OP_COMBINE && next->x == op.y;
+    if (x && !s->partial[op.y])
         program_add(out, OP_REDUCE)->x = op.y;
 }
 
-static void add_op(struct program *out, const struct sharing *s, const struct op *from, int rank)
+static void add_op(struct program *out, const struct sharing *s, const struct op *from, const struct op *next, int rank)
 {
-    if (from->kind == OP_LINEAR) {
-        add_linear(out, s, from, rank);
+    if (from->kind == OP_LINEAR || from->kind == OP_EXPERTS) {
+        add_linear(out, s, from, next, rank);
         return;
     }
     struct op *op = program_add(out, from->kind);
     *op = *from;
     if ((op->kind == OP_ROPE || op->kind == OP_ATTEND) && s->split[op->x])
         op->heads /= s->ranks;
+    if (op->kind == OP_COMBINE && s->partial[op->x])
+        program_add(out, OP_REDUCE)->x = op->y;
 }
 
 enum status program_shard(struct program *out, const struct program *p, int rank, int ranks, struct arena *arena, struct error *err)
 {
-    struct sharing s = {.p = p, .ranks = ranks, .split = arena_array(arena, (size_t)p->buffer_count + 1, sizeof(bool)), .changed = true};
+    struct sharing s = {.p = p, .ranks = ranks, .split = arena_array(arena, (size_t)p->buffer_count + 1, sizeof(bool)),
+                        .partial = arena_array(arena, (size_t)p->buffer_count + 1, sizeof(bool)), .changed = true};
     *out = *p;
     out->arena = arena;
     out->ops = NULL;
@@ -143,7 +166,7 @@ enum status program_shard(struct program *out, const struct program *p, int rank
     out->op_count = out->weight_count = 0;
     out->buffers = arena_array(arena, (size_t)p->buffer_count + 1, sizeof *out->buffers);
     out->groups = arena_array(arena, (size_t)p->group_count + 1, sizeof *out->groups);
-    if (!s.split || !out->buffers || !out->groups)
+    if (!s.split || !s.partial || !out->buffers || !out->groups)
         return error_memory(err, "a rank's part of the model's program");
     for (int b = 0; b < p->buffer_count; b++)
         s.split[b] = divides(&s, p->buffers[b].width);
@@ -165,7 +188,7 @@ enum status program_shard(struct program *out, const struct program *p, int rank
     for (int i = 0; i < p->weight_count; i++) /* ids stay */
         program_weight(out, &p->weights[i]);
     for (int i = 0; i < p->op_count; i++) {
-        add_op(out, &s, &p->ops[i], rank);
+        add_op(out, &s, &p->ops[i], i + 1 < p->op_count ? &p->ops[i + 1] : NULL, rank);
         if (p->ops[i].kind == OP_STORE && s.split[p->ops[i].x])
             out->groups[p->ops[i].group].heads = p->groups[p->ops[i].group].heads / ranks;
     }

@@ -6,7 +6,8 @@
 
 #include "kernels/ops.h"
 
-enum { WIDE = 256, HEADS = 2, VOCAB = 96, PROMPT = 18, WANTED = 2, CONTEXT = 2 * BLOCK_TOKENS, LAYERS = 4, DISTINCT = 61 /* rows of a matrix: a prime */ };
+enum { WIDE = 256, HEADS = 2, VOCAB = 96, PROMPT = 18, WANTED = 2, CONTEXT = 2 * BLOCK_TOKENS, LAYERS = 4, DISTINCT = 61 /* rows of a matrix: a prime */,
+       EXPERTS = 3 /* all are chosen: which one is the last would hang on rounding */ };
 
 /* What two correct ways may differ by, of the largest logit: activations as bytes, caches of four bits. */
 static const double apart_at_most = 0.05;
@@ -16,6 +17,7 @@ struct trial {
     struct program p;
     uint32_t state; /* of the numbers drawn */
     int head_dim, logits;
+    bool experts;
 };
 
 static float draw(struct trial *t)
@@ -81,7 +83,27 @@ static void add_rope(struct trial *t)
 
 struct buffers {
     int x, n, q, k, v, a, o, g, u;
+    int scores, routing, expert_gate, expert_up, expert_down;
 };
+
+/* Experts over what a norm has made. */
+static void add_experts(struct trial *t, const struct buffers *b, enum storage format)
+{
+    const int x[] = {b->n, b->n, b->expert_gate}, y[] = {b->expert_gate, b->expert_up, b->expert_down};
+    linear(t, STORAGE_F32, b->n, b->scores);
+    add(t, OP_ROUTE, b->scores, -1, b->routing)->route = 0;
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            add(t, OP_GATE, b->expert_gate, b->expert_up, b->expert_gate)->activation = ACT_SILU;
+        int id = matrix(t, format, (int64_t)WIDE * EXPERTS, WIDE);
+        struct op *op = add(t, OP_EXPERTS, x[i], b->routing, y[i]);
+        op->w = id, op->route = 0;
+        struct weight *w = &t->p.weights[id];
+        w->out = WIDE, w->experts = EXPERTS, w->expert_bytes = w->row_bytes * WIDE;
+    }
+    add(t, OP_COMBINE, b->expert_down, b->routing, b->o);
+    add(t, OP_ADD, b->x, b->o, b->x);
+}
 
 static void add_layer(struct trial *t, const struct buffers *b, enum storage format, int layer)
 {
@@ -108,6 +130,8 @@ static void add_layer(struct trial *t, const struct buffers *b, enum storage for
     add(t, OP_GATE, b->g, b->u, b->g)->activation = ACT_SILU;
     linear(t, format, b->g, b->o);
     add(t, OP_ADD, b->x, b->o, b->x);
+    if (t->experts)
+        add_experts(t, b, format);
 }
 
 /* The formats of `like`, LAYERS at most, and its head width. */
@@ -116,7 +140,8 @@ static int take_after(struct trial *t, const struct program *like, enum storage 
     int count = 0;
     for (int i = like->op_count - 1; i >= 0; i--) {
         const struct op *op = &like->ops[i];
-        bool seen = op->kind != OP_LINEAR || count == LAYERS;
+        bool seen = (op->kind != OP_LINEAR && op->kind != OP_EXPERTS) || count == LAYERS;
+        t->experts |= op->kind == OP_EXPERTS;
         for (int k = 0; k < count && !seen; k++)
             seen = formats[k] == like->weights[op->w].format;
         if (!seen)
@@ -139,10 +164,13 @@ static enum status write_program(struct trial *t, const struct program *like, st
     int wide = HEADS * t->head_dim;
     struct buffers b = {buffer(t, "x", WIDE, ROWS_ALL), buffer(t, "n", WIDE, ROWS_ALL),        buffer(t, "q", wide, ROWS_ALL),
                         buffer(t, "k", t->head_dim, ROWS_ALL), buffer(t, "v", t->head_dim, ROWS_ALL), buffer(t, "a", wide, ROWS_ALL),
-                        buffer(t, "o", WIDE, ROWS_ALL), buffer(t, "g", WIDE, ROWS_ALL),        buffer(t, "u", WIDE, ROWS_ALL)};
+                        buffer(t, "o", WIDE, ROWS_ALL), buffer(t, "g", WIDE, ROWS_ALL),        buffer(t, "u", WIDE, ROWS_ALL),
+                        buffer(t, "scores", EXPERTS, ROWS_ALL), buffer(t, "routing", 2 * EXPERTS, ROWS_ALL), buffer(t, "expert_gate", EXPERTS * WIDE, ROWS_ALL),
+                        buffer(t, "expert_up", EXPERTS * WIDE, ROWS_ALL), buffer(t, "expert_down", EXPERTS * WIDE, ROWS_ALL)};
     int last = buffer(t, "last", WIDE, ROWS_WANTED);
     t->logits = buffer(t, "logits", VOCAB, ROWS_WANTED);
     add_rope(t);
+    program_route(&t->p, &(struct expert_route){.experts = EXPERTS, .chosen = EXPERTS, .scale = 32 /* or they would hardly count */, .groups = 1});
     program_group(&t->p, &(struct state_group){.kind = STATE_PAGED, .layers = layers, .heads = 1, .k_dim = t->head_dim, .v_dim = t->head_dim});
     int embedding = matrix(t, STORAGE_F32, VOCAB, WIDE);
     add(t, OP_EMBED, -1, -1, b.x)->w = embedding;

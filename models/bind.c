@@ -6,23 +6,31 @@
 
 #include "models/private.h"
 
-void weight_spell(const struct weight_name *n, const char *prefix, int layer, char *out, size_t size)
+void weight_spell(const struct weight_name *n, const char *prefix, int layer, int expert, char *out, size_t size)
 {
     char format[160];
-    if (prefix)
-        snprintf(format, sizeof format, "%s%s", n->base ? prefix : "", n->hf);
-    else
-        snprintf(format, sizeof format, "%s", n->gguf);
-    const char *percent = strstr(format, "%d"); /* our own tables: at most one %d */
-    if (percent)
-        snprintf(out, size, "%.*s%d%s", (int)(percent - format), format, layer, percent + 2);
-    else
-        snprintf(out, size, "%s", format);
+    int number[] = {layer, expert}, numbers = 0;
+    snprintf(format, sizeof format, "%s%s", prefix && n->base ? prefix : "", prefix ? n->hf : n->gguf);
+    size_t at = 0;
+    for (const char *c = format; *c && at + 12 < size; c++) /* our own tables: at most two %d */
+        if (c[0] == '%' && c[1] == 'd' && numbers < 2)
+            at += (size_t)snprintf(out + at, size - at, "%d", number[numbers++]), c++;
+        else
+            out[at++] = *c;
+    out[at] = 0;
 }
 
-static void name_weight(const struct binder *b, const struct weight_name *n, int layer, char *out, size_t size)
+bool weight_per_expert(const struct weight_name *n, bool gguf)
 {
-    weight_spell(n, b->m->container == MODEL_GGUF ? NULL : b->prefix, layer, out, size);
+    const char *name = gguf ? n->gguf : n->hf, *first = name ? strstr(name, "%d") : NULL;
+    return first && strstr(first + 1, "%d");
+}
+
+static bool in_gguf(const struct binder *b) { return b->m->container == MODEL_GGUF; }
+
+static void name_weight(const struct binder *b, const struct weight_name *n, int layer, int expert, char *out, size_t size)
+{
+    weight_spell(n, in_gguf(b) ? NULL : b->prefix, layer, expert, out, size);
 }
 
 const char *weight_prefix(const struct model *m, const struct weight_name *embedding)
@@ -30,7 +38,7 @@ const char *weight_prefix(const struct model *m, const struct weight_name *embed
     static const char *const prefixes[] = {"model.", "", "transformer.", "model.language_model.", "language_model.model."};
     char name[200];
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        weight_spell(embedding, prefixes[i], 0, name, sizeof name);
+        weight_spell(embedding, prefixes[i], 0, 0, name, sizeof name);
         if (tensor_find(m->tensors, name))
             return prefixes[i];
     }
@@ -45,7 +53,9 @@ void binder_init(struct binder *b, struct model *m, const struct weight_name *em
 bool binder_has(struct binder *b, const struct weight_name *n, int layer)
 {
     char name[200];
-    name_weight(b, n, layer, name, sizeof name);
+    if (!n->hf)
+        return false;
+    name_weight(b, n, layer, 0, name, sizeof name);
     return tensor_find(b->m->tensors, name) != NULL;
 }
 
@@ -69,52 +79,93 @@ enum status weight_factor(const struct tensor_set *set, const char *name, const 
     return STATUS_OK;
 }
 
-int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
+/* NULL where it is absent, which is the binder's failure unless it is optional. */
+static const struct tensor *find(struct binder *b, const struct weight_name *n, int layer, int expert, bool optional)
 {
-    if (b->status)
-        return -1;
     char name[200];
-    name_weight(b, n, layer, name, sizeof name);
+    name_weight(b, n, layer, expert, name, sizeof name);
     const struct tensor *t = tensor_find(b->m->tensors, name);
-    if (!t) {
-        if (!optional)
-            b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s is missing", b->m->path, name);
-        return -1;
-    }
-    bool vector = out == 1;
-    int64_t rows = t->dims == 2 ? t->shape[0] : 1, columns = t->dims ? t->shape[t->dims - 1] : 0;
-    if (t->dims != (vector ? 1 : 2) || rows != out || columns != in) {
-        char shape[64] = "";
-        for (int d = 0; d < t->dims && d < 3; d++)
-            snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%" PRId64, d ? ", " : "", t->shape[d]);
-        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s has shape [%s] where [%s%" PRId64 "] is needed", b->m->path, name, shape,
-                              vector ? "" : (char[32]){0}, in);
-        if (!vector)
-            b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s has shape [%s] where [%" PRId64 ", %" PRId64 "] is needed",
-                                  b->m->path, name, shape, out, in);
-        return -1;
+    if (!t && !optional)
+        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s is missing", b->m->path, name);
+    return t;
+}
+
+static void add_shape(char *out, size_t size, const int64_t *shape, int dims)
+{
+    for (int d = 0; d < dims && d < 4; d++)
+        snprintf(out + strlen(out), size - strlen(out), "%s%" PRId64, d ? ", " : "", shape[d]);
+}
+
+static bool check(struct binder *b, const struct tensor *t, const int64_t *shape, int dims)
+{
+    bool same = t->dims == dims;
+    for (int d = 0; d < dims && same; d++)
+        same = t->shape[d] == shape[d];
+    if (!same) {
+        char has[96] = "", needed[96] = "";
+        add_shape(has, sizeof has, t->shape, t->dims);
+        add_shape(needed, sizeof needed, shape, dims);
+        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s has shape [%s] where [%s] is needed", b->m->path, t->name, has, needed);
+        return false;
     }
     bool plain = t->type == STORAGE_F32 || t->type == STORAGE_F16 || t->type == STORAGE_BF16;
-    if (!format_find(t->type) || (vector && !plain)) {
-        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s: type %s is not supported%s", b->m->path, name, storage_types[t->type].name,
-                              vector ? " for norms and biases" : " yet");
-        return -1;
-    }
-    struct weight w = {.name = t->name,
-                       .format = t->type,
-                       .out = out,
-                       .in = in,
-                       .data = t->data,
-                       .row_bytes = (int64_t)(t->bytes / (uint64_t)out),
-                       .experts = 1,
-                       .shard_axis = -1,
-                       .owner = WEIGHT_MAPPED};
+    if (!format_find(t->type) || (dims == 1 && !plain))
+        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s: type %s is not supported%s", b->m->path, t->name, storage_types[t->type].name,
+                              dims == 1 ? " for norms and biases" : " yet");
+    return !b->status;
+}
+
+/* Into the program. matrix: what keeps its factor apart in GGUF. */
+static int keep(struct binder *b, const struct tensor *t, struct weight *w, bool matrix)
+{
     const struct tensor *factor;
-    if (!vector && b->m->container == MODEL_GGUF && (b->status = weight_factor(b->m->tensors, t->name, &factor, &w.factor, b->err))) {
+    w->name = t->name;
+    w->format = t->type;
+    w->shard_axis = -1;
+    w->owner = WEIGHT_MAPPED;
+    if (matrix && in_gguf(b) && (b->status = weight_factor(b->m->tensors, t->name, &factor, &w->factor, b->err))) {
         error_prefix(b->err, "%s", b->m->path);
         return -1;
     }
-    b->m->weight_bytes += t->bytes;
-    b->m->parameters += (uint64_t)(out * in);
-    return program_weight(&b->m->program, &w);
+    b->m->weight_bytes += (uint64_t)(w->row_bytes * w->out * w->experts);
+    b->m->parameters += (uint64_t)(w->out * w->in * w->experts);
+    return program_weight(&b->m->program, w);
+}
+
+int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
+{
+    const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, optional);
+    bool vector = t && out == 1 && t->dims != 2; /* one row may be written either way */
+    if (!t || !check(b, t, vector ? &in : (int64_t[]){out, in}, vector ? 1 : 2))
+        return -1;
+    struct weight w = {.out = out, .in = in, .data = t->data, .row_bytes = (int64_t)(t->bytes / (uint64_t)out), .experts = 1};
+    return keep(b, t, &w, !vector);
+}
+
+int stack_bind(struct binder *b, const struct weight_name *n, int layer, int experts, int64_t out, int64_t in)
+{
+    const unsigned char **expert = NULL;
+    const struct tensor *t = NULL, *first = b->status ? NULL : find(b, n, layer, 0, false);
+    bool apart = weight_per_expert(n, in_gguf(b)), half = !in_gguf(b) && n->rows >= ROWS_FIRST_HALF;
+    const int64_t rows = half ? 2 * out : out, shape[] = {experts, rows, in};
+    if (!first || !check(b, first, apart ? shape + 1 : shape, apart ? 2 : 3))
+        return -1;
+    int64_t row_bytes = (int64_t)(first->bytes / (uint64_t)(apart ? rows : rows * experts)), skip = half && n->rows == ROWS_SECOND_HALF ? out * row_bytes : 0;
+    if (apart && !(expert = arena_array(&b->m->arena, (size_t)experts, sizeof *expert))) {
+        b->status = error_memory(b->err, "the experts");
+        return -1;
+    }
+    for (int e = 0; apart && e < experts; e++) {
+        if (!(t = find(b, n, layer, e, false)) || !check(b, t, shape + 1, 2))
+            return -1;
+        if (t->type != first->type) {
+            b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s is %s, but %s is %s: the experts of a layer must have one type", b->m->path, t->name,
+                                  storage_types[t->type].name, first->name, storage_types[first->type].name);
+            return -1;
+        }
+        expert[e] = t->data + skip;
+    }
+    struct weight w = {.out = out, .in = in, .data = first->data + skip, .row_bytes = row_bytes, .experts = experts, .expert_bytes = row_bytes * rows,
+                       .expert = expert};
+    return keep(b, first, &w, true);
 }

@@ -39,6 +39,13 @@ enum status config_finish(struct model *m, struct error *err)
         return error_set(err, STATUS_BAD_INPUT, "%s times head_dim is absurdly large (%" PRId64 ")", heads, c->heads * c->head_dim);
     if (!(c->norm_epsilon >= 0 && c->norm_epsilon < 1))
         return error_set(err, STATUS_BAD_INPUT, "%s is %g; 0 to 1 are possible", json ? "rms_norm_eps" : "layer_norm_rms_epsilon", c->norm_epsilon);
+    if (!(c->logits_scale > 0))
+        return error_set(err, STATUS_BAD_INPUT, "%s is %g; it must be above 0", json ? "logits_scaling" : "logit_scale", c->logits_scale);
+    if (!c->expert_width)
+        c->expert_width = c->intermediate;
+    if (c->experts && (c->experts_chosen < 1 || c->experts_chosen > c->experts))
+        return error_set(err, STATUS_BAD_INPUT, "%s is %" PRId64 " of %" PRId64 " experts", json ? "num_experts_per_tok" : "expert_used_count", c->experts_chosen,
+                         c->experts);
     /* scaling stretches the positions that the model can use (as other engines read these files) */
     const struct rope_config *r = &c->rope;
     double stretched = r->kind == ROPE_LINEAR || r->kind == ROPE_DYNAMIC ? (double)c->context * r->factor

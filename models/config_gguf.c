@@ -13,8 +13,10 @@ static enum status read_size(const struct tensor_set *set, const char *arch, con
 {
     char key[160];
     bool found;
-    snprintf(key, sizeof key, "%s.%s", arch, suffix);
     *out = standard;
+    if (!suffix)
+        return STATUS_OK;
+    snprintf(key, sizeof key, "%s.%s", arch, suffix);
     enum status status = meta_int(set, key, out, &found, err);
     if (status)
         return status;
@@ -51,14 +53,16 @@ static enum status read_values(struct model *m, const char *arch, struct error *
 #undef SIZE
 #undef REAL
 #undef SWITCH
-    int64_t experts = 0, used = 0;
-    if ((status = read_size(set, arch, "expert_count", 1, 65536, 0, &experts, err)) ||
-        (status = read_size(set, arch, "expert_used_count", 1, 65536, 0, &used, err)))
-        return status;
-    if (experts || used)
-        return error_set(err, STATUS_BAD_INPUT, "%s.expert_count: a mixture of experts (%" PRId64 ", %" PRId64 " used) is not supported yet", arch,
-                         experts, used);
     return STATUS_OK;
+}
+
+/* llama's files have the rows of rotated heads in the order of neighbouring pairs; most others leave them alone. */
+static bool turns_neighbours(const struct family *f)
+{
+    for (int i = 0; i < *f->name_count; i++)
+        if (f->names[i].rows == ROWS_OF_HEADS)
+            return true;
+    return false;
 }
 
 enum status config_read_gguf(struct model *m, const struct family **family, struct error *err)
@@ -93,5 +97,6 @@ enum status config_read_gguf(struct model *m, const struct family **family, stru
     m->config.tied = tensor_find(m->tensors, "output.weight") == NULL;
     if ((status = rope_read_gguf(m, arch, err)))
         return status;
+    m->config.rope.interleaved = turns_neighbours(*family);
     return config_finish(m, err);
 }

@@ -1,6 +1,7 @@
 /* config.json and generation_config.json. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -9,11 +10,26 @@
 
 enum { CONFIG_LIMIT = 16 << 20, REQUIRED = -1 };
 
+/* The first of several keys ("this|or this") that the object has, or else the first of all; key: [KEY_ROOM]. */
+enum { KEY_ROOM = 64 };
+static const struct json *find_key(const struct json *root, const char *keys, char *key)
+{
+    const struct json *v = NULL;
+    for (const char *at = keys; !v && at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        snprintf(key, KEY_ROOM, "%.*s", (int)strcspn(at, "|"), at);
+        v = json_get(root, key);
+    }
+    if (!v)
+        snprintf(key, KEY_ROOM, "%.*s", (int)strcspn(keys, "|"), keys);
+    return v;
+}
+
 /* A size; null counts as absent where there is a default. */
-static enum status read_size(const struct json *root, const char *key, int64_t low, int64_t high, int64_t standard, int64_t *out,
+static enum status read_size(const struct json *root, const char *keys, int64_t low, int64_t high, int64_t standard, int64_t *out,
                              struct error *err)
 {
-    const struct json *v = json_get(root, key);
+    char key[KEY_ROOM];
+    const struct json *v = find_key(root, keys, key);
     if (!v && standard == REQUIRED)
         return error_set(err, STATUS_BAD_INPUT, "%s is missing", key);
     if (!v || (v->kind == JSON_NULL && standard != REQUIRED)) {
@@ -69,9 +85,52 @@ static enum status read_values(struct config *c, const struct json *root, struct
 #undef SWITCH
     if (!c->vocab)
         return error_set(err, STATUS_BAD_INPUT, "vocab_size is missing");
-    /* MistralConfig's own default holds where the key is absent; null means none */
+    /* classes' own defaults hold where keys are absent; null means none */
+    bool qwen = !strncmp(c->family, "qwen", 4);
     if (!strcmp(c->family, "mistral") && !json_get(root, "sliding_window"))
         c->window = 4096;
+    if (qwen && !json_get(root, "use_sliding_window"))
+        c->use_window = false;
+    if (qwen && !json_get(root, "max_window_layers"))
+        c->full_layers = 28;
+    if (!c->use_window)
+        c->window = 0;
+    if (!strcmp(c->family, "glm4_moe") && !json_get(root, "norm_topk_prob"))
+        c->norm_chosen = true;
+    if (!strncmp(c->family, "granite", 7) && c->attention_scale == 0)
+        c->attention_scale = 1;
+    return STATUS_OK;
+}
+
+/* Which layers have a window where layer_types does not say it, by the classes of transformers. */
+static bool slides_by_default(const struct config *c, int64_t layer)
+{
+    if (!strcmp(c->family, "qwen2_moe"))
+        return layer % 2 == 0 && layer < c->full_layers;
+    return !strcmp(c->family, "qwen3_moe") || layer >= c->full_layers;
+}
+
+/* Which layers have a window: layer_types says it one by one, or else the family. */
+static enum status read_windows(struct model *m, const struct json *root, struct error *err)
+{
+    struct config *c = &m->config;
+    const struct json *types = json_get(root, "layer_types");
+    bool *windowed = c->window ? arena_array(&m->arena, (size_t)c->layers, sizeof *windowed) : NULL;
+    if (c->window && !windowed)
+        return error_memory(err, "the layers");
+    if (types && types->kind != JSON_NULL && (types->kind != JSON_ARRAY || types->size != (uint64_t)c->layers))
+        return error_set(err, STATUS_BAD_INPUT, "layer_types is no list of %" PRId64 " layers", c->layers);
+    for (int64_t i = 0; i < c->layers; i++) {
+        const struct json *type = json_is(types, JSON_ARRAY) ? &types->items[i] : NULL;
+        bool slides = json_is_text(type, "sliding_attention");
+        if (type && !slides && !json_is_text(type, "full_attention"))
+            return error_set(err, STATUS_BAD_INPUT, "layer_types: %s is not supported", json_is(type, JSON_STRING) ? QUOTE(type->text, type->size) : json_kind_name(type));
+        if (slides && !c->window)
+            return error_set(err, STATUS_BAD_INPUT, "layer_types names sliding_attention, but there is no sliding_window");
+        if (windowed)
+            windowed[i] = type ? slides : slides_by_default(c, i);
+    }
+    c->windowed = windowed;
     return STATUS_OK;
 }
 
@@ -203,6 +262,7 @@ enum status config_read_json(struct model *m, const char *path, const struct fam
         return status;
     struct config *c = &m->config;
     if ((status = find_family(m, &root, family, err)) || (status = refuse_unsupported(&root, err)) || (status = read_values(c, &root, err)) ||
+        (status = read_windows(m, &root, err)) ||
         (status = read_activation(c, &root, err)) || (status = rope_read_json(c, &root, err)) || (status = config_finish(m, err)))
         return error_prefix(err, "%s", path), status;
     const struct json *dtype = json_get(&root, "dtype");

@@ -20,6 +20,8 @@ enum { RAW_PIECE = 1 << 20, BATCH = 1 << 20 };
 struct conversion_step {
     const struct tensor *from; /* NULL: zeros, or `values` */
     const float *values;
+    const struct tensor *const *expert; /* [matrices]: `from` and its like, which become one tensor; else NULL */
+    int64_t first, rows, of;   /* of each matrix the rows [first, first + rows) of `of`; rows 0: all */
     float factor;              /* of all values, from a tensor of its own that the target has no name for; 0: none */
     int64_t heads;             /* rows change places inside each of so many heads; 0: they stay */
     const float *importance;   /* [matrices, columns]; NULL: all columns alike */
@@ -69,10 +71,9 @@ static enum status choose_type(const struct planning *p, const struct tensor *fr
 }
 
 /* The imatrix's numbers for a matrix that becomes blocks. */
-static enum status find_importance(struct planning *p, const char *name, enum storage type, struct conversion_step *how)
+static enum status find_importance(struct planning *p, const char *name, const struct tensor *t, struct conversion_step *how)
 {
-    const struct tensor *t = how->from;
-    if (!p->im || !t || t->dims < 2 || t->type == type || storage_types[type].block_elements == 1)
+    if (!p->im || !how->from || t->dims < 2 || t->type == how->from->type || storage_types[t->type].block_elements == 1)
         return STATUS_OK;
     how->matrices = t->dims > 2 ? t->shape[0] : 1;
     enum status status = imatrix_find(p->im, name, how->matrices, t->shape[t->dims - 1], &how->importance, p->err);
@@ -100,14 +101,16 @@ static enum status add_tensor(struct planning *p, const char *name, const struct
     struct conversion_step *step = &c->how[c->count++];
     *step = *how;
     c->bytes += t->bytes;
-    return find_importance(p, name, type, step);
+    return find_importance(p, name, t, step);
 }
 
-static const struct tensor *source(const struct planning *p, const struct weight_name *n, int layer)
+static const struct tensor *source(const struct planning *p, const struct weight_name *n, int layer, int expert)
 {
     const struct model *m = p->c->model;
     char name[200];
-    weight_spell(n, m->container == MODEL_GGUF ? NULL : p->prefix, layer, name, sizeof name);
+    if (!n->hf)
+        return NULL;
+    weight_spell(n, m->container == MODEL_GGUF ? NULL : p->prefix, layer, expert, name, sizeof name);
     const struct tensor *t = tensor_find(m->tensors, name);
     if (t)
         p->used[t - m->tensors->tensors] = true;
@@ -123,50 +126,81 @@ static bool ends_with(const char *text, const char *tail)
 /* transformers has one switch for all biases of a block: a missing one is zero. */
 static bool needs_zeros(const struct planning *p, const struct weight_name *n)
 {
-    if (p->c->to == MODEL_GGUF || !ends_with(n->hf, ".bias"))
+    if (p->c->to == MODEL_GGUF || !n->hf || !ends_with(n->hf, ".bias"))
         return false;
     return strstr(n->hf, "self_attn") ? p->c->attention_bias : p->c->mlp_bias;
 }
 
 /* What lies in a file but is not read: the copy of a tied embedding, biases that the configuration switches off. */
-static bool is_idle(const struct conversion *c, const struct weight_name *n)
+static bool is_idle(const struct conversion *c, const struct weight_name *n, const struct tensor *from)
 {
-    const struct config *config = &c->model->config;
-    if (c->model->container == MODEL_SAFETENSORS && ends_with(n->hf, ".bias"))
-        return strstr(n->hf, "self_attn") ? !config->attention_bias : !config->mlp_bias;
-    return config->tied && !strcmp(n->gguf, "output.weight");
+    if (!from || (!ends_with(n->hf, ".bias") && strcmp(n->gguf, "output.weight")))
+        return false;
+    for (int i = 0; i < c->model->program.weight_count; i++)
+        if (c->model->program.weights[i].name == from->name)
+            return false;
+    return true;
+}
+
+/* The experts' tensors as one: `like` gets the stack's shape. */
+static enum status add_experts(struct planning *p, const struct weight_name *n, int layer, struct tensor *like, struct conversion_step *how)
+{
+    bool gguf = p->c->model->container == MODEL_GGUF, apart = weight_per_expert(n, gguf), half = !gguf && n->rows >= ROWS_FIRST_HALF;
+    int64_t experts = p->c->model->config.experts;
+    if (!apart && !half)
+        return STATUS_OK;
+    if (apart) {
+        const struct tensor **all = arena_array(p->arena, (size_t)experts + 1, sizeof *all);
+        if (!all)
+            return error_memory(p->err, "the experts");
+        for (int64_t e = 0; e < experts; e++)
+            all[e] = source(p, n, layer, (int)e); /* all there and alike: the program has them */
+        how->expert = all;
+        *like = (struct tensor){.type = like->type, .dims = 3, .shape = {experts, like->shape[0], like->shape[1]}};
+    }
+    how->of = like->shape[1];
+    like->shape[1] /= half ? 2 : 1;
+    how->rows = like->shape[1];
+    how->first = n->rows == ROWS_SECOND_HALF ? how->rows : 0;
+    return STATUS_OK;
+}
+
+/* A vector of zeros as long as the weight's bias would be. */
+static enum status add_zeros(struct planning *p, const struct weight_name *n, int layer, const char *name)
+{
+    char weight[200];
+    weight_spell(n, NULL, layer, 0, weight, sizeof weight);
+    memcpy(weight + strlen(weight) - 4, "weight", 7);
+    const struct tensor *like = tensor_find(p->c->model->tensors, weight);
+    if (!like)
+        return error_set(p->err, STATUS_BAD_INPUT, "tensor %s is missing", weight);
+    struct tensor zeros = {.type = p->mix ? mix_type(p->mix) : STORAGE_F32, .dims = 1, .shape = {like->shape[0]}};
+    return add_tensor(p, name, &zeros, &(struct conversion_step){.from = NULL}, zeros.type);
 }
 
 static enum status add_weight(struct planning *p, const struct weight_name *n, int layer)
 {
-    const struct config *config = &p->c->model->config;
-    const struct tensor *from = source(p, n, layer), *like = from;
-    struct tensor zeros;
-    if (is_idle(p->c, n) || (!from && !needs_zeros(p, n)))
-        return STATUS_OK;
-    if (!from) {
-        char weight[200];
-        weight_spell(n, NULL, layer, weight, sizeof weight);
-        memcpy(weight + strlen(weight) - 4, "weight", 7);
-        like = tensor_find(p->c->model->tensors, weight);
-        if (!like)
-            return error_set(p->err, STATUS_BAD_INPUT, "tensor %s is missing", weight);
-        zeros = (struct tensor){.type = p->mix ? mix_type(p->mix) : STORAGE_F32, .dims = 1, .shape = {like->shape[0]}};
-        like = &zeros;
-    }
-    enum storage type = like->type;
+    struct conversion *c = p->c;
+    const struct tensor *from = source(p, n, layer, 0), *factor = NULL;
     char name[200];
-    weight_spell(n, p->c->to == MODEL_GGUF ? NULL : "model.", layer, name, sizeof name);
-    enum status status = from ? choose_type(p, from, name, &type) : STATUS_OK;
+    if (is_idle(c, n, from) || (!from && !needs_zeros(p, n)))
+        return STATUS_OK;
+    weight_spell(n, c->to == MODEL_GGUF ? NULL : "model.", layer, 0, name, sizeof name);
+    if (!from)
+        return add_zeros(p, n, layer, name);
+    struct tensor like = *from;
+    enum storage type;
     struct conversion_step how = {.from = from};
-    const struct tensor *factor = NULL;
-    if (from && p->c->model->container == MODEL_GGUF && !status)
-        status = weight_factor(p->c->model->tensors, from->name, &factor, &how.factor, p->err);
+    enum status status = choose_type(p, from, name, &type);
+    if (!status)
+        status = add_experts(p, n, layer, &like, &how);
+    if (!status && c->model->container == MODEL_GGUF)
+        status = weight_factor(c->model->tensors, from->name, &factor, &how.factor, p->err);
     if (factor)
-        p->used[factor - p->c->model->tensors->tensors] = true;
-    if (from && p->c->model->container != p->c->to)
-        how.heads = n->rows == ROWS_OF_HEADS ? config->heads : n->rows == ROWS_OF_KV_HEADS ? config->kv_heads : 0;
-    return status ? status : add_tensor(p, name, like, &how, type);
+        p->used[factor - c->model->tensors->tensors] = true;
+    if (c->model->container != c->to)
+        how.heads = n->rows == ROWS_OF_HEADS ? c->model->config.heads : n->rows == ROWS_OF_KV_HEADS ? c->model->config.kv_heads : 0;
+    return status ? status : add_tensor(p, name, &like, &how, type);
 }
 
 /* Nothing may be lost without a word. */
@@ -182,6 +216,8 @@ static enum status check_all_used(const struct planning *p)
     }
     return STATUS_OK;
 }
+
+static bool per_layer(const struct weight_name *n) { return n->hf && strstr(n->hf, "%d"); }
 
 /* Same container: every tensor with its name. */
 static enum status plan_same(struct planning *p)
@@ -210,11 +246,11 @@ static enum status plan_other(struct planning *p)
         }
     }
     for (int i = 0; i < count && !status; i++)
-        if (!strstr(names[i].hf, "%d"))
+        if (!per_layer(&names[i]))
             status = add_weight(p, &names[i], 0);
     for (int layer = 0; layer < c->model->config.layers && !status; layer++)
         for (int i = 0; i < count && !status; i++)
-            if (strstr(names[i].hf, "%d"))
+            if (per_layer(&names[i]))
                 status = add_weight(p, &names[i], layer);
     return status ? status : check_all_used(p);
 }
@@ -227,6 +263,10 @@ static enum status check_words(const struct planning *p)
     const struct rope_config *r = &config->rope;
     if (c->model->container == c->to)
         return STATUS_OK;
+    if (c->to == MODEL_SAFETENSORS && (strcmp(config->family, "llama") || config->experts))
+        return error_set(p->err, STATUS_BAD_INPUT, "a folder is written of models of architecture llama without experts alone so far, not of %s", config->family);
+    if (c->to == MODEL_GGUF && (c->model->family->architecture ? strcmp(c->model->family->architecture, "llama") != 0 : config->experts > 0) && config->window)
+        return error_set(p->err, STATUS_BAD_INPUT, "a sliding window has no key in GGUF files of this architecture: other programs would see all tokens");
     if (config->head_dim % 2 || (r->dims && r->dims != config->head_dim) || r->partial < 1)
         return error_set(p->err, STATUS_BAD_INPUT, "only a part of each head is rotated; files of this architecture always rotate whole heads");
     if (c->to == MODEL_SAFETENSORS) {
@@ -237,7 +277,7 @@ static enum status check_words(const struct planning *p)
         return r->factors ? rope_find_llama3(r, (int)(config->head_dim / 2), &c->rope, p->err) : STATUS_OK;
     }
     if (config->activation != ACT_SILU)
-        return error_set(p->err, STATUS_BAD_INPUT, "hidden_act is not silu, and a GGUF file of architecture llama has no key for it: other programs would compute silu");
+        return error_set(p->err, STATUS_BAD_INPUT, "hidden_act is not silu, and a GGUF file of this architecture has no key for it: other programs would compute silu");
     if (r->kind == ROPE_DYNAMIC)
         return error_set(p->err, STATUS_BAD_INPUT, "rope type dynamic has no name in GGUF");
     if (r->kind == ROPE_YARN && !r->truncate)
@@ -296,14 +336,15 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
     return status;
 }
 
-static enum status add_quantised(struct planning *p, const struct weight_name *n, int layer)
+static enum status add_quantised(struct planning *p, const struct weight_name *n, int layer, int expert)
 {
-    const struct tensor *from = is_idle(p->c, n) ? NULL : source(p, n, layer);
+    const struct tensor *from = source(p, n, layer, expert);
     char name[200];
     enum storage type;
-    if (!from || from->dims < 2)
+    bool again = n->rows == ROWS_SECOND_HALF && p->c->model->container == MODEL_SAFETENSORS; /* one tensor with the first */
+    if (!from || from->dims < 2 || again || is_idle(p->c, n, from))
         return STATUS_OK;
-    weight_spell(n, NULL, layer, name, sizeof name);
+    weight_spell(n, NULL, layer, expert, name, sizeof name);
     enum status status = choose_type(p, from, name, &type);
     if (status || storage_types[type].block_elements == 1)
         return status; /* stays what it is */
@@ -319,8 +360,9 @@ enum status conversion_plan_quantised(struct conversion *c, struct arena *arena,
     const struct weight_name *names = m->family->names;
     enum status status = begin(&p, c, arena, m, MODEL_GGUF, mix, NULL, err);
     for (int i = 0; i < *m->family->name_count && !status; i++)
-        for (int layer = 0; layer < (strstr(names[i].hf, "%d") ? m->config.layers : 1) && !status; layer++)
-            status = add_quantised(&p, &names[i], layer);
+        for (int layer = 0; layer < (per_layer(&names[i]) ? m->config.layers : 1) && !status; layer++)
+            for (int e = 0; e < (weight_per_expert(&names[i], m->container == MODEL_GGUF) ? m->config.experts : 1) && !status; e++)
+                status = add_quantised(&p, &names[i], layer, e);
     if (!status && !c->count)
         status = error_set(err, STATUS_BAD_INPUT, "%s: no matrix of it can be quantised", m->path);
     return status;
@@ -392,6 +434,11 @@ struct rows {
 
 static const unsigned char *row_source(const struct rows *b, int64_t row)
 {
+    const struct conversion_step *how = b->how;
+    if (how->rows) {
+        int64_t matrix = row / how->rows, at = how->first + row % how->rows;
+        return how->expert ? how->expert[matrix]->data + (uint64_t)at * b->in_bytes : b->from->data + (uint64_t)(matrix * how->of + at) * b->in_bytes;
+    }
     return b->from->data + (uint64_t)source_row(b->c, row, b->rows, b->how->heads) * b->in_bytes;
 }
 
@@ -476,7 +523,7 @@ enum status conversion_write(const struct conversion *c, struct tensor_writer *w
             status = put(&x, how->values, (size_t)t->bytes);
         else if (!how->from)
             status = put_zeros(&x, t->bytes);
-        else if (how->from->type == t->type && !how->heads && how->factor == 0)
+        else if (how->from->type == t->type && !how->heads && !how->rows && how->factor == 0)
             status = put_raw(&x, how->from->data, t->bytes);
         else
             status = put_rows(&x, t, how);

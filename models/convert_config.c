@@ -167,25 +167,31 @@ void conversion_generation(const struct conversion *c, const struct conversion_i
 
 /* ---- GGUF metadata -------------------------------------------------------------------------------------------------- */
 
-static const char *key_of(const char *suffix, char out[128])
+/* Keys of an architecture. */
+struct keys {
+    struct gguf_keys *k;
+    const char *arch;
+};
+
+static const char *key_of(const struct keys *k, const char *suffix, char out[128])
 {
-    snprintf(out, 128, "llama.%s", suffix);
+    snprintf(out, 128, "%s.%s", k->arch, suffix);
     return out;
 }
 
-static void key_u32(struct gguf_keys *k, const char *suffix, int64_t value)
+static void key_u32(const struct keys *k, const char *suffix, int64_t value)
 {
     char key[128];
-    gguf_key_int(k, key_of(suffix, key), value > UINT32_MAX ? META_U64 : META_U32, value);
+    gguf_key_int(k->k, key_of(k, suffix, key), value > UINT32_MAX ? META_U64 : META_U32, value);
 }
 
-static void key_f32(struct gguf_keys *k, const char *suffix, double value)
+static void key_f32(const struct keys *k, const char *suffix, double value)
 {
     char key[128];
-    gguf_key_float(k, key_of(suffix, key), (float)value);
+    gguf_key_float(k->k, key_of(k, suffix, key), (float)value);
 }
 
-static void add_rope_keys(const struct conversion *c, struct gguf_keys *k)
+static void add_rope_keys(const struct conversion *c, const struct keys *k)
 {
     const struct rope_config *r = &c->model->config.rope;
     char key[128];
@@ -194,7 +200,7 @@ static void add_rope_keys(const struct conversion *c, struct gguf_keys *k)
     if (r->kind != ROPE_LINEAR && r->kind != ROPE_YARN) /* llama3: a tensor */
         return;
     const char *name = r->kind == ROPE_LINEAR ? "linear" : "yarn";
-    gguf_key_string(k, key_of("rope.scaling.type", key), name, strlen(name));
+    gguf_key_string(k->k, key_of(k, "rope.scaling.type", key), name, strlen(name));
     key_f32(k, "rope.scaling.factor", r->factor);
     key_u32(k, "rope.scaling.original_context_length", (int64_t)(r->original ? r->original : (double)c->model->config.context));
     if (r->kind != ROPE_YARN)
@@ -220,13 +226,38 @@ static void add_file_type(const struct conversion *c, struct gguf_keys *k)
         gguf_key_int(k, "general.quantization_version", META_U32, 2);
 }
 
-static void new_keys(const struct conversion *c, const char *name, struct gguf_keys *k)
+static void add_expert_keys(const struct conversion *c, const struct keys *k)
 {
     const struct config *config = &c->model->config;
-    gguf_key_string(k, "general.architecture", "llama", 5);
-    gguf_key_string(k, "general.type", "model", 5);
-    gguf_key_string(k, "general.name", name, strlen(name));
-    add_file_type(c, k);
+    if (!config->experts)
+        return;
+    key_u32(k, "expert_count", config->experts);
+    key_u32(k, "expert_used_count", config->experts_chosen);
+    if (!strncmp(config->family, "qwen", 4))
+        key_u32(k, "expert_feed_forward_length", config->expert_width);
+    if (config->shared_width)
+        key_u32(k, "expert_shared_feed_forward_length", config->shared_width);
+}
+
+static void add_scale_keys(const struct conversion *c, const struct keys *k)
+{
+    const struct config *config = &c->model->config;
+    if (strncmp(config->family, "granite", 7)) /* the others have no such factors */
+        return;
+    key_f32(k, "embedding_scale", config->embedding_scale);
+    key_f32(k, "attention.scale", config->attention_scale);
+    key_f32(k, "residual_scale", config->residual_scale);
+    key_f32(k, "logit_scale", config->logits_scale);
+}
+
+static void new_keys(const struct conversion *c, const char *name, struct gguf_keys *out)
+{
+    const struct config *config = &c->model->config;
+    const struct keys keys = {out, c->model->family->architecture ? c->model->family->architecture : "llama"}, *k = &keys;
+    gguf_key_string(out, "general.architecture", k->arch, strlen(k->arch));
+    gguf_key_string(out, "general.type", "model", 5);
+    gguf_key_string(out, "general.name", name, strlen(name));
+    add_file_type(c, out);
     key_u32(k, "vocab_size", config->vocab);
     key_u32(k, "context_length", config->context);
     key_u32(k, "embedding_length", config->hidden);
@@ -239,6 +270,8 @@ static void new_keys(const struct conversion *c, const char *name, struct gguf_k
     key_f32(k, "attention.layer_norm_rms_epsilon", config->norm_epsilon);
     if (config->window)
         key_u32(k, "attention.sliding_window", config->window);
+    add_expert_keys(c, k);
+    add_scale_keys(c, k);
     add_rope_keys(c, k);
 }
 

@@ -115,6 +115,12 @@ const char *model_lost(const struct model *m)
     return lost || !m->quantised ? lost : tensor_set_lost(m->quantised);
 }
 
+uint64_t model_read_bytes(const struct model *m)
+{
+    const struct program *p = &m->program;
+    return m->weight_bytes - (program_weight_bytes(p, 0, p->op_count) - program_read_bytes(p, 0, p->op_count));
+}
+
 /* A view into a matrix (a slice of rows, an expert) becomes the same view into its blocks. */
 static void use(struct weight *w, const struct tensor *from, const struct tensor *to)
 {
@@ -126,12 +132,79 @@ static void use(struct weight *w, const struct tensor *from, const struct tensor
     w->owner = WEIGHT_DERIVED;
 }
 
-void model_use(struct model *m, const struct tensor *tensors, int64_t count)
+/* Matrices of experts that are tensors of their own, by where they lie. */
+struct place {
+    const unsigned char *data;
+    int weight, expert;
+};
+
+static int by_data(const void *a, const void *b)
+{
+    const struct place *p = a, *q = b;
+    return p->data < q->data ? -1 : p->data > q->data;
+}
+
+static int64_t list_experts(const struct program *p, struct place *out)
+{
+    int64_t count = 0;
+    for (int i = 0; i < p->weight_count; i++)
+        for (int e = 0; p->weights[i].expert && e < p->weights[i].experts; e++, count++)
+            if (out)
+                out[count] = (struct place){p->weights[i].expert[e], i, e};
+    return count;
+}
+
+/* All experts of a layer become blocks of one type, or none does. */
+static enum status use_experts(struct model *m, const struct tensor *tensors, int64_t count, struct error *err)
 {
     struct program *p = &m->program;
+    int64_t experts = list_experts(p, NULL);
+    struct place *places = experts ? malloc((size_t)experts * sizeof *places) : NULL;
+    const unsigned char ***made = arena_array(&m->arena, (size_t)p->weight_count + 1, sizeof *made);
+    if ((experts && !places) || !made) {
+        free(places);
+        return error_memory(err, "the experts");
+    }
+    list_experts(p, places);
+    qsort(places, (size_t)experts, sizeof *places, by_data);
+    enum status status = STATUS_OK;
+    for (int64_t k = 0; k < count && experts && !status; k++) {
+        const struct tensor *from = tensor_find(m->tensors, tensors[k].name);
+        const struct place *at = from ? bsearch(&(struct place){.data = from->data}, places, (size_t)experts, sizeof *at, by_data) : NULL;
+        if (!at)
+            continue;
+        struct weight *w = &p->weights[at->weight];
+        if (!made[at->weight]) {
+            made[at->weight] = arena_array(&m->arena, (size_t)w->experts, sizeof *w->expert);
+            m->weight_bytes -= (uint64_t)(w->row_bytes * w->out * w->experts);
+            w->row_bytes = w->in / storage_types[tensors[k].type].block_elements * storage_types[tensors[k].type].block_bytes;
+            w->format = tensors[k].type;
+            w->owner = WEIGHT_DERIVED;
+            m->weight_bytes += (uint64_t)(w->row_bytes * w->out * w->experts);
+        }
+        if (made[at->weight])
+            made[at->weight][at->expert] = tensors[k].data;
+        else
+            status = error_memory(err, "the experts");
+    }
+    for (int i = 0; i < p->weight_count && !status; i++)
+        if (made[i]) {
+            p->weights[i].expert = made[i];
+            p->weights[i].data = made[i][0];
+        }
+    free(places);
+    return status;
+}
+
+enum status model_use(struct model *m, const struct tensor *tensors, int64_t count, struct error *err)
+{
+    struct program *p = &m->program;
+    enum status status = use_experts(m, tensors, count, err);
+    if (status)
+        return status;
     for (int i = 0; i < p->weight_count; i++) {
         struct weight *w = &p->weights[i];
-        const struct tensor *from = tensor_find(m->tensors, w->name);
+        const struct tensor *from = w->expert ? NULL : tensor_find(m->tensors, w->name);
         for (int64_t k = 0; k < count && from && from->data && !w->transposed && !w->scales; k++) {
             if (strcmp(tensors[k].name, w->name) || from->shape[from->dims - 1] != w->in)
                 continue;
@@ -140,4 +213,5 @@ void model_use(struct model *m, const struct tensor *tensors, int64_t count)
             m->weight_bytes += (uint64_t)(w->row_bytes * w->out * w->experts);
         }
     }
+    return STATUS_OK;
 }

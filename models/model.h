@@ -37,6 +37,7 @@ struct config {
 #undef REAL
 #undef SWITCH
     enum activation activation;
+    const bool *windowed; /* [layers]: which of them see `window` tokens only; NULL: all do where there is a window */
     struct rope_config rope;
     const char *dtype; /* "bfloat16", ... as config.json says; "" if it does not */
 };
@@ -72,12 +73,13 @@ struct model {
  * Nothing large is copied. Errors name file and key or tensor: STATUS_NOT_FOUND, STATUS_BAD_INPUT, STATUS_NO_ROOM. */
 enum status model_open(struct model **out, const char *path, enum mapping_kind kind, struct error *err);
 void model_close(struct model *m); /* NULL is fine */
+uint64_t model_read_bytes(const struct model *m); /* of weight_bytes, what one token reads: of experts, the chosen ones */
 /* The path of a file of it that shrank while in use; NULL: none did. */
 const char *model_lost(const struct model *m);
 
-/* The program reads matrices of these names and shapes from now on: a conversion's tensors, as planned (no data: only sizes can be
+/* The program reads matrices of these names and shapes from now on (all experts of a layer, or none): a conversion's tensors, as planned (no data: only sizes can be
  * asked for then) or as written and opened again. weight_bytes follows. */
-void model_use(struct model *m, const struct tensor *tensors, int64_t count);
+enum status model_use(struct model *m, const struct tensor *tensors, int64_t count, struct error *err);
 
 /* ---- conversion ----------------------------------------------------------------------------------------------------- */
 

@@ -7,12 +7,14 @@
 /* A family writes its program from config and weights. */
 typedef enum status family_write(struct model *m, struct error *err);
 
-/* A weight's name in both containers; %d is the layer. `base` names get the checkpoint's base-model prefix. */
+/* A weight's name in both containers; %d is the layer, a second one the expert: there every expert has a tensor of its own, else all
+ * of a layer are one. `base` names get the checkpoint's base-model prefix. hf NULL: the family has no such weight. */
 struct weight_name {
     const char *hf, *gguf;
     bool base;
-    /* GGUF keeps the rows of rotated heads in another order: pairs are neighbours (2i, 2i+1), not halves of the head */
-    enum { ROWS_ALIKE, ROWS_OF_HEADS, ROWS_OF_KV_HEADS } rows;
+    /* GGUF keeps the rows of rotated heads in another order: pairs are neighbours (2i, 2i+1), not halves of the head. HALF: in
+     * config.json's layout it is the first or second half of the rows of each matrix in the tensor */
+    enum { ROWS_ALIKE, ROWS_OF_HEADS, ROWS_OF_KV_HEADS, ROWS_FIRST_HALF, ROWS_SECOND_HALF } rows;
 };
 
 struct family {
@@ -67,8 +69,12 @@ void binder_init(struct binder *b, struct model *m, const struct weight_name *em
 /* The weight's id in the program; shape [out, in] ([n] for a vector: out 1) is checked. -1 after a failure, or when it is
  * absent and optional. */
 int weight_bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
-/* A name of the tables with its layer. prefix: of `base` names, for config.json's form; NULL: GGUF's form. */
-void weight_spell(const struct weight_name *name, const char *prefix, int layer, char *out, size_t size);
+/* Experts' matrices [out, in]: a tensor [experts, out, in] (halves: [experts, 2 * out, in]), or one [out, in] for each. */
+int stack_bind(struct binder *b, const struct weight_name *name, int layer, int experts, int64_t out, int64_t in);
+/* A name of the tables with its layer and expert. prefix: of `base` names, for config.json's form; NULL: GGUF's form. */
+void weight_spell(const struct weight_name *name, const char *prefix, int layer, int expert, char *out, size_t size);
+/* Has every expert a tensor of its own by this name? */
+bool weight_per_expert(const struct weight_name *name, bool gguf);
 /* The base-model prefix of a folder's names, found by its embedding. */
 const char *weight_prefix(const struct model *m, const struct weight_name *embedding);
 bool binder_has(struct binder *b, const struct weight_name *name, int layer);

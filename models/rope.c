@@ -50,7 +50,7 @@ static enum status check(const struct rope_config *r, const char *theta, const c
 enum status rope_read_json(struct config *c, const struct json *root, struct error *err)
 {
     struct rope_config *r = &c->rope;
-    *r = (struct rope_config){.theta = 10000, .partial = 1, .truncate = true};
+    *r = (struct rope_config){.theta = 10000, .partial = strcmp(c->family, "glm4_moe") ? 1 : 0.5, .truncate = true};
     const struct json *scaling = json_get(root, "rope_parameters");
     if (!scaling || scaling->kind == JSON_NULL)
         scaling = json_get(root, "rope_scaling");
@@ -110,7 +110,7 @@ static enum status read_yarn_gguf(struct model *m, const char *arch, struct erro
 enum status rope_read_gguf(struct model *m, const char *arch, struct error *err)
 {
     struct rope_config *r = &m->config.rope;
-    *r = (struct rope_config){.theta = 10000, .partial = 1, .truncate = true, .interleaved = true};
+    *r = (struct rope_config){.theta = 10000, .partial = 1, .truncate = true};
     char theta[128], factor[128], key[128];
     snprintf(theta, sizeof theta, "%s.rope.freq_base", arch);
     snprintf(factor, sizeof factor, "%s.rope.scaling.factor", arch);

@@ -69,6 +69,7 @@ struct ingot_model_info {
     const char *path, *family, *dtype; /* live as long as the model; dtype: the most common weight type, "Q4_1" */
     int64_t vocab, context, layers, hidden, heads, kv_heads, head_dim;
     uint64_t parameters, weight_bytes;
+    uint64_t read_bytes; /* of weight_bytes, for one token: a mixture's chosen experts alone */
     uint64_t products; /* multiplications by weights for each token of a prompt */
     bool has_tokenizer, has_template;
 };
@@ -154,6 +155,7 @@ struct ingot_plan {
     int64_t context;
     int parallel, threads;
     uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
+    uint64_t read_bytes; /* of the weights, for a token */
     bool fits;
     char advice[4][200];
     int advice_count;
@@ -169,7 +171,7 @@ struct ingot_plan {
 enum ingot_status ingot_plan_make(const struct ingot_model *model, const struct ingot_engine_options *options, struct ingot_plan *out,
                                   struct ingot_error *err);
 
-/* Tokens a second that reading every weight once for each allows: parts work one after another, those that share matrices together,
+/* Tokens a second that reading every weight once for each (of experts, the chosen ones) allows: parts work one after another, those that share matrices together,
  * and each time that another device goes on takes 20 us. host: bytes per second of the CPU's memory. A prediction, for a card from
  * nominal numbers. 0: a bandwidth is not known. */
 double ingot_plan_decode_bound(const struct ingot_plan *plan, double host);

@@ -18,9 +18,15 @@ struct tiny {
     const char *name, *extra; /* extra: members of config.json */
     int hidden, inter, layers, heads, kv, head_dim, vocab, positions;
     bool tied, bias, mlp_bias;
+    const char *block;  /* of the experts, in names; NULL: none */
+    int experts, width; /* of each: inner values */
+    int shared;         /* inner values of an expert that all rows go to, with a score of its own; 0: none */
+    bool qk_norm;
+    int plain_layers;   /* without experts */
+    bool stacked;       /* the experts of a layer in two tensors */
 };
 
-#define TINY(name, kv, head_dim, positions, tied, biases, extra) {name, extra, 48, 80, 2, 4, kv, head_dim, 300, positions, tied, biases, biases}
+#define TINY(name, kv, head_dim, positions, tied, biases, extra) {name, extra, 48, 80, 2, 4, kv, head_dim, 300, positions, tied, biases, biases, NULL, 0, 0, 0, false, 0, false}
 static const struct tiny tiny_models[] = {
     TINY("plain", 2, 12, 64, true, false, ""),
     TINY("llama3", 2, 12, 64, true, false, ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
@@ -31,6 +37,14 @@ static const struct tiny tiny_models[] = {
     TINY("yarn", 1, 12, 64, true, false, ", \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0, "
                                          "\"original_max_position_embeddings\": 64}"),
     TINY("window", 2, 12, 64, true, false, ", \"model_type\": \"mistral\", \"sliding_window\": 7"),
+    {"mixtral", ", \"model_type\": \"mixtral\", \"num_local_experts\": 5, \"num_experts_per_tok\": 2", 48, 32, 2, 4, 2, 12, 300, 64, false, false, false,
+     "block_sparse_moe", 5, 32, 0, false, 0, false},
+    {"qwen2_moe", ", \"model_type\": \"qwen2_moe\", \"num_experts\": 6, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": 24, \"shared_expert_intermediate_size\": 40, "
+                  "\"norm_topk_prob\": false, \"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 9, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+     48, 80, 2, 4, 2, 12, 300, 64, false, true, false, "mlp", 6, 24, 40, false, 0, false},
+    {"qwen3_moe", ", \"model_type\": \"qwen3_moe\", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 24, \"norm_topk_prob\": true, "
+                  "\"mlp_only_layers\": [0]",
+     48, 80, 2, 4, 2, 12, 300, 64, true, false, false, "mlp", 8, 24, 0, true, 1, true},
 };
 enum { TINY_MODELS = sizeof tiny_models / sizeof *tiny_models };
 static const char tiny_template[] = "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
@@ -50,18 +64,46 @@ struct tiny_weights {
     int count;
 };
 
-static inline void tiny_add(struct tiny_weights *w, const char *name, int rows, int columns, double scale, double base)
+static inline void tiny_add_stack(struct tiny_weights *w, const char *name, int matrices, int rows, int columns, double scale, double base)
 {
     uint64_t seed = 1000 + (uint64_t)w->count;
-    size_t begin = w->data.size, n = (size_t)(rows ? rows : 1) * (size_t)columns;
+    size_t begin = w->data.size, n = (size_t)(matrices ? matrices : 1) * (size_t)(rows ? rows : 1) * (size_t)columns;
     for (size_t i = 0; i < n; i++) {
         float v = (float)(base + scale * ((double)(tiny_next(&seed) >> 40) / (1 << 24) * 2 - 1));
         str_add(&w->data, &v, sizeof v);
     }
     str_format(&w->header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", w->count++ ? ", " : "{", name);
+    if (matrices)
+        str_format(&w->header, "%d, ", matrices);
     if (rows)
         str_format(&w->header, "%d, ", rows);
     str_format(&w->header, "%d], \"data_offsets\": [%zu, %zu]}", columns, begin, w->data.size);
+}
+
+static inline void tiny_add(struct tiny_weights *w, const char *name, int rows, int columns, double scale, double base)
+{
+    tiny_add_stack(w, name, 0, rows, columns, scale, base);
+}
+
+#define NAME(...) (snprintf(name, sizeof name, "model.layers.%d.", layer), snprintf(name + strlen(name), sizeof name - strlen(name), __VA_ARGS__), name)
+static inline void tiny_experts(struct tiny_weights *w, const struct tiny *t, int layer)
+{
+    bool mixtral = strcmp(t->block, "mlp") != 0;
+    static const char *const usual[] = {"gate_proj", "up_proj", "down_proj"}, *const short_ones[] = {"w1", "w3", "w2"};
+    char name[120];
+    tiny_add(w, NAME("%s.gate.weight", t->block), t->experts, t->hidden, 1, 0);
+    for (int e = 0; e < t->experts && !t->stacked; e++)
+        for (int i = 0; i < 3; i++)
+            tiny_add(w, NAME("%s.experts.%d.%s.weight", t->block, e, (mixtral ? short_ones : usual)[i]), i == 2 ? t->hidden : t->width, i == 2 ? t->width : t->hidden, 0.3, 0);
+    if (t->stacked) {
+        tiny_add_stack(w, NAME("%s.experts.gate_up_proj", t->block), t->experts, 2 * t->width, t->hidden, 0.3, 0);
+        tiny_add_stack(w, NAME("%s.experts.down_proj", t->block), t->experts, t->hidden, t->width, 0.3, 0);
+    }
+    if (t->shared) {
+        tiny_add(w, NAME("mlp.shared_expert_gate.weight"), 1, t->hidden, 1, 0);
+        for (int i = 0; i < 3; i++)
+            tiny_add(w, NAME("mlp.shared_expert.%s.weight", usual[i]), i == 2 ? t->hidden : t->shared, i == 2 ? t->shared : t->hidden, 0.3, 0);
+    }
 }
 
 static inline void tiny_layer(struct tiny_weights *w, const struct tiny *t, int layer)
@@ -71,19 +113,24 @@ static inline void tiny_layer(struct tiny_weights *w, const struct tiny *t, int 
     int out[] = {q, kv, kv, t->hidden}, in[] = {t->hidden, t->hidden, t->hidden, q};
     int mlp_out[] = {t->inter, t->inter, t->hidden}, mlp_in[] = {t->hidden, t->hidden, t->inter};
     char name[120];
-#define NAME(...) (snprintf(name, sizeof name, "model.layers.%d.", layer), snprintf(name + strlen(name), sizeof name - strlen(name), __VA_ARGS__), name)
     tiny_add(w, NAME("input_layernorm.weight"), 0, t->hidden, 0.3, 1);
     for (int i = 0; i < 4; i++)
         tiny_add(w, NAME("self_attn.%s_proj.weight", qkvo[i]), out[i], in[i], i < 2 ? 0.4 : 0.3, 0);
-    for (int i = 0; i < 4 && t->bias; i++)
+    for (int i = 0; i < (t->shared ? 3 : 4) && t->bias; i++) /* qwen's output has none */
         tiny_add(w, NAME("self_attn.%s_proj.bias", qkvo[i]), 0, out[i], 0.5, 0);
+    for (int i = 0; i < 2 && t->qk_norm; i++)
+        tiny_add(w, NAME("self_attn.%s_norm.weight", qkvo[i]), 0, t->head_dim, 0.3, 1);
     tiny_add(w, NAME("post_attention_layernorm.weight"), 0, t->hidden, 0.3, 1);
+    if (t->block && layer >= t->plain_layers) {
+        tiny_experts(w, t, layer);
+        return;
+    }
     for (int i = 0; i < 3; i++)
         tiny_add(w, NAME("mlp.%s_proj.weight", mlp[i]), mlp_out[i], mlp_in[i], 0.3, 0);
     for (int i = 0; i < 3 && t->mlp_bias; i++)
         tiny_add(w, NAME("mlp.%s_proj.bias", mlp[i]), 0, mlp_out[i], 0.5, 0);
-#undef NAME
 }
+#undef NAME
 
 static inline void tiny_write(const char *folder, const char *name, const void *data, size_t size)
 {

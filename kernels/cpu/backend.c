@@ -21,7 +21,7 @@ static enum status check(const struct isa *isa, const struct program *p, const s
     for (int i = 0; i < p->weight_count; i++) {
         bool linear = false;
         for (int k = 0; k < p->op_count; k++)
-            linear |= p->ops[k].kind == OP_LINEAR && p->ops[k].w == i;
+            linear |= (p->ops[k].kind == OP_LINEAR || p->ops[k].kind == OP_EXPERTS) && p->ops[k].w == i;
         enum status status = check_weight(isa, &p->weights[i], linear, err);
         if (status)
             return status;
@@ -86,10 +86,10 @@ static int64_t rows_of(const struct compiled *c, int buffer)
 /* What linear stages need: prepared inputs and kernels' scratch. */
 static void linear_room(struct compiled *c, struct room *r)
 {
-    size_t shared = 0, private = 0, scratch = 0, local = 0;
+    size_t shared = 0, private = 0, scratch = 0, local = 0, lists = 0;
     for (int i = 0; i < c->stage_count; i++) {
         const struct stage *s = &c->stages[i];
-        if (s->kind != STAGE_LINEAR)
+        if (s->kind != STAGE_LINEAR && s->kind != STAGE_EXPERTS)
             continue;
         unsigned few = 0, forms = 0;
         int64_t n = s->part[0].w->in;
@@ -100,6 +100,13 @@ static void linear_room(struct compiled *c, struct room *r)
             forms |= kernel->few_forms | kernel->many_forms;
             size_t bytes = kernel->scratch_bytes(n, rows);
             scratch = bytes > scratch ? bytes : scratch;
+        }
+        if (s->kind == STAGE_EXPERTS) {
+            size_t one = experts_input_bytes(s, 1, true), all = experts_input_bytes(s, rows, false), list = experts_list_bytes(s->route, rows);
+            private = one > private ? one : private;
+            shared = all > shared ? all : shared;
+            lists = list > lists ? list : lists;
+            continue;
         }
         size_t columns = (size_t)(s->joint ? stage_panel_rows(s) * rows * s->parts : 0);
         local = columns > local ? columns : local;
@@ -115,8 +122,9 @@ static void linear_room(struct compiled *c, struct room *r)
         unsigned char *input = take(r, 1, private);
         float *columns = take(r, (int64_t)local, sizeof(float));
         void *memory = take(r, 1, scratch);
+        unsigned char *experts = take(r, 1, lists);
         if (c->thread)
-            c->thread[t].input = input, c->thread[t].scratch = memory, c->thread[t].local = columns;
+            c->thread[t].input = input, c->thread[t].scratch = memory, c->thread[t].local = columns, c->thread[t].experts = experts;
     }
 }
 
@@ -148,7 +156,7 @@ static size_t lay_out(struct compiled *c, unsigned char *base)
     c->shares = take(&r, (int64_t)c->stage_count * c->threads, sizeof *c->shares);
     for (int i = 0; i < p->weight_count; i++)
         if (is_vector(p, i)) {
-            float *v = take(&r, p->weights[i].in, sizeof(float));
+            float *v = take(&r, p->weights[i].out * p->weights[i].in, sizeof(float));
             if (c->vector)
                 c->vector[i] = v;
         }
@@ -231,8 +239,8 @@ enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const
     lay_out(c, base + (64 - (uintptr_t)base % 64) % 64);
     plan_stages(c); /* again: biases have addresses now */
     for (int i = 0; i < p->weight_count; i++)
-        if (c->vector[i])
-            format_find(p->weights[i].format)->decode(p->weights[i].data, c->vector[i], p->weights[i].in);
+        for (int64_t row = 0; c->vector[i] && row < p->weights[i].out; row++)
+            format_find(p->weights[i].format)->decode(p->weights[i].data + row * p->weights[i].row_bytes, c->vector[i] + row * p->weights[i].in, p->weights[i].in);
     *out = c;
     return STATUS_OK;
 }
@@ -334,7 +342,7 @@ static void cpu_describe(const struct compiled *c, char *out, size_t size)
     int n = snprintf(out, size, "cpu, %s, %d threads", c->isa->name, c->threads);
     for (int format = 0; format < STORAGE_COUNT && n > 0 && (size_t)n < size; format++)
         for (int i = 0; i < c->p->op_count; i++)
-            if (c->p->ops[i].kind == OP_LINEAR && (int)c->p->weights[c->p->ops[i].w].format == format) {
+            if ((c->p->ops[i].kind == OP_LINEAR || c->p->ops[i].kind == OP_EXPERTS) && (int)c->p->weights[c->p->ops[i].w].format == format) {
                 n += snprintf(out + n, size - (size_t)n, "; %s: %s", storage_types[format].name, c->isa->linear((enum storage)format)->name);
                 break;
             }

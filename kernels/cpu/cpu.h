@@ -66,7 +66,7 @@ struct input {
     int64_t n, padded;
     int32_t rows;
     unsigned forms;
-    const int32_t *row;   /* [rows]: where each prepared row lies in the buffers that are read and written */
+    const int32_t *from, *row; /* [rows]: where each prepared row is read, and where its results go */
     float *floats;        /* [buffer row][float_stride] */
     int64_t float_stride;
     int8_t *q, *nibble;   /* [row][padded] */
@@ -220,12 +220,12 @@ bool amx_usable(const char **why);
 
 /* ---- compiled programs ------------------------------------------------------------------------------------------------- */
 
-enum stage_kind { STAGE_ROWS, STAGE_LINEAR, STAGE_ATTEND };
+enum stage_kind { STAGE_ROWS, STAGE_LINEAR, STAGE_ATTEND, STAGE_EXPERTS };
 
-struct part { /* one LINEAR */
+struct part { /* one LINEAR, or EXPERTS */
     const struct weight *w;
     const struct linear_kernel *kernel;
-    const float *bias;
+    const float *bias; /* EXPERTS: [experts][out] */
     int y;
     bool local; /* only the stage's epilogue reads y: it stays with the thread that computes it, where there are many rows */
 };
@@ -237,8 +237,11 @@ struct stage {
     int begin;              /* first operation of the program that belongs to it */
     int first_op, op_count; /* ROWS: done row by row; LINEAR: epilogue, done column range by column range;
                                ATTEND: done head by head before */
-    int x;                  /* LINEAR: input buffer */
+    int x;                  /* LINEAR, EXPERTS: input buffer */
     const struct op *norm;  /* LINEAR: done to the input first */
+    bool keeps;             /* somebody else reads what the norm makes, too */
+    int z;                  /* EXPERTS: what ROUTE made */
+    const struct expert_route *route;
     int parts;
     struct part part[STAGE_PARTS];
     bool joint;             /* items are the same columns of all parts, followed by the epilogue */
@@ -259,6 +262,7 @@ struct thread_memory {
     unsigned char *input;   /* a private prepared row */
     float *local;           /* results that only the epilogue reads: [part][row][columns of an item] */
     void *scratch;          /* of linear kernels */
+    unsigned char *experts; /* lists of an EXPERTS stage */
     float *attend;          /* tile scratch, outputs and rows */
 };
 
@@ -307,6 +311,8 @@ struct elsewhere {
     int64_t stride;
 };
 void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count);
+/* Values [first, end) of the whole buffers. */
+void cells_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);
 /* linear.c, attend.c */
 size_t normed_bytes(int64_t n, int32_t rows); /* what a stage's norm makes, before its forms */
@@ -314,6 +320,18 @@ void linear_sets(struct compiled *c); /* before a step: fills c->sets */
 /* The most weight rows that all kernels of a LINEAR stage take at once. */
 int64_t stage_panel_rows(const struct stage *s);
 void linear_stage(struct compiled *c, int stage, int thread, int threads);
+/* Rows [., n) of a part for all rows of both sets, with factor and bias; y: see struct linear_kernel. */
+void linear_compute(const struct part *part, const struct input in[SETS], int64_t first, int64_t end, void *scratch, float *y, int64_t stride);
+/* Prepared rows come in units that one thread makes at once. */
+int32_t linear_units(const struct input *in);
+void linear_prepare(struct compiled *c, const struct stage *s, struct input *in, int32_t unit, bool keep);
+/* Weight rows of so many bytes in one item where there are few activation rows. */
+int64_t linear_few_rows(int64_t row_bytes);
+/* experts.c */
+void experts_stage(struct compiled *c, int stage, int thread, int threads);
+int64_t experts_items(const struct compiled *c, const struct stage *s); /* known before the step; 0: the stage finds out */
+size_t experts_input_bytes(const struct stage *s, int64_t rows, bool alone); /* prepared rows of the shared memory, or of a thread's own */
+size_t experts_list_bytes(const struct expert_route *route, int64_t rows);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
 enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */
 int64_t attend_items(const struct compiled *c, const struct op *op);

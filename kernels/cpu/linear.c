@@ -1,4 +1,6 @@
 /* A LINEAR stage: the input is prepared (normed, quantised, packed), then threads take runs of weight rows. */
+#include <string.h>
+
 #include "base/team.h"
 #include "kernels/cpu/cpu.h"
 
@@ -61,6 +63,12 @@ static int64_t panel_rows(const struct compiled *c, const struct stage *s)
     return rows;
 }
 
+int64_t linear_few_rows(int64_t row_bytes)
+{
+    int64_t n = RUN_BYTES / row_bytes;
+    return n < 1 ? 1 : n > 256 ? 256 : n;
+}
+
 /* Weight rows in one item: a panel where there are many rows. */
 static int64_t grain(const struct compiled *c, const struct stage *s)
 {
@@ -70,8 +78,7 @@ static int64_t grain(const struct compiled *c, const struct stage *s)
     for (int i = 0; i < s->parts; i++) {
         longest = s->part[i].w->row_bytes > longest ? s->part[i].w->row_bytes : longest;
     }
-    int64_t n = RUN_BYTES / longest;
-    return n < 1 ? 1 : n > 256 ? 256 : n;
+    return linear_few_rows(longest);
 }
 
 int64_t stage_items(const struct compiled *c, const struct stage *s)
@@ -92,13 +99,16 @@ static int32_t unit_rows(const struct input *in)
 }
 _Static_assert(3 * TILE_ROWS % PACK_ROWS == 0, "both kinds of tiles end there");
 
-static void prepare_unit(struct compiled *c, const struct stage *s, struct input *in, int32_t unit)
+/* keep: also into the norm's own buffer */
+void linear_prepare(struct compiled *c, const struct stage *s, struct input *in, int32_t unit, bool keep)
 {
     const int32_t first = unit * unit_rows(in), end = first + unit_rows(in) < in->rows ? first + unit_rows(in) : in->rows;
     for (int32_t i = first; i < end; i++) {
-        int32_t row = in->row[i];
+        int32_t row = in->from[i];
         if (s->norm)
             norm_row(c, s->norm, c->buffer[s->x] + row * c->p->buffers[s->x].width, in->floats + row * in->float_stride);
+        if (keep)
+            memcpy(c->buffer[s->norm->y] + row * in->n, in->floats + row * in->float_stride, (size_t)in->n * sizeof(float));
         if (in->forms & (FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16))
             c->isa->quantise(in, i);
     }
@@ -126,21 +136,22 @@ static void place(struct compiled *c, const struct stage *s, unsigned char *memo
         int32_t own = sets_of(c, s)->count[set];
         input_place(&in[set], memory, n, own, forms);
         memory += input_bytes(n, own, forms);
-        in[set].row = sets_of(c, s)->row[set];
+        in[set].from = in[set].row = sets_of(c, s)->row[set];
         in[set].floats = floats;
         in[set].float_stride = s->norm ? in[set].padded : n;
     }
 }
 
-static int32_t units(const struct input *in) { return (in->rows + unit_rows(in) - 1) / unit_rows(in); }
+int32_t linear_units(const struct input *in) { return (in->rows + unit_rows(in) - 1) / unit_rows(in); }
 
 /* One row: every thread prepares its own copy, which costs less than meeting. Otherwise units are shared out. */
 static void prepare(struct compiled *c, const struct stage *s, struct input in[SETS], int32_t rows, int thread, int threads)
 {
     place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, in);
-    int32_t few = units(&in[SET_FEW]), all = few + units(&in[SET_MANY]);
+    int32_t few = linear_units(&in[SET_FEW]), all = few + linear_units(&in[SET_MANY]);
+    bool keep = s->keeps && (rows > 1 || thread == 0);
     for (int32_t i = rows == 1 ? 0 : thread; i < all; i += rows == 1 ? 1 : threads)
-        prepare_unit(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few);
+        linear_prepare(c, s, i < few ? &in[SET_FEW] : &in[SET_MANY], i < few ? i : i - few, keep);
     if (rows > 1)
         team_barrier();
     struct input *many = &in[SET_MANY];
@@ -153,20 +164,20 @@ static void prepare(struct compiled *c, const struct stage *s, struct input in[S
 
 /* ---- the work -------------------------------------------------------------------------------------------------------- */
 
-static void compute(const struct part *part, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own,
-                    float *y, int64_t stride)
+void linear_compute(const struct part *part, const struct input in[SETS], int64_t first, int64_t end, void *scratch, float *y, int64_t stride)
 {
     if (in[SET_FEW].rows)
-        part->kernel->few(part->w, first, end, &in[SET_FEW], y, stride, own->scratch);
+        part->kernel->few(part->w, first, end, &in[SET_FEW], y, stride, scratch);
     if (in[SET_MANY].rows)
-        part->kernel->many(part->w, first, end, &in[SET_MANY], y, stride, own->scratch);
-    int32_t rows = in[SET_FEW].rows + in[SET_MANY].rows;
-    for (int32_t row = 0; part->w->factor != 0 && row < rows; row++)
-        for (int64_t i = first; i < end; i++)
-            y[row * stride + i] *= part->w->factor;
-    for (int32_t row = 0; part->bias && row < rows; row++)
-        for (int64_t i = first; i < end; i++)
-            y[row * stride + i] += part->bias[i];
+        part->kernel->many(part->w, first, end, &in[SET_MANY], y, stride, scratch);
+    for (int set = 0; set < SETS && (part->w->factor != 0 || part->bias); set++)
+        for (int32_t row = 0; row < in[set].rows; row++) {
+            float *to = y + in[set].row[row] * stride;
+            for (int64_t i = first; part->w->factor != 0 && i < end; i++)
+                to[i] *= part->w->factor;
+            for (int64_t i = first; part->bias && i < end; i++)
+                to[i] += part->bias[i];
+        }
 }
 
 /* The same columns of all parts, then what follows. A buffer's rows are often a power of two apart and share a few sets of the
@@ -183,7 +194,7 @@ static void compute_joint(struct compiled *c, const struct stage *s, const struc
         struct elsewhere at = {part->y, c->buffer[part->y], part->w->out};
         if (local)
             elsewhere[count++] = at = (struct elsewhere){part->y, own->local + i * rows * run - first, run};
-        compute(part, in, first, end, own, at.at, at.stride);
+        linear_compute(part, in, first, end, own->scratch, at.at, at.stride);
     }
     for (int i = 0; i < s->op_count; i++) {
         const struct op *op = &c->p->ops[s->first_op + i];
@@ -213,6 +224,6 @@ void linear_stage(struct compiled *c, int stage, int thread, int threads)
         if (s->joint)
             compute_joint(c, s, in, first, last, own, run);
         else
-            compute(part, in, first, last, own, c->buffer[part->y], part->w->out);
+            linear_compute(part, in, first, last, own->scratch, c->buffer[part->y], part->w->out);
     }
 }

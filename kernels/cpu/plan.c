@@ -3,6 +3,8 @@
  *   LINEARs over one input                  -> one stage (q, k, v; gate, up)
  *   LINEARs, then ADD or GATE or SCALE of their results column by column
  *                                           -> the same stage; done by whoever computed the columns
+ *   EXPERTS over one input, then ADD or GATE or SCALE of their results
+ *                                           -> one stage
  *   norms, ROPE and STORE of single heads, then ATTEND -> one stage
  *   anything else that needs only its own row -> runs of such operations, row by row
  * A barrier stands only between stages, and none holds operations of two stretches of a split program (op.begins). */
@@ -21,14 +23,24 @@ static int linears_over(const struct program *p, int first, int x)
     return i - first;
 }
 
-/* Elementwise operations behind the LINEARs [first, first + count) that only need columns that the same thread has made:
+static int experts_over(const struct program *p, int first)
+{
+    const struct op *one = &p->ops[first], *op = one;
+    int i = first;
+    for (; i < p->op_count && i - first < STAGE_PARTS && op->kind == OP_EXPERTS && op->x == one->x && op->z == one->z && op->route == one->route; op = &p->ops[++i])
+        if (op->y == one->x || p->weights[op->w].out != p->weights[one->w].out || (i > first && op->begins))
+            break;
+    return i - first;
+}
+
+/* Elementwise operations behind the LINEARs or EXPERTS [first, first + count) that only need columns that the same thread has made:
  * every operand is one of their results (or of such an operation), or was complete before the stage. All widths equal. */
 static int epilogue(const struct program *p, int first, int count, int input)
 {
-    int64_t out = p->weights[p->ops[first].w].out;
+    int64_t out = p->buffers[p->ops[first].y].width;
     enum buffer_rows rows = p->buffers[p->ops[first].y].rows;
     for (int i = first; i < first + count; i++)
-        if (p->weights[p->ops[i].w].out != out)
+        if (p->buffers[p->ops[i].y].width != out)
             return 0;
     int n = 0;
     for (int i = first + count; i < p->op_count && elementwise(p->ops[i].kind); i++, n++) {
@@ -52,13 +64,13 @@ static bool stays(const struct program *p, const struct stage *s, int y)
     return same == 1 && (rewritten || !program_live(p, y, s->first_op + s->op_count));
 }
 
-/* May the norm be done by whoever prepares the input of these linears? Its own result is then never written. */
+/* May the norm be done by whoever prepares the input of these linears? Its own result is then written only if others read it. */
 static bool norm_fits(const struct program *p, const struct op *norm, int first, int count)
 {
     for (int i = first; i < first + count; i++)
         if (p->ops[i].y == norm->x)
             return false;
-    return count > 0 && !p->ops[first].begins && !program_live(p, norm->y, first + count);
+    return count > 0 && !p->ops[first].begins && (norm->x != norm->y || !program_live(p, norm->y, first + count));
 }
 
 static void add_linear(struct compiled *c, struct stage *s, const struct op *op)
@@ -97,6 +109,21 @@ static int head_ops(const struct program *p, int i)
     return n;
 }
 
+static int experts_stage_at(struct compiled *c, struct stage *s, int i)
+{
+    const struct op *op = &c->p->ops[i];
+    int count = experts_over(c->p, i);
+    s->kind = STAGE_EXPERTS;
+    s->x = op->x;
+    s->z = op->z;
+    s->route = &c->p->routes[op->route];
+    for (int k = i; k < i + count; k++)
+        add_linear(c, s, &c->p->ops[k]);
+    s->first_op = i + count;
+    s->op_count = epilogue(c->p, i, count, s->x);
+    return count + s->op_count;
+}
+
 /* A stage that starts at operation i; returns the operations it takes. */
 static int next_stage(struct compiled *c, struct stage *s, int i)
 {
@@ -120,6 +147,7 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     if (count) {
         s->kind = STAGE_LINEAR;
         s->norm = norm;
+        s->keeps = norm && program_live(p, norm->y, first + count);
         s->x = norm ? norm->x : op->x;
         for (int k = first; k < first + count; k++)
             add_linear(c, s, &p->ops[k]);
@@ -130,13 +158,15 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
             s->part[k].local = s->joint && stays(p, s, s->part[k].y);
         return first - i + count + s->op_count;
     }
+    if (op->kind == OP_EXPERTS)
+        return experts_stage_at(c, s, i);
     s->kind = STAGE_ROWS;
     s->first_op = i;
     enum buffer_rows rows = p->buffers[op_writes(op) >= 0 ? op_writes(op) : op->x].rows;
     int n = 0;
     for (; i + n < p->op_count; n++) {
         const struct op *o = &p->ops[i + n];
-        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || head_ops(p, i + n) || (n && o->begins))
+        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || o->kind == OP_EXPERTS || head_ops(p, i + n) || (n && o->begins))
             break;
         int target = op_writes(o) >= 0 ? op_writes(o) : o->x;
         if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */

@@ -117,6 +117,27 @@ void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t 
         columns(c, op, x + row * x_stride, z ? z + row * z_stride : NULL, y + row * y_stride, end - first);
 }
 
+void cells_op(struct compiled *c, const struct op *op, int64_t first, int64_t end)
+{
+    columns(c, op, c->buffer[op->x] + first, op->z >= 0 ? c->buffer[op->z] + first : NULL, c->buffer[op->y] + first, end - first);
+}
+
+/* Slots times their weights, the first slot first. */
+static void combine(struct compiled *c, const struct op *op, int32_t row)
+{
+    int64_t n = c->p->buffers[op->y].width, slots = c->p->buffers[op->x].width / n;
+    const float *x = row_of(c, op->x, row), *weights = row_of(c, op->z, row) + c->p->buffers[op->z].width - slots;
+    float *y = row_of(c, op->y, row);
+    for (int64_t s = 0; s < slots; s++) {
+        float weight;
+        c->isa->activate(op->activation, weights + s, NULL, &weight, 1);
+        for (int64_t i = 0; i < n && !s; i++)
+            y[i] = weight * x[i];
+        if (s)
+            c->isa->add(y, x + s * n, weight, y, n);
+    }
+}
+
 void rows_op(struct compiled *c, const struct op *op, int32_t row)
 {
     switch (op->kind) {
@@ -131,6 +152,12 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
         break;
     case OP_STORE:
         store(c, op, row, 0, c->p->groups[op->group].heads);
+        break;
+    case OP_ROUTE:
+        route_choose(&c->p->routes[op->route], row_of(c, op->x, row), op->b >= 0 ? c->vector[op->b] : NULL, row_of(c, op->y, row));
+        break;
+    case OP_COMBINE:
+        combine(c, op, row);
         break;
     case OP_SELECT: {
         bool all = c->p->buffers[op->x].rows == ROWS_ALL && c->p->buffers[op->y].rows == ROWS_WANTED;

@@ -47,6 +47,8 @@ static int64_t items_of(const struct compiled *c, const struct stage *s)
         return buffer_rows(c, rows_buffer(&c->p->ops[s->first_op]));
     case STAGE_LINEAR:
         return stage_items(c, s);
+    case STAGE_EXPERTS:
+        return experts_items(c, s);
     case STAGE_ATTEND:
         return attend_items(c, s->attend);
     }
@@ -91,6 +93,9 @@ static void work(void *argument, int thread, int threads)
             break;
         case STAGE_ATTEND:
             attend_stage(c, i, thread, threads);
+            break;
+        case STAGE_EXPERTS:
+            experts_stage(c, i, thread, threads);
             break;
         }
         team_barrier();

@@ -48,6 +48,23 @@ static bool has_linear(const struct asking *a, enum storage format)
            (!others[format].matrix || (has(a, others[format].matrix, 4) && has(a, CUDA_input, 1)));
 }
 
+/* The plain kernel; where matrix units do it, both, and what puts rows in order. */
+static bool has_experts(const struct asking *a, enum storage format)
+{
+    static const int matrix[STORAGE_COUNT] = { /* the first of two; 0: there is none */
+#define RUNS(id, name) [STORAGE_##id] = CUDA_experts_##name##_8,
+#define PLAIN(id, name) RUNS(id, name)
+#define FLOATS(id, name)
+#define FAST(id, name, kind) kind(id, name)
+#include "kernels/cuda/fast.def"
+#undef FAST
+#undef FLOATS
+#undef PLAIN
+#undef RUNS
+    };
+    return has(a, CUDA_experts, 1) && (!matrix[format] || (has(a, matrix[format], 2) && has(a, CUDA_group, 1) && has(a, CUDA_gather, 1)));
+}
+
 static bool heads_fit(const struct asking *a, const struct state_group *g)
 {
     if (g->k_dim <= CUDA_HEAD_DIM && g->v_dim <= CUDA_HEAD_DIM)
@@ -76,6 +93,7 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
     } kernels[OP_COUNT] = { /* what goes between parts needs transfers alone */
         [OP_EMBED] = {CUDA_embed, 1}, [OP_NORM] = {CUDA_norm, 1}, [OP_ROPE] = {CUDA_rope, 1},   [OP_STORE] = {CUDA_store, 1}, [OP_ATTEND] = {CUDA_attend_any_4, ATTENDS},
         [OP_ADD] = {CUDA_add, 1},     [OP_GATE] = {CUDA_gate, 1}, [OP_SCALE] = {CUDA_scale, 1}, [OP_SELECT] = {CUDA_select, 1},
+        [OP_ROUTE] = {CUDA_route, 1}, [OP_COMBINE] = {CUDA_combine, 1},
     };
     const struct asking a = {cuda, o->device, why, size};
     const struct op *asked = &p->ops[op];
@@ -83,6 +101,8 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
         return false;
     if (asked->kind == OP_LINEAR)
         return has_linear(&a, p->weights[asked->w].format);
+    if (asked->kind == OP_EXPERTS)
+        return has_experts(&a, p->weights[asked->w].format);
     return has(&a, kernels[asked->kind].first, kernels[asked->kind].count) && (asked->kind != OP_STORE || has(&a, CUDA_turn, 1));
 }
 

@@ -148,6 +148,59 @@ struct gemv_args { /* of LINEARs of one format over one input: a warp for each o
     float *partial;    /* [blocks, classes, tiles * 4, CUDA_THREADS] */
     unsigned *arrived; /* [blocks]: zeros before and behind */
     uint16_t *handed;  /* the gated result as bf16, too, [rows, out]; NULL: not */
+    const int32_t *to; /* [rows]: where a row's results go in y (handed: not); NULL: as they come */
+};
+
+struct route_args { /* a block for each row; shared memory: ROUTE_SHARED(experts, groups) */
+    const float *scores, *bias; /* [rows, experts]; [experts] or NULL */
+    float *y;                   /* [rows, 2, chosen] */
+    int experts, chosen, sigmoid, normalised, groups, groups_chosen, group_best;
+    float scale;
+};
+#define ROUTE_SHARED(experts, groups) ((CUDA_WARPS + 2 * (experts) + 2 * (groups)) * 4)
+
+/* Slots (row and place) by the expert that they go to, and tiles of tile_rows of them at most: [0] how many tiles, then for each: its
+ * expert, its first place in the order, its slots. One block; shared memory: GROUP_SHARED(experts). */
+struct group_args {
+    const float *routing; /* [rows, 2, chosen] */
+    int32_t *order, *tiles;
+    int rows, chosen, experts, tile_rows;
+};
+#define GROUP_SHARED(experts) ((CUDA_THREADS + 2 * (experts)) * 4)
+
+struct gather_args { /* a block for each place in the order; the rows behind them, as bf16 */
+    const float *x; /* [., n] */
+    uint16_t *y;    /* [places, padded] */
+    const int32_t *order;
+    int64_t n, padded;
+    int slots; /* that share a row of x */
+};
+
+struct experts_args { /* by a plain kernel: a warp for each output, y: a slot */
+    const float *x, *routing;
+    float *y; /* [rows, chosen, out] */
+    const unsigned char *weight;
+    const struct grids *grids;
+    const float *bias; /* [experts, out], NULL: none */
+    int64_t in, out, row_bytes, stack; /* stack: bytes from one expert to the next */
+    float factor; /* 0: none */
+    int experts, chosen, own, format; /* own: every slot has a row of x */
+};
+
+struct experts_matrix_args { /* by matrix units: blocks of g as they are for one expert's rows; y: a tile */
+    struct gemv_args g; /* narrow: in the order; to: the order */
+    const int32_t *tiles;
+    int64_t stack[2]; /* of each part */
+};
+
+struct combine_args { /* a thread for each value */
+    const float *x;       /* [rows, slots, n] */
+    const float *weights; /* [rows, stride]: the last are the slots' */
+    const float *add;     /* [rows, n]: y = add + scale * sum; NULL: nothing */
+    float *y;
+    float scale;
+    int64_t n, stride, count; /* count: rows * n */
+    int slots, activation;
 };
 
 struct rope_args {

@@ -55,7 +55,7 @@ bool cuda_is_vector(const struct program *p, int weight)
 bool cuda_is_matrix(const struct program *p, int weight)
 {
     for (int k = 0; k < p->op_count; k++)
-        if (p->ops[k].w == weight && (p->ops[k].kind == OP_LINEAR || p->ops[k].kind == OP_EMBED))
+        if (p->ops[k].w == weight && (p->ops[k].kind == OP_LINEAR || p->ops[k].kind == OP_EXPERTS || p->ops[k].kind == OP_EMBED))
             return true;
     return false;
 }
@@ -106,7 +106,7 @@ static void take_weights(struct compiled *c)
     const struct program *p = c->p;
     for (int i = 0; i < p->weight_count; i++)
         if (cuda_is_matrix(p, i) && !cuda_streamed(p, i)) {
-            unsigned char *at = device_take(c, &c->weights, p->weights[i].out, (size_t)cuda_row_bytes(c, &p->weights[i]));
+            unsigned char *at = device_take(c, &c->weights, p->weights[i].out * p->weights[i].experts, (size_t)cuda_row_bytes(c, &p->weights[i]));
             if (c->weight)
                 c->weight[i] = at;
         }
@@ -118,7 +118,7 @@ static void take_scratch(struct compiled *c)
     struct device_room *r = &c->scratch;
     for (int i = 0; i < p->weight_count; i++)
         if (cuda_is_vector(p, i)) {
-            float *at = device_take(c, r, p->weights[i].in, sizeof(float));
+            float *at = device_take(c, r, p->weights[i].out * p->weights[i].in, sizeof(float));
             if (c->vector)
                 c->vector[i] = at;
         }
@@ -135,6 +135,12 @@ static void take_scratch(struct compiled *c)
     c->narrow = device_take(c, r, cuda_widest_input(c, FAST_MATRIX) * c->options.max_rows, sizeof(uint16_t));
     c->handed = device_take(c, r, cuda_widest_handed(c) * c->options.max_rows, sizeof(uint16_t));
     c->split = device_take(c, r, cuda_split_floats(c), sizeof(float));
+    struct experts_sizes experts;
+    cuda_experts_sizes(c, &experts);
+    c->expert_order = device_take(c, r, experts.slots, sizeof(int32_t));
+    c->expert_tiles = device_take(c, r, experts.tiles, sizeof(int32_t));
+    c->expert_rows = device_take(c, r, experts.values, sizeof(uint16_t));
+    c->expert_handed = device_take(c, r, experts.values, sizeof(uint16_t));
     c->step = device_take(c, r, 1, cuda_step_bytes(c));
     c->partial = device_take(c, r, cuda_attend_partial(c), sizeof(float));
     if (c->gemm.widest && (!c->cuda || c->cuda->gemm_library())) {
@@ -250,7 +256,7 @@ static bool allocate_lists(struct compiled *c)
     c->vector = calloc(weights, sizeof *c->vector);
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
-    c->scratch = (struct device_room){.list = calloc(weights + buffers + 24, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 28, sizeof(void *))};
     c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)

@@ -7,6 +7,7 @@
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/columns.h"
 #include "kernels/cuda/cublas.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/interface.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
@@ -43,6 +44,9 @@
     ENTRY(matrix_##name, tiles > MATRIX_FEW_TILES || (tiles == 2 && !runs) ? 2 : 3, gemv_args, matrix_body(STORAGE_##id, runs, tiles, &a))
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) ENTRY(experts_##name, tiles > MATRIX_FEW_TILES ? 2 : 3, experts_matrix_args, experts_matrix_body(STORAGE_##id, runs, tiles, &a))
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) ENTRY(name, rows > 1 ? 3 : gated ? 6 : 7, gemv_args, gemv_body(STORAGE_##id, kind, rows, gated, a))
@@ -77,6 +81,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define MATRIX(name, id, runs, tiles) (const void *)matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) (const void *)experts_##name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 };
 
 struct cuda_stream {

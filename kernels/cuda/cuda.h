@@ -60,6 +60,9 @@ struct stage {
     const struct op *norm, *linear[STAGE_LINEARS], *tail; /* norm, tail: NULL where there is none */
     bool bytes, floats, narrow; /* what the linears read */
     bool hands, handed; /* writes bf16 for the stage behind; reads what the one before has written */
+    int experts; /* EXPERTS by `expert`, and their GATE as tail; or a COMBINE, and its ADD */
+    const struct op *expert[2], *combine;
+    bool orders; /* makes the order of experts first, that those behind it use */
     const struct op *store, *head_norm[2], *rope[2]; /* of q and k, in front of a STORE; NULL where there is none */
 };
 
@@ -133,6 +136,8 @@ struct compiled {
     uint16_t *narrow;             /* or as bf16, [rows, widest] */
     uint16_t *handed;             /* the same, written by the stage before */
     float *split;                 /* sums of classes (matrix.h) */
+    int32_t *expert_order, *expert_tiles;   /* of the latest ROUTE (experts.c) */
+    uint16_t *expert_rows, *expert_handed;  /* inputs of experts as bf16, in that order */
     /* of the step that runs */
     const struct batch *batch;
     int begin, end; /* its operations */
@@ -173,6 +178,7 @@ bool cuda_relay(const struct compiled *c, const struct weight *w, struct relay_a
 
 /* fuse.c */
 enum fast cuda_fast(const struct compiled *c, const struct weight *w);
+bool cuda_experts_matrix(const struct compiled *c, const struct op *op); /* by matrix units */
 void cuda_fuse(struct compiled *c);
 int64_t cuda_widest_input(const struct compiled *c, enum fast kind); /* of LINEARs done so, padded; 0: none */
 
@@ -181,6 +187,12 @@ int64_t cuda_widest_handed(const struct compiled *c); /* of inputs that the stag
 /* linear.c */
 int64_t cuda_split_blocks(const struct compiled *c, int32_t rows); /* of a LINEAR that blocks share out by classes, at most */
 int64_t cuda_split_floats(const struct compiled *c);               /* that their sums wait in */
+
+/* experts.c */
+struct experts_sizes {
+    int64_t slots, tiles, values; /* places in the order; numbers of the list of tiles; of inputs as bf16 */
+};
+void cuda_experts_sizes(const struct compiled *c, struct experts_sizes *out);
 
 /* attend.c */
 int64_t cuda_round_up(int64_t count); /* to a power of two */

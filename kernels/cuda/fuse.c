@@ -5,6 +5,8 @@
  *   two LINEARs, then GATE of both        one launch (gate, up)
  *   NORM, ROPE of heads of q and k, STORE one launch
  *   GATE or ATTEND, then a LINEAR         the LINEAR's input as bf16 by whoever computed it
+ *   two EXPERTS, then GATE of both        one launch (gate, up)
+ *   COMBINE, then ADD of its result       one launch
  * Everything else is a launch of its own, and none has operations of two stretches of a split program (op.begins). */
 #include "kernels/cuda/cuda.h"
 
@@ -90,6 +92,38 @@ static int turn_stage(const struct compiled *c, struct stage *s, int i)
     return store->x == store->z ? 0 : s->ops;
 }
 
+bool cuda_experts_matrix(const struct compiled *c, const struct op *op)
+{
+    const struct weight *w = &c->p->weights[op->w];
+    enum fast kind = cuda_fast(c, w);
+    return kind == FAST_MATRIX || kind == FAST_BYTES || (kind == FAST_FLOATS && w->format != STORAGE_F32); /* planes have no other reader */
+}
+
+static int experts_stage(const struct compiled *c, struct stage *s, int i)
+{
+    const struct program *p = c->p;
+    const struct op *one = &p->ops[i], *two = one + 1, *gate = one + 2;
+    *s = (struct stage){.first = i, .ops = 1, .experts = 1, .expert = {one}};
+    bool pair = i + 2 < p->op_count && two->kind == OP_EXPERTS && gate->kind == OP_GATE && !two->begins && !gate->begins && cuda_experts_matrix(c, one) &&
+                two->x == one->x && two->z == one->z && two->route == one->route && p->weights[two->w].format == p->weights[one->w].format &&
+                p->weights[two->w].out == p->weights[one->w].out;
+    if (pair && gate->x == one->y && gate->z == two->y && one->y != two->y && gate->y != one->x && one->y != one->x && two->y != one->x &&
+        (gate->y == one->y || !program_live(p, one->y, i + 3)) && (gate->y == two->y || !program_live(p, two->y, i + 3)))
+        *s = (struct stage){.first = i, .ops = 3, .experts = 2, .expert = {one, two}, .tail = gate};
+    const struct stage *before = i ? s - 1 : NULL; /* the order is still there */
+    s->orders = !before || one->begins || !before->experts || before->expert[0]->z != one->z || !cuda_experts_matrix(c, before->expert[0]);
+    return s->ops;
+}
+
+static int combine_stage(const struct compiled *c, struct stage *s, int i)
+{
+    const struct op *op = &c->p->ops[i], *add = op + 1;
+    bool added = i + 1 < c->p->op_count && add->kind == OP_ADD && !add->begins && add->z == op->y && add->x != op->y && add->y != op->x && add->y != op->z &&
+                 (add->y == op->y || !program_live(c->p, op->y, i + 2));
+    *s = (struct stage){.first = i, .ops = 1 + added, .combine = op, .tail = added ? add : NULL};
+    return s->ops;
+}
+
 static int next_stage(const struct compiled *c, struct stage *s, int i)
 {
     const struct program *p = c->p;
@@ -97,6 +131,10 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
     int turned = turn_stage(c, s, i);
     if (turned)
         return turned;
+    if (op->kind == OP_EXPERTS)
+        return experts_stage(c, s, i);
+    if (op->kind == OP_COMBINE)
+        return combine_stage(c, s, i);
     bool norm = op->kind == OP_NORM && op->head_dim == 0;
     norm = norm && i + 1 < p->op_count && !p->ops[i + 1].begins;
     int first = i + norm, count = norm || op->kind == OP_LINEAR ? linears_over(c, first, norm ? op->y : op->x) : 0;
@@ -127,7 +165,10 @@ static int next_stage(const struct compiled *c, struct stage *s, int i)
 static bool hands(const struct compiled *c, const struct stage *s, const struct stage *next)
 {
     const struct program *p = c->p;
-    if (!c->tune.handed || !next->linears || next->norm || !next->narrow || next->bytes)
+    if (s->experts && next->experts) /* in the same order */
+        return c->tune.handed && s->tail && !next->orders && next->expert[0]->x == s->tail->y && cuda_experts_matrix(c, next->expert[0]) &&
+               c->p->weights[next->expert[0]->w].in % INPUT_UNIT == 0;
+    if (s->experts || !c->tune.handed || !next->linears || next->norm || !next->narrow || next->bytes)
         return false;
     const struct op *last = &p->ops[s->first + s->ops - 1];
     bool gated = !s->handed && s->tail && last->kind == OP_GATE && fast(c, s->linear[0]) == FAST_MATRIX;
@@ -148,7 +189,7 @@ int64_t cuda_widest_handed(const struct compiled *c)
 {
     int64_t widest = 0;
     for (int i = 0; i < c->stages; i++)
-        if (c->stage[i].handed && c->p->weights[c->stage[i].linear[0]->w].in > widest)
+        if (c->stage[i].handed && c->stage[i].linears && c->p->weights[c->stage[i].linear[0]->w].in > widest)
             widest = c->p->weights[c->stage[i].linear[0]->w].in;
     return widest;
 }

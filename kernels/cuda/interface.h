@@ -31,6 +31,9 @@ enum cuda_kernel {
 #define MATRIX(name, id, runs, tiles) CUDA_matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) CUDA_experts_##name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
     CUDA_KERNELS
 };
 
@@ -58,6 +61,9 @@ static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
 #define MATRIX(name, id, runs, tiles) "matrix_" #name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) "experts_" #name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
     };
     return names[kernel];
 }

@@ -106,10 +106,10 @@ KERNEL_CODE void matrix_finish(const struct gemv_args *a, const struct gemv_part
     float y = finished(p, out, sum);
     if (a->gated)
         y = activate(a->activation, finished(&a->part[0], out, gate)) * y;
-    int64_t at = row * p->out + out;
+    int64_t at = (a->to ? a->to[row] : row) * p->out + out;
     p->y[at] = a->add ? a->add[at] + a->scale * y : y;
     if (a->handed)
-        a->handed[at] = float_to_bf16(y);
+        a->handed[row * p->out + out] = float_to_bf16(y);
 }
 
 /* ---- few rows ------------------------------------------------------------------------------------------------------------------ */

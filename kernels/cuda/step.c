@@ -178,6 +178,10 @@ static int fetch(const struct compiled *c, int output)
 
 static int run_stage(const struct compiled *c, const struct stage *s, const struct op *op)
 {
+    if (s->experts)
+        return cuda_run_expert_stage(c, s);
+    if (s->combine)
+        return cuda_run_combined(c, s->combine, s->tail);
     return s->linears ? cuda_run_stage(c, s) : s->store ? run_turn(c, s) : op->kind == OP_ATTEND ? run_attend(c, op, s->hands) : run[op->kind](c, op);
 }
 
@@ -197,7 +201,7 @@ static enum status run_all(const struct compiled *c, struct error *err)
         const struct stage *s = &c->stage[i];
         if (s->first < c->begin)
             continue;
-        const struct op *op = s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
+        const struct op *op = s->experts ? s->expert[0] : s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
         int code = c->p->ops[s->first].streamed ? run_streamed(c, s, op) : run_stage(c, s, op);
         if (code)
             return op_failed(c, op, code, err);

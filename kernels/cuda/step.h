@@ -33,6 +33,13 @@ int cuda_run_gate(const struct compiled *c, const struct op *op);
 int cuda_run_linear(const struct compiled *c, const struct op *op);
 int cuda_run_stage(const struct compiled *c, const struct stage *s); /* LINEARs, and what is done with them */
 
+/* experts.c */
+int cuda_run_route(const struct compiled *c, const struct op *op);
+int cuda_run_experts(const struct compiled *c, const struct op *op);
+int cuda_run_combine(const struct compiled *c, const struct op *op);
+int cuda_run_combined(const struct compiled *c, const struct op *op, const struct op *add); /* and an ADD of it; NULL: none */
+int cuda_run_expert_stage(const struct compiled *c, const struct stage *s);
+
 /* parts.c */
 int cuda_run_send(const struct compiled *c, const struct op *op);
 int cuda_run_receive(const struct compiled *c, const struct op *op);

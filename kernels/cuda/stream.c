@@ -41,7 +41,7 @@ bool cuda_streamed(const struct program *p, int weight)
             return false;
         owner = stretch;
     }
-    return owner && cuda_is_matrix(p, weight) && !cuda_is_vector(p, weight);
+    return owner && p->weights[weight].experts <= 1 && cuda_is_matrix(p, weight) && !cuda_is_vector(p, weight);
 }
 
 /* Gives the stretch's matrices their places from `at` on; NULL: only counts. */

@@ -26,7 +26,7 @@ struct ring {
     int code;
     const char *name; /* of the weight, for words */
     /* how far the system was asked to read files */
-    int ahead_weight;
+    int ahead_weight, ahead_expert;
     int64_t ahead_at; /* bytes of that weight */
     uint64_t ahead;   /* bytes of all */
     uint64_t sent, total; /* total: to send; for progress */
@@ -40,15 +40,18 @@ static void read_ahead(struct ring *r)
     const struct program *p = r->c->p;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     while (r->ahead < r->sent + AHEAD && r->ahead_weight < p->weight_count) {
-        const struct weight *w = &p->weights[r->ahead_weight];
+        const struct weight one = weight_expert(&p->weights[r->ahead_weight], r->ahead_expert), *w = &one;
         int64_t size = w->out * w->row_bytes, now = size - r->ahead_at < AHEAD_STEP ? size - r->ahead_at : AHEAD_STEP;
         uintptr_t from = ((uintptr_t)w->data + (uintptr_t)r->ahead_at) / page * page;
         if (r->c->weight[r->ahead_weight] && !cuda_streamed(p, r->ahead_weight))
             (void)madvise((void *)from, (uintptr_t)w->data + (uintptr_t)(r->ahead_at + now) - from, MADV_WILLNEED); /* a hint */
         r->ahead_at += now;
         r->ahead += (uint64_t)now;
-        if (r->ahead_at >= size)
-            r->ahead_weight++, r->ahead_at = 0;
+        if (r->ahead_at < size)
+            continue;
+        r->ahead_at = 0;
+        if (++r->ahead_expert == p->weights[r->ahead_weight].experts)
+            r->ahead_weight++, r->ahead_expert = 0;
     }
 }
 
@@ -148,7 +151,7 @@ static void add(struct ring *r, const void *bytes, size_t size)
     }
 }
 
-static void add_weight(struct ring *r, const struct weight *w, unsigned char *to)
+static void add_matrix(struct ring *r, const struct weight *w, unsigned char *to)
 {
     int64_t bytes = w->in / storage_types[w->format].block_elements * storage_types[w->format].block_bytes;
     start(r, to, w->name);
@@ -161,17 +164,26 @@ static void add_weight(struct ring *r, const struct weight *w, unsigned char *to
             add(r, w->data + row * w->row_bytes, (size_t)bytes);
 }
 
+static void add_weight(struct ring *r, const struct weight *w, unsigned char *to)
+{
+    for (int e = 0; e < w->experts; e++) {
+        const struct weight one = weight_expert(w, e);
+        add_matrix(r, &one, to + e * w->out * cuda_row_bytes(r->c, w));
+    }
+}
+
 static void add_vector(struct ring *r, const struct weight *w, float *to)
 {
     const struct storage_type *type = &storage_types[w->format];
     float values[256];
     start(r, to, w->name);
-    for (int64_t at = 0; at < w->in; at += type->block_elements) {
-        format_find(w->format)->decode(w->data + at / type->block_elements * type->block_bytes, values, type->block_elements);
-        for (int i = 0; w->factor != 0 && i < type->block_elements; i++)
-            values[i] *= w->factor;
-        add(r, values, (size_t)type->block_elements * sizeof *values);
-    }
+    for (int64_t row = 0; row < w->out; row++)
+        for (int64_t at = 0; at < w->in; at += type->block_elements) {
+            format_find(w->format)->decode(w->data + row * w->row_bytes + at / type->block_elements * type->block_bytes, values, type->block_elements);
+            for (int i = 0; w->factor != 0 && i < type->block_elements; i++)
+                values[i] *= w->factor;
+            add(r, values, (size_t)type->block_elements * sizeof *values);
+        }
 }
 
 static void add_grids(struct ring *r, struct grids *to)

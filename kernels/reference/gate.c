@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-static double activate(enum activation a, double x)
+double reference_activate(enum activation a, double x)
 {
     switch (a) {
     case ACT_NONE:
@@ -34,7 +34,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
     const float *x = r->buffer[op->x] + row * width, *z = op->z >= 0 ? r->buffer[op->z] + row * width : NULL;
     float *y = r->buffer[op->y] + row * width;
     for (int64_t i = 0; i < width; i++) {
-        double v = activate(op->activation, x[i]);
+        double v = reference_activate(op->activation, x[i]);
         y[i] = (float)(z ? v * z[i] : v);
     }
 }

@@ -34,6 +34,26 @@ void reference_weight_row(const struct weight *w, int64_t row, float *out)
         out[i] *= w->factor;
 }
 
+float reference_value(const struct weight *w, int64_t row, int64_t column)
+{
+    const struct storage_type *type = &storage_types[w->format];
+    float block[256];
+    format_find(w->format)->decode(w->data + row * w->row_bytes + column / type->block_elements * type->block_bytes, block, type->block_elements);
+    return block[column % type->block_elements];
+}
+
+float reference_dot(const float *x, const float *y, int64_t n, float bias)
+{
+    double sum[4] = {0}; /* four chains, so that a real model's wait is bearable */
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int k = 0; k < 4; k++)
+            sum[k] += (double)x[i + k] * y[i + k];
+    for (; i < n; i++)
+        sum[0] += (double)x[i] * y[i];
+    return (float)(sum[0] + sum[1] + sum[2] + sum[3] + bias);
+}
+
 /* ---- the team ------------------------------------------------------------------------------------------------------- */
 
 struct each {

@@ -29,8 +29,12 @@ struct reference {
 int32_t reference_rows(const struct reference *r, int buffer);
 int32_t reference_batch_row(const struct reference *r, int buffer, int32_t row);
 
-/* The float32 row of a weight. */
+/* The float32 row of a weight; one value of it. */
 void reference_weight_row(const struct weight *w, int64_t row, float *out);
+float reference_value(const struct weight *w, int64_t row, int64_t column);
+/* bias + sum of x * y */
+float reference_dot(const float *x, const float *y, int64_t n, float bias);
+double reference_activate(enum activation a, double x);
 
 /* K or V of one token: block layout [layer][K: head][token][k_dim], [V: head][token][v_dim], in the types asked for. */
 unsigned char *reference_slot(const struct reference *r, int group, int layer, int32_t block, int slot, int head, bool value);

@@ -212,10 +212,10 @@ enum status model_quantise(struct model *m, const unsigned char identity[32], co
     if (!status)
         status = conversion_plan_quantised(&q.c, &q.arena, m, q.mix, err);
     if (!status && o->sizes_only)
-        model_use(m, q.c.tensors, q.c.count);
+        status = model_use(m, q.c.tensors, q.c.count, err);
     if (!status && !o->sizes_only && !(status = name_it(&q)) && !(status = find(&q, &m->quantised))) {
         log_line(LOG_VERBOSE, "quantised to %s: %s", mix_name(q.mix), q.path);
-        model_use(m, m->quantised->tensors, m->quantised->tensor_count);
+        status = model_use(m, m->quantised->tensors, m->quantised->tensor_count, err);
     }
     if (!status && q.c.narrow)
         log_line(LOG_VERBOSE, "%lld matrices have rows that are no whole number of %s's blocks: they became a type of smaller ones", (long long)q.c.narrow,

@@ -62,7 +62,7 @@ static double seconds(const char *device, double bytes, double bandwidth, double
 
 double plan_seconds(const struct ingot_plan *p, double host, double filled)
 {
-    double all = p->part_count ? 0 : seconds(p->device, (double)p->weights_bytes + filled * (double)p->kv_bytes, p->read_bandwidth, host), shared = 0;
+    double all = p->part_count ? 0 : seconds(p->device, (double)p->read_bytes + filled * (double)p->kv_bytes, p->read_bandwidth, host), shared = 0;
     for (int i = 0; i < p->part_count; i++) {
         const struct ingot_plan_part *part = &p->parts[i];
         double own = seconds(part->device, (double)part->read_bytes + filled * (double)part->kv_bytes, part->read_bandwidth, host);

@@ -306,7 +306,7 @@ struct placement {
     int card[MAX_CARDS]; /* one may be named twice */
     double card_bandwidth[MAX_CARDS];
     uint64_t card_bytes[MAX_CARDS], host_bytes; /* free */
-    uint64_t weights_bytes; /* the model's */
+    uint64_t weights_bytes, read_bytes; /* the model's; those that a token reads */
 };
 /* Without cards also the engine's backend, and the plan's device. */
 enum status placement_choose(struct ingot_engine *e, const struct program *p, const struct ingot_engine_options *o, struct placement *out, struct error *err);

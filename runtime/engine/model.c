@@ -76,15 +76,15 @@ static void fill_info(struct ingot_model *m)
     const struct program *p = &m->model->program;
     uint64_t bytes[STORAGE_COUNT] = {0};
     for (int i = 0; i < p->weight_count; i++)
-        bytes[p->weights[i].format] += (uint64_t)(p->weights[i].row_bytes * p->weights[i].out);
+        bytes[p->weights[i].format] += (uint64_t)(p->weights[i].row_bytes * p->weights[i].out * p->weights[i].experts);
     int most = 0;
     for (int i = 1; i < STORAGE_COUNT; i++)
         if (bytes[i] > bytes[most])
             most = i;
     uint64_t products = 0;
     for (int i = 0; i < p->op_count; i++)
-        if (p->ops[i].kind == OP_LINEAR && p->buffers[p->ops[i].y].rows == ROWS_ALL)
-            products += (uint64_t)(p->weights[p->ops[i].w].out * p->weights[p->ops[i].w].in);
+        if ((p->ops[i].kind == OP_LINEAR || p->ops[i].kind == OP_EXPERTS) && p->buffers[p->ops[i].y].rows == ROWS_ALL)
+            products += (uint64_t)(p->buffers[p->ops[i].y].width * p->weights[p->ops[i].w].in);
     m->info = (struct ingot_model_info){.path = m->model->path,
                                         .family = c->family,
                                         .dtype = storage_types[most].name,
@@ -97,6 +97,7 @@ static void fill_info(struct ingot_model *m)
                                         .head_dim = c->head_dim,
                                         .parameters = m->model->parameters,
                                         .weight_bytes = m->model->weight_bytes,
+                                        .read_bytes = model_read_bytes(m->model),
                                         .products = products,
                                         .has_tokenizer = m->tokenizer != NULL,
                                         .has_template = m->chat.count > 0};

@@ -69,12 +69,14 @@ static void keep_state_together(struct offload *o)
             o->cpu[k] |= p->ops[k].group == p->ops[i].group && p->ops[k].layer == p->ops[i].layer;
 }
 
+static bool multiplies(const struct op *op) { return op->kind == OP_LINEAR || op->kind == OP_EXPERTS; }
+
 /* What reads no matrix and no cache goes along with neighbours on both sides: it costs less than two ways. */
 static void go_along(struct offload *o)
 {
     const struct op *ops = o->p->ops;
     for (int i = 1, end; i < o->p->op_count; i = end + 1) {
-        for (end = i; end < o->p->op_count && !o->cpu[end] && ops[end].group < 0 && ops[end].kind != OP_LINEAR && ops[end].kind != OP_EMBED;)
+        for (end = i; end < o->p->op_count && !o->cpu[end] && ops[end].group < 0 && !multiplies(&ops[end]) && ops[end].kind != OP_EMBED;)
             end++;
         if (end < o->p->op_count && o->cpu[i - 1] && o->cpu[end])
             memset(o->cpu + i, true, (size_t)(end - i) * sizeof *o->cpu);
@@ -157,7 +159,7 @@ static bool may_stream(const struct offload *o)
     const struct compile_options *c = &o->e->compile;
     bool may = o->at->cards == 1 && c->segment_count > 1 && !c->deterministic && !o->cpu[0] && !o->cpu[o->p->op_count - 1];
     for (int i = 0; i < o->p->op_count; i++)
-        may &= !o->cpu[i] || (!o->lacks[i] && o->p->ops[i].group < 0);
+        may &= !o->cpu[i] || (!o->lacks[i] && o->p->ops[i].group < 0 && (o->p->ops[i].w < 0 || o->p->weights[o->p->ops[i].w].experts <= 1)); /* all experts would come */
     return may;
 }
 
@@ -245,7 +247,7 @@ static enum status stream_asked(struct offload *o, struct share least, struct er
 static void list(struct ingot_plan *plan, const struct program *p, const struct op *op, const char *why)
 {
     enum { MOST = sizeof plan->lacks / sizeof *plan->lacks };
-    const char *format = op->w >= 0 && (op->kind == OP_LINEAR || op->kind == OP_EMBED) ? storage_types[p->weights[op->w].format].name : "";
+    const char *format = op->w >= 0 && (multiplies(op) || op->kind == OP_EMBED) ? storage_types[p->weights[op->w].format].name : "";
     struct ingot_plan_lack lack = {.count = 0};
     snprintf(lack.operation, sizeof lack.operation, "%s", op_names[op->kind]);
     snprintf(lack.format, sizeof lack.format, "%s", format);
@@ -261,7 +263,7 @@ static void list(struct ingot_plan *plan, const struct program *p, const struct 
         plan->lacks[plan->lack_count++] = lack;
     }
     plan->lacks[i].count++;
-    if (op->kind == OP_LINEAR)
+    if (multiplies(op))
         plan->lacks[i].weights_bytes += program_weight_bytes(p, (int)(op - p->ops), (int)(op - p->ops) + 1);
 }
 

@@ -131,14 +131,14 @@ enum status placement_divide(struct ingot_engine *e, const struct program *p, co
 /* ---- the plan ------------------------------------------------------------------------------------------------------------- */
 
 /* Of an embedding that is nothing else, a row is read. */
-static uint64_t read_bytes(const struct program *p, const struct segment *segments, int count, const struct segment *part)
+static uint64_t read_bytes_of(const struct program *p, const struct segment *segments, int count, const struct segment *part)
 {
     uint64_t bytes = 0;
     for (int i = 0; i < count; i++)
         if (segments[i].backend == part->backend && segments[i].device == part->device && segments[i].rank == part->rank)
             for (int k = segments[i].first; k < segments[i].end; k++)
                 if (p->ops[k].kind != OP_EMBED)
-                    bytes += program_weight_bytes(p, k, k + 1);
+                    bytes += program_read_bytes(p, k, k + 1);
     return bytes;
 }
 
@@ -151,7 +151,8 @@ static struct ingot_plan_part part_of(const struct ingot_engine *e, const struct
         block += sizes->sizes.block_bytes[g];
     struct ingot_plan_part part = {.layers = sizes->layers, .stretches = sizes->stretches, .shared = s->ranks > 1, .weights_bytes = sizes->weight_bytes,
                                    .kv_bytes = block * plan_blocks(&e->plan), .scratch_bytes = sizes->sizes.scratch_bytes};
-    part.read_bytes = s->ranks > 1 ? part.weights_bytes : read_bytes(p, e->compile.segments, e->compile.segment_count, s);
+    uint64_t unread = program_weight_bytes(p, s->first, s->end) - program_read_bytes(p, s->first, s->end); /* ranks have one segment */
+    part.read_bytes = s->ranks > 1 ? part.weights_bytes - unread / (uint64_t)s->ranks : read_bytes_of(p, e->compile.segments, e->compile.segment_count, s);
     snprintf(part.device, sizeof part.device, card ? "cuda:%d" : "cpu", s->device);
     part.read_bandwidth = card ? at->card_bandwidth[s->rank] : 0;
     part.available_bytes = card ? at->card_bytes[s->rank] : at->host_bytes;
@@ -165,7 +166,7 @@ static enum status measure_parts(struct ingot_engine *e, const struct program *p
     struct ingot_plan *plan = &e->plan;
     struct part_sizes *sizes = calloc((size_t)e->compile.segment_count, sizeof *sizes);
     enum status status = sizes ? split_part_sizes(p, &e->compile, sizes, &plan->part_count, err) : error_memory(err, "a plan");
-    plan->weights_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = plan->available_bytes = 0;
+    plan->weights_bytes = plan->read_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = plan->available_bytes = 0;
     plan->read_bandwidth = 0; /* each part's */
     plan->fits = true;
     plan->hand_overs = -1;
@@ -175,6 +176,7 @@ static enum status measure_parts(struct ingot_engine *e, const struct program *p
         plan->fits &= part_fits(part);
         plan->hand_overs += sizes[i].segment->rank ? 0 : part->stretches;
         plan->weights_bytes += part->weights_bytes;
+        plan->read_bytes += part->read_bytes;
         plan->kv_bytes += part->kv_bytes;
         plan->scratch_bytes += part->scratch_bytes;
         plan->available_bytes += part->available_bytes;
@@ -197,6 +199,7 @@ enum status placement_measure(struct ingot_engine *e, const struct program *p, c
     if (status)
         return status;
     plan->weights_bytes = at->weights_bytes;
+    plan->read_bytes = at->read_bytes;
     plan->scratch_bytes = sizes.scratch_bytes;
     plan->kv_bytes_per_token = 0;
     for (int g = 0; g < p->group_count; g++)

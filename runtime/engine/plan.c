@@ -225,14 +225,15 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
     if ((status = placement_choose(e, &model->program, o, &at, err)))
         return status;
     at.weights_bytes = model->weight_bytes;
+    at.read_bytes = model_read_bytes(model);
     return at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
 }
 
-/* Whether the plan, which has parts on the CPU, promises more than the CPU alone, which then reads all weights. */
+/* Whether the plan, which has parts on the CPU, promises more than the CPU alone. */
 static bool promises_more(const struct ingot_plan *plan, const struct model *model)
 {
     double host = plan->part_count ? ingot_read_bandwidth(INGOT_PAGES_FILE, plan->threads) : 0;
-    return host <= 0 || plan_seconds(plan, host, 0) < (double)model->weight_bytes / host;
+    return host <= 0 || plan_seconds(plan, host, 0) < (double)model_read_bytes(model) / host;
 }
 
 /* The card, if there is one, the model fits, the plan promises more than the CPU, and a trial computes right; else `why` says what not. */

@@ -9,7 +9,8 @@ import numpy as np
 
 # name, config: what differs from BASE. Kept equal to tests/tiny_model.h's table.
 BASE = dict(hidden=48, inter=80, layers=2, heads=4, kv=2, head_dim=12, vocab=300, tied=True, bias=False, mlp_bias=False, act="silu",
-            window=0, theta=10000.0, rope=None, eps=1e-5, positions=64)
+            window=0, full_layers=0, theta=10000.0, rope=None, eps=1e-5, positions=64, block=None, experts=0, chosen=0, width=0, shared=0,
+            normalised=True, qk_norm=False, output_bias=True, plain_layers=0, stacked=False, kind=None)
 MODELS = {
     "plain": {},
     "llama3": dict(rope=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
@@ -18,6 +19,10 @@ MODELS = {
     "dynamic": dict(positions=16, rope=dict(rope_type="dynamic", factor=4.0)),
     "yarn": dict(rope=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64), kv=1),
     "window": dict(window=7),
+    "mixtral": dict(kind="mixtral", tied=False, inter=32, block="block_sparse_moe", experts=5, chosen=2, width=32),
+    "qwen2_moe": dict(kind="qwen2_moe", tied=False, bias=True, output_bias=False, window=7, full_layers=1, block="mlp", experts=6, chosen=3, width=24,
+                      shared=40, normalised=False),
+    "qwen3_moe": dict(kind="qwen3_moe", block="mlp", experts=8, chosen=2, width=24, qk_norm=True, plain_layers=1, stacked=True),
 }
 TOKENS = [(i * 37 + 11) % 300 for i in range(40)]
 ROWS = (0, 7, 39)          # rows whose logits are kept
@@ -39,6 +44,20 @@ def draw(seed, count, scale, base):
     return np.array([np.float32(base + scale * ((next(g) >> 40) / float(1 << 24) * 2 - 1)) for _ in range(count)], np.float32)
 
 
+def expert_tensors(c, p):
+    h, w, b, names = c["hidden"], c["width"], p + c["block"], ("w1", "w3", "w2") if c["block"] != "mlp" else ("gate_proj", "up_proj", "down_proj")
+    shapes = lambda inner: ((inner, h), (inner, h), (h, inner))
+    out = [(b + ".gate.weight", (c["experts"], h), 1.0, 0)]
+    if c["stacked"]:
+        out += [(b + ".experts.gate_up_proj", (c["experts"], 2 * w, h), 0.3, 0), (b + ".experts.down_proj", (c["experts"], h, w), 0.3, 0)]
+    else:
+        out += [(f"{b}.experts.{e}.{n}.weight", s, 0.3, 0) for e in range(c["experts"]) for n, s in zip(names, shapes(w))]
+    if c["shared"]:
+        out += [(p + "mlp.shared_expert_gate.weight", (1, h), 1.0, 0)]
+        out += [(f"{p}mlp.shared_expert.{n}.weight", s, 0.3, 0) for n, s in zip(names, shapes(c["shared"]))]
+    return out
+
+
 def tensors(c):
     """(name, shape, scale, base) in the order of their seeds."""
     q, kv = c["heads"] * c["head_dim"], c["kv"] * c["head_dim"]
@@ -49,9 +68,14 @@ def tensors(c):
                 (p + "self_attn.q_proj.weight", (q, c["hidden"]), 0.4, 0), (p + "self_attn.k_proj.weight", (kv, c["hidden"]), 0.4, 0),
                 (p + "self_attn.v_proj.weight", (kv, c["hidden"]), 0.3, 0), (p + "self_attn.o_proj.weight", (c["hidden"], q), 0.3, 0)]
         if c["bias"]:
-            out += [(p + f"self_attn.{n}_proj.bias", (s,), 0.5, 0) for n, s in (("q", q), ("k", kv), ("v", kv), ("o", c["hidden"]))]
-        out += [(p + "post_attention_layernorm.weight", (c["hidden"],), 0.3, 1),
-                (p + "mlp.gate_proj.weight", (c["inter"], c["hidden"]), 0.3, 0), (p + "mlp.up_proj.weight", (c["inter"], c["hidden"]), 0.3, 0),
+            out += [(p + f"self_attn.{n}_proj.bias", (s,), 0.5, 0) for n, s in (("q", q), ("k", kv), ("v", kv), ("o", c["hidden"])) if n != "o" or c["output_bias"]]
+        if c["qk_norm"]:
+            out += [(p + f"self_attn.{n}_norm.weight", (c["head_dim"],), 0.3, 1) for n in "qk"]
+        out += [(p + "post_attention_layernorm.weight", (c["hidden"],), 0.3, 1)]
+        if c["block"] and i >= c["plain_layers"]:
+            out += expert_tensors(c, p)
+            continue
+        out += [(p + "mlp.gate_proj.weight", (c["inter"], c["hidden"]), 0.3, 0), (p + "mlp.up_proj.weight", (c["inter"], c["hidden"]), 0.3, 0),
                 (p + "mlp.down_proj.weight", (c["hidden"], c["inter"]), 0.3, 0)]
         if c["mlp_bias"]:
             out += [(p + f"mlp.{n}_proj.bias", (s,), 0.5, 0) for n, s in (("gate", c["inter"]), ("up", c["inter"]), ("down", c["hidden"]))]
@@ -90,6 +114,29 @@ def frequencies(c, length):
     return f, magnitude
 
 
+def experts(c, w, p, h, act):
+    b, names = p + c["block"], ("w1", "w3", "w2") if c["block"] != "mlp" else ("gate_proj", "up_proj", "down_proj")
+    scores = h @ w[b + ".gate.weight"].T
+    probability = np.exp(scores - scores.max(-1, keepdims=True))
+    probability /= probability.sum(-1, keepdims=True)
+    chosen = np.argsort(-probability, -1, kind="stable")[:, :c["chosen"]]
+    gated = lambda x, g, u, d: d @ (act(g @ x) * (u @ x))
+    y = np.zeros_like(h)
+    for row, ids in enumerate(chosen):
+        for e in ids:
+            weight = probability[row, e] / (probability[row, ids].sum() if c["normalised"] else 1)
+            if c["stacked"]:
+                both = w[b + ".experts.gate_up_proj"][e]
+                m = both[:c["width"]], both[c["width"]:], w[b + ".experts.down_proj"][e]
+            else:
+                m = [w[f"{b}.experts.{e}.{name}.weight"] for name in names]
+            y[row] += weight * gated(h[row], *m)
+        if c["shared"]:
+            m = [w[f"{p}mlp.shared_expert.{name}.weight"] for name in names]
+            y[row] += gated(h[row], *m) / (1 + np.exp(-(w[p + "mlp.shared_expert_gate.weight"][0] @ h[row])))
+    return y
+
+
 def forward(c, w, ids):
     w = {k: v.astype(np.float64) for k, v in w.items()}
     n, hd = len(ids), c["head_dim"]
@@ -108,13 +155,14 @@ def forward(c, w, ids):
 
     act = {"silu": lambda x: x / (1 + np.exp(-x)), "gelu": lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))}[c["act"]]
     i, j = np.arange(n)[:, None], np.arange(n)[None, :]
-    mask = (j <= i) & ((j > i - c["window"]) if c["window"] else True)
     x = w["model.embed_tokens.weight"][ids]
     for l in range(c["layers"]):
         p = f"model.layers.{l}."
+        mask = (j <= i) & ((j > i - c["window"]) if c["window"] and l >= c["full_layers"] else True)
+        heads_norm = lambda x, g: norm(x, w[g]) if c["qk_norm"] else x
         h = norm(x, w[p + "input_layernorm.weight"])
-        q = turn(linear(h, p + "self_attn.q_proj").reshape(n, c["heads"], hd))
-        k = turn(linear(h, p + "self_attn.k_proj").reshape(n, c["kv"], hd))
+        q = turn(heads_norm(linear(h, p + "self_attn.q_proj").reshape(n, c["heads"], hd), p + "self_attn.q_norm.weight"))
+        k = turn(heads_norm(linear(h, p + "self_attn.k_proj").reshape(n, c["kv"], hd), p + "self_attn.k_norm.weight"))
         v = linear(h, p + "self_attn.v_proj").reshape(n, c["kv"], hd)
         y = np.zeros((n, c["heads"], hd))
         for a in range(c["heads"]):
@@ -124,13 +172,18 @@ def forward(c, w, ids):
             y[:, a] = s / s.sum(-1, keepdims=True) @ v[:, g]
         x = x + linear(y.reshape(n, -1), p + "self_attn.o_proj")
         h = norm(x, w[p + "post_attention_layernorm.weight"])
-        x = x + linear(act(linear(h, p + "mlp.gate_proj")) * linear(h, p + "mlp.up_proj"), p + "mlp.down_proj")
+        if c["block"] and l >= c["plain_layers"]:
+            x = x + experts(c, w, p, h, act)
+        else:
+            x = x + linear(act(linear(h, p + "mlp.gate_proj")) * linear(h, p + "mlp.up_proj"), p + "mlp.down_proj")
     x = norm(x, w["model.norm.weight"])
     return x @ w["model.embed_tokens.weight" if c["tied"] else "lm_head.weight"].T
 
 
 def check(name, c, w, logits):
     import torch, transformers
+    if c["block"]:
+        return print(f"{name}: not compared, the weights have other names there")
     kind = transformers.MistralConfig if c["window"] else transformers.LlamaConfig
     more = dict(sliding_window=c["window"]) if c["window"] else dict(attention_bias=c["bias"], mlp_bias=c["mlp_bias"])
     config = kind(vocab_size=c["vocab"], hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"],

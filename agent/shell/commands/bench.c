@@ -119,7 +119,7 @@ static void report(struct bench *b, const char *test, bool decode, int parallel,
     qsort(rates, (size_t)count, sizeof *rates, compare);
     double median = rates[count / 2], share = NAN;
     if (decode && parallel == 1 && b->read > 0) /* bytes that a token must read, over what the machine can read */
-        share = median * (double)b->info.weight_bytes / b->read;
+        share = median * (double)b->info.read_bytes / b->read;
     if (!decode && b->dots > 0) /* operations of weights alone, over what the machine can do */
         share = median * 2 * (double)b->info.products / b->dots;
     if (!strcmp(format, "json")) {

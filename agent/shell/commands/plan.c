@@ -31,9 +31,9 @@ static void print_json(const struct ingot_plan *p, double host)
     struct str out = {0};
     str_format(&out, "{\"device\": \"%s\", \"context\": %lld, \"k_type\": \"%s\", \"v_type\": \"%s\", \"threads\": %d, \"weights_bytes\": %llu, ", p->device,
                (long long)p->context, p->k_type, p->v_type, p->threads, (unsigned long long)p->weights_bytes);
-    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"fits\": %s, \"advice\": [",
+    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"read_bytes_per_token\": %llu, \"fits\": %s, \"advice\": [",
                (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->scratch_bytes,
-               (unsigned long long)p->total_bytes, (unsigned long long)p->available_bytes, p->fits ? "true" : "false");
+               (unsigned long long)p->total_bytes, (unsigned long long)p->available_bytes, (unsigned long long)p->read_bytes, p->fits ? "true" : "false");
     for (int i = 0; i < p->advice_count; i++) {
         str_add_text(&out, i ? ", " : "");
         json_write_string(&out, p->advice[i], strlen(p->advice[i]));
@@ -66,7 +66,8 @@ static void print_rate(const struct ingot_plan *p, double host)
     if (rate <= 0)
         return;
     if (!strcmp(p->device, "cpu")) {
-        printf("decode     at most %.1f tokens/s: every weight is read once per token, at the %.1f GB/s measured now\n", rate, host / 1e9);
+        printf("decode     at most %.1f tokens/s: %s once per token, at the %.1f GB/s measured now\n", rate,
+               p->read_bytes < p->weights_bytes ? "the weights of chosen experts are read" : "every weight is read", host / 1e9);
         return;
     }
     printf("decode     predicted: at most %.1f tokens/s, if every weight is read once per token at nominal speed (", rate);

@@ -48,7 +48,7 @@ void amx_pack_tiles(struct input *in, int32_t tile)
         __m512i v[TILE_ROWS];
         for (int r = 0; r < TILE_ROWS; r++) {
             int32_t row = tile * TILE_ROWS + r;
-            v[r] = row < in->rows ? narrow_32(in->floats + in->row[row] * in->float_stride + k, in->n - k) : _mm512_setzero_si512();
+            v[r] = row < in->rows ? narrow_32(in->floats + in->from[row] * in->float_stride + k, in->n - k) : _mm512_setzero_si512();
         }
         turn_lanes(v);
 #pragma GCC unroll 16

@@ -130,7 +130,7 @@ INLINE __m256i sums(__m256i bytes)
 static void pack_row(struct input *in, int32_t tile, int r)
 {
     int64_t blocks = in->padded / 32, row = (int64_t)tile * PACK_ROWS + r, n = row < in->rows ? in->n : 0;
-    const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+    const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
     uint8_t *low = in->p8 + tile * in->padded * PACK_ROWS + 4 * r, *wide = in->wide + tile * blocks;
     float *d = in->d + row * blocks, *s = in->ps + tile * blocks * PACK_ROWS + r, *s16 = in->ps16 + 2 * tile * blocks * PACK_ROWS + r;
     bool broken = find_largest(x, n, blocks, d);
@@ -173,7 +173,7 @@ void avx512_gather(struct input *in, int64_t b)
         for (unsigned rows = in->wide[tile * blocks + b]; rows; rows &= rows - 1, count++) {
             int64_t row = (int64_t)tile * PACK_ROWS + __builtin_ctz(rows);
             __m512i q[2];
-            round_block(in->floats + in->row[row] * in->float_stride, in->n, b, in->d[row * blocks + b], q);
+            round_block(in->floats + in->from[row] * in->float_stride, in->n, b, in->d[row * blocks + b], q);
             place_bytes(high_bytes(q), high + count / PACK_ROWS * 32 * PACK_ROWS + count % PACK_ROWS * 4);
             to[count] = (int32_t)row;
             d[count] = 256 * in->d[row * blocks + b];

@@ -69,7 +69,7 @@ INLINE void few_floats(load_function *load, int bytes, const struct weight *w, i
             float *to[FEW_AT_ONCE];
             int rows = in->rows - r < FEW_AT_ONCE ? 1 : FEW_AT_ONCE;
             for (int i = 0; i < rows; i++) {
-                x[i] = in->floats + in->row[r + i] * in->float_stride;
+                x[i] = in->floats + in->from[r + i] * in->float_stride;
                 to[i] = y + in->row[r + i] * y_stride + out;
             }
             if (rows == FEW_AT_ONCE)

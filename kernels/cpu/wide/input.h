@@ -86,7 +86,7 @@ static void turn_row(struct input *in, int32_t row)
 
 static void quantise_8(struct input *in, int32_t row)
 {
-    const float *x = in->floats + in->row[row] * in->float_stride;
+    const float *x = in->floats + in->from[row] * in->float_stride;
     int8_t *q = in->q + row * in->padded;
     float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
     float *d16 = in->d16 + row * (in->padded / 16);
@@ -237,7 +237,7 @@ static void pack_8(struct input *in, int32_t tile)
     memset(wide, 0, (size_t)blocks);
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
         broken[r] = largest_of_blocks(x, row < in->rows ? in->n : 0, blocks, d + r, PACK_ROWS);
         limit[r] = wide_limit(d + r, blocks, PACK_ROWS);
         for (int64_t b = 0; b < blocks; b++)
@@ -245,7 +245,7 @@ static void pack_8(struct input *in, int32_t tile)
     }
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         for (int64_t b = 0; b < blocks; b++) {
             struct scale k = scale_of(d[b * PACK_ROWS + r], limit[r]);
@@ -272,7 +272,7 @@ static void pack_pairs(struct input *in, int32_t tile)
     float *d = in->pd + tile * blocks * PACK_ROWS, *s = in->ps + tile * blocks * PACK_ROWS, *s16 = in->ps16 + 2 * tile * blocks * PACK_ROWS;
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         bool broken = largest_of_blocks(x, n, blocks, d + r, PACK_ROWS);
         for (int64_t b = 0; b < blocks; b++) {
@@ -296,7 +296,7 @@ static void pack_pairs(struct input *in, int32_t tile)
 #if !defined(PACKS_BYTES) && !defined(PACKS_PAIRS) && !defined(__AVX512F__)
 static void quantise_16(struct input *in, int32_t row)
 {
-    const float *x = in->floats + in->row[row] * in->float_stride;
+    const float *x = in->floats + in->from[row] * in->float_stride;
     int16_t *q = in->q16 + row * in->padded;
     float *d = in->d + row * (in->padded / 32), *s = in->s + row * (in->padded / 32), *s16 = in->s16 + row * (in->padded / 16);
     bool broken = largest_of_blocks(x, in->n, in->padded / 32, d, 1);
@@ -356,7 +356,7 @@ static void wide_pack(struct input *in, int32_t tile)
 #endif
     for (int r = 0; r < PACK_ROWS; r++) {
         int32_t row = tile * PACK_ROWS + r;
-        const float *x = in->floats + in->row[row < in->rows ? row : 0] * in->float_stride;
+        const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
         if (in->forms & FORM_PACKED32) {
             float *p = in->p32 + (int64_t)tile * in->padded * PACK_ROWS + r;

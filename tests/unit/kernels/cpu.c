@@ -405,6 +405,10 @@ Test(cpu, models)
             s.window = 20, s.cap = 10, s.interleaved = true, s.qk_norm = true;
             check_model(names[n], &s, kvs[k], k == 0);
             s = odd;
+            s.experts = 5, s.chosen = 2;
+            for (int fixed = 0; fixed < 2 && kvs[k] == STORAGE_F32; fixed++) /* caches that round more turn choices over */
+                check_model(names[n], &s, kvs[k], fixed);
+            s = odd;
             s.bias = s.layer_norm = true, s.format = STORAGE_BF16, s.head_format = STORAGE_F16;
             check_model(names[n], &s, kvs[k], k == 2);
             s = wide;

@@ -35,9 +35,15 @@ Test(cuda_able, kernels)
         {"norm", 1u << OP_NORM},
         {"embed", 1u << OP_EMBED},
         {"choose", 0}, /* no operation */
+        {"route", 1u << OP_ROUTE},
+        {"combine", 1u << OP_COMBINE},
+        {"experts", 1u << OP_EXPERTS},
+        {"group", 1u << OP_EXPERTS},
+        {"experts_q4_k_64", 1u << OP_EXPERTS},
+        {"experts_q5_k_64", 0},
     };
     struct tiny_shape s = {.hidden = 256, .heads = 2, .kv_heads = 1, .head_dim = 64, .inner = 256, .layers = 1, .vocab = 10, .format = STORAGE_Q4_K,
-                           .head_format = STORAGE_F16};
+                           .head_format = STORAGE_F16, .experts = 3, .chosen = 2};
     struct tiny t;
     tiny_build(&t, &s);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

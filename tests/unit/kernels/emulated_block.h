@@ -348,6 +348,7 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/columns.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/matrix.h"
@@ -380,6 +381,11 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_matrix_##name(const void *args) { matrix_body(STORAGE_##id, runs, tiles, (const struct gemv_args *)args); }
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+
+#define EXPERTS(name, id, runs, tiles) \
+    static void emulate_experts_##name(const void *args) { experts_matrix_body(STORAGE_##id, runs, tiles, (const struct experts_matrix_args *)args); }
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 
 enum { RUNS = 1, PLAIN = 0, FLOATS = 0 };
 #define GEMV(name, id, kind, rows, gated) \
@@ -417,6 +423,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define MATRIX(name, id, runs, tiles) [CUDA_matrix_##name] = emulate_matrix_##name,
 #include "kernels/cuda/matrix.def"
 #undef MATRIX
+#define EXPERTS(name, id, runs, tiles) [CUDA_experts_##name] = emulate_experts_##name,
+#include "kernels/cuda/experts.def"
+#undef EXPERTS
 };
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------- */

@@ -53,7 +53,7 @@ static void check(const struct isa *isa, enum storage format, int64_t out, int64
         x[i] = tiny_float();
     struct input in;
     input_place(&in, memory.data, n, rows, kernel->many_forms);
-    in.row = row, in.floats = x, in.float_stride = n;
+    in.from = in.row = row, in.floats = x, in.float_stride = n;
     prepare(isa, &in);
     int64_t panel = kernel->panel_rows ? kernel->panel_rows : PANEL_ROWS;
     for (int64_t first = 0; first < out; first += panel)

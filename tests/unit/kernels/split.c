@@ -175,7 +175,12 @@ Test(split, ranks)
     check_ranks(&s, 2);
     s.vocab = 39; /* so do the logits */
     check_ranks(&s, 2);
-    s.kv_heads = 2, s.inner = 128, s.format = STORAGE_Q8_0; /* blocks of 32: only the inner width can be cut by columns */
+    s.kv_heads = 2, s.vocab = 40, s.experts = 5, s.chosen = 2; /* inner widths of experts, too */
+    check_ranks(&s, 2);
+    s.bias = true;
+    check_ranks(&s, 2);
+    s.bias = false, s.experts = 0;
+    s.inner = 128, s.format = STORAGE_Q8_0; /* blocks of 32: only the inner width can be cut by columns */
     check_ranks(&s, 2);
 }
 

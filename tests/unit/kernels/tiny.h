@@ -122,6 +122,7 @@ struct tiny_shape {
     float cap;
     bool interleaved, qk_norm, bias, layer_norm;
     enum storage format, head_format; /* of linears; of embedding and head */
+    int experts, chosen; /* 0: a plain network */
 };
 
 struct tiny {
@@ -163,6 +164,47 @@ static inline void tiny_norm(struct tiny *t, int x, int y, int head_dim)
     op->x = x, op->y = y, op->w = w, op->b = b, op->epsilon = 1e-5f, op->head_dim = head_dim, op->centred = t->shape.layer_norm;
 }
 
+static inline void tiny_experts(struct tiny *t, int x, int routing, int y)
+{
+    struct program *p = &t->p;
+    int chosen = t->shape.chosen, experts = t->shape.experts;
+    int64_t out = p->buffers[y].width / chosen, in = out == t->shape.inner ? t->shape.hidden : t->shape.inner;
+    struct weight w = tiny_weight("experts", t->shape.format, out * experts, in, 2 / sqrtf((float)in));
+    w.out = out, w.experts = experts, w.expert_bytes = w.row_bytes * out;
+    int id = program_weight(p, &w), b = -1;
+    if (t->shape.bias) {
+        w = tiny_weight("biases", STORAGE_F32, experts, out, 0.2f);
+        b = program_weight(p, &w);
+    }
+    struct op *op = program_add(p, OP_EXPERTS);
+    op->x = x, op->z = routing, op->y = y, op->w = id, op->b = b, op->route = 0;
+}
+
+/* n -> o. Buffers of the first layer serve all. */
+static inline void tiny_mixture(struct tiny *t, int n, int o, int *b)
+{
+    struct program *p = &t->p;
+    const struct tiny_shape *s = &t->shape;
+    if (!p->route_count) {
+        program_route(p, &(struct expert_route){.experts = s->experts, .chosen = s->chosen, .normalised = true, .scale = 1, .groups = 1});
+        b[0] = program_buffer(p, "scores", s->experts, ROWS_ALL);
+        b[1] = program_buffer(p, "routing", 2 * s->chosen, ROWS_ALL);
+        b[2] = program_buffer(p, "expert_gate", s->chosen * s->inner, ROWS_ALL);
+        b[3] = program_buffer(p, "expert_up", s->chosen * s->inner, ROWS_ALL);
+        b[4] = program_buffer(p, "expert_down", s->chosen * s->hidden, ROWS_ALL);
+    }
+    tiny_linear(t, n, b[0], STORAGE_F32);
+    struct op *op = program_add(p, OP_ROUTE);
+    op->x = b[0], op->y = b[1], op->route = 0;
+    tiny_experts(t, n, b[1], b[2]);
+    tiny_experts(t, n, b[1], b[3]);
+    op = program_add(p, OP_GATE);
+    op->x = op->y = b[2], op->z = b[3], op->activation = ACT_SILU;
+    tiny_experts(t, b[2], b[1], b[4]);
+    op = program_add(p, OP_COMBINE);
+    op->x = b[4], op->z = b[1], op->y = o;
+}
+
 static inline void tiny_build(struct tiny *t, const struct tiny_shape *s)
 {
     memset(t, 0, sizeof *t);
@@ -188,6 +230,7 @@ static inline void tiny_build(struct tiny *t, const struct tiny_shape *s)
     int e = program_weight(p, &embedding);
     struct op *op = program_add(p, OP_EMBED);
     op->y = x, op->w = e;
+    int mixture[5] = {0};
     for (int layer = 0; layer < s->layers; layer++) {
         tiny_norm(t, x, n, 0);
         tiny_linear(t, n, q, s->format);
@@ -210,11 +253,15 @@ static inline void tiny_build(struct tiny *t, const struct tiny_shape *s)
         op = program_add(p, OP_ADD);
         op->x = x, op->z = o, op->y = x;
         tiny_norm(t, x, n, 0);
-        tiny_linear(t, n, g, s->format);
-        tiny_linear(t, n, u, s->format);
-        op = program_add(p, OP_GATE);
-        op->x = g, op->z = u, op->y = g, op->activation = ACT_SILU;
-        tiny_linear(t, g, o, s->format);
+        if (s->experts) {
+            tiny_mixture(t, n, o, mixture);
+        } else {
+            tiny_linear(t, n, g, s->format);
+            tiny_linear(t, n, u, s->format);
+            op = program_add(p, OP_GATE);
+            op->x = g, op->z = u, op->y = g, op->activation = ACT_SILU;
+            tiny_linear(t, g, o, s->format);
+        }
         op = program_add(p, OP_ADD);
         op->x = x, op->z = o, op->y = x;
     }
