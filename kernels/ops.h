@@ -125,6 +125,7 @@ struct op {
     int rope;        /* ROPE: index of struct rope */
     int route;       /* ROUTE, EXPERTS: index of struct expert_route */
     bool begins;     /* of a part of a split program: other parts may work between what stands before it and this */
+    bool streamed;   /* of a part: another part's, done here in steps that stream; its matrices come for each of these */
 };
 
 struct output {
@@ -209,6 +210,7 @@ struct batch {
     const int32_t *wanted_rows; /* ascending rows whose outputs are asked for */
     int begin, end; /* operations [begin, end) alone, from one that `begins` up to the next: the others are run by calls before and
                      * behind this one, with the same batch. Results come with the last ones. end 0: all */
+    bool streams;   /* of a part: streamed operations are run, too, and there is nothing to SEND or RECEIVE */
 };
 
 /* ---- backends ------------------------------------------------------------------------------------------------------- */
@@ -228,6 +230,9 @@ struct compile_options {
     int device;                 /* which one, where a backend has several */
     const struct segment *segments; /* backend_split(): who runs what */
     int segment_count;
+    /* Where one part begins and ends the program and the other has no state: steps in which each sequence has so many rows are wholly
+     * the first one's, which can run it all and fetches the other's matrices while it works. 0: never. */
+    int32_t stream_rows;
     struct exchange *exchange;  /* where SEND, RECEIVE and REDUCE meet the other parts; NULL: the program has none */
     int rank;                   /* of this part among those that share its matrices */
     /* Called while weights go to a device if that takes a while, at most 10 times a second. NULL: nobody looks. */

@@ -39,7 +39,7 @@ static uint64_t sum_bytes(const struct program *p, int first, int end, bool read
     uint64_t bytes = 0;
     for (int w = 0; w < p->weight_count; w++)
         for (int i = first; i < end; i++)
-            if (p->ops[i].w == w || p->ops[i].b == w) {
+            if (!p->ops[i].streamed && (p->ops[i].w == w || p->ops[i].b == w)) {
                 bool some = reads && p->weights[w].experts > 1;
                 bytes += matrix_bytes(&p->weights[w]) * (uint64_t)(some ? p->routes[p->ops[i].route].chosen : p->weights[w].experts);
                 break;
@@ -223,7 +223,18 @@ static void add_stretch(struct program *out, int *const layers[8], const struct 
         out->ops[begin].begins = true;
 }
 
-enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, struct arena *arena, struct error *err)
+/* Another part's operations, which have no state; what they read and write is here while the step streams. */
+static void add_streamed(struct program *out, const struct program *p, const struct stretch *s)
+{
+    for (int i = s->first; i < s->end; i++) {
+        struct op *op = program_add(out, p->ops[i].kind);
+        *op = p->ops[i];
+        op->streamed = true;
+        op->begins = i == s->first;
+    }
+}
+
+enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, bool streamed, struct arena *arena, struct error *err)
 {
     if (!copy_lists(out, d, part, arena))
         return error_memory(err, "a part of the model's program");
@@ -233,6 +244,8 @@ enum status program_part(struct program *out, int *layers[8], const struct divis
     for (int s = 0; s < d->stretches; s++)
         if (d->stretch[s].part == part)
             add_stretch(out, layers, d->p, &d->stretch[s]);
+        else if (streamed)
+            add_streamed(out, d->p, &d->stretch[s]);
     for (int b = 0; b < d->p->buffer_count; b++) { /* no memory for what only others use */
         bool used = false;
         for (int i = 0; i < out->op_count && !used; i++)

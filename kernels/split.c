@@ -12,7 +12,7 @@ struct step {
     const struct batch *batch;
     const struct state_memory *state;
     int output;
-    bool keeps_rows;
+    bool keeps_rows, streams;
 };
 
 struct part {
@@ -40,6 +40,7 @@ struct compiled {
     struct division division;
     struct part *part; /* [division.parts] */
     int count;
+    int streaming;   /* the part that has all of a step that streams; -1: none does */
     float *gathered; /* an output of which every rank has a slice, as one */
     struct step step;
     /* the ranks' threads wait for the next run of theirs */
@@ -62,13 +63,32 @@ static enum status make_part(struct compiled *c, int at, struct error *err)
     part->options.segment_count = 0;
     part->options.device = s->device;
     part->options.rank = s->rank;
-    enum status status = program_part(&part->program, part->layers, &c->division, at - s->rank, &c->arena, err);
+    enum status status = program_part(&part->program, part->layers, &c->division, at - s->rank, at == c->streaming, &c->arena, err);
     struct program whole = part->program;
     if (!status && s->ranks > 1)
         status = program_shard(&part->program, &whole, s->rank, s->ranks, &c->arena, err);
     for (int i = 0; i < part->program.op_count && !status; i++)
-        part->stretches += part->program.ops[i].begins;
+        part->stretches += part->program.ops[i].begins && !part->program.ops[i].streamed;
     return status;
+}
+
+static bool has_state(const struct program *p, const struct stretch *s)
+{
+    for (int i = s->first; i < s->end; i++)
+        if (p->ops[i].group >= 0)
+            return true;
+    return false;
+}
+
+/* The part that a step which streams is left to: see compile_options. */
+static int streaming_part(const struct compiled *c)
+{
+    const struct stretch *s = c->division.stretch;
+    int last = c->division.stretches - 1;
+    bool serves = c->options.stream_rows > 0 && !c->options.deterministic && c->division.parts == 2 && last > 0 && s[0].part == s[last].part && s[0].ranks == 1;
+    for (int i = 0; i <= last; i++)
+        serves &= s[i].part == s[0].part || !has_state(c->p, &s[i]);
+    return serves ? s[0].part : -1;
 }
 
 static void split_free(struct compiled *c)
@@ -112,6 +132,7 @@ static enum status plan(struct compiled **out, const struct program *p, const st
     c->options = *o;
     enum status status = program_divide(&c->division, p, o->segments, o->segment_count, &c->arena, err);
     split_parts(o->segments, o->segment_count, part);
+    c->streaming = status ? -1 : streaming_part(c);
     for (int i = o->segment_count - 1; i >= 0; i--)
         c->part[part[i]].segment = &o->segments[i];
     for (c->count = 0; c->count < c->division.parts && !status; c->count++)
@@ -157,7 +178,10 @@ static bool is_last(const struct compiled *c, const struct stretch *s) { return 
 static void next_stretch(struct part *part, const struct batch *b)
 {
     const struct program *p = &part->program;
-    int begin = part->batch.end, end = begin + 1;
+    int begin = part->batch.end;
+    while (p->ops[begin].streamed)
+        begin++;
+    int end = begin + 1;
     while (end < p->op_count && !p->ops[end].begins)
         end++;
     part->batch = *b;
@@ -170,7 +194,10 @@ static void run_part(struct compiled *c, struct part *part)
 {
     const struct step *s = &c->step;
     bool last = is_last(c, c->stretch), outputs = part->program.output_count > 0;
-    next_stretch(part, s->batch);
+    if (s->streams)
+        part->batch = *s->batch, part->batch.streams = true;
+    else
+        next_stretch(part, s->batch);
     part->status = part->segment->backend->step(part->compiled, &part->batch, &s->state->parts[part - c->part], outputs ? s->output : -1,
                                                 last && s->keeps_rows ? NULL : &part->result, &part->err);
     if (part->status && part->segment->ranks > 1)
@@ -248,12 +275,21 @@ static const float *gather(struct compiled *c, int output)
     return c->gathered;
 }
 
+/* Of sequences with many rows alone: none goes elsewhere for what others have. */
+static bool step_streams(const struct compiled *c, const struct batch *b)
+{
+    bool streams = c->streaming >= 0;
+    for (int i = 0; i < b->sequences; i++)
+        streams &= b->sequence[i].rows >= c->options.stream_rows;
+    return streams;
+}
+
 static enum status split_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
 {
-    c->step = (struct step){b, state, output, !result};
+    c->step = (struct step){b, state, output, !result, step_streams(c, b)};
     for (int i = 0; i < c->count; i++)
         c->part[i].batch.end = 0;
-    for (int i = 0; i < c->division.stretches; i++) {
+    for (int i = c->step.streams ? c->division.stretches - 1 : 0; i < c->division.stretches; i++) {
         const struct stretch *s = &c->division.stretch[i];
         run_ranks(c, s);
         enum status status = report(c, s, err);

@@ -27,9 +27,9 @@ struct division {
 /* Lists are the arena's. */
 enum status program_divide(struct division *d, const struct program *p, const struct segment *segments, int count, struct arena *arena, struct error *err);
 
-/* All that a part does, as a program: `begins` marks its stretches. layers: [group] -> the layers that it has, in its own order.
+/* All that a part does, as a program: `begins` marks its stretches. With `streamed` also what streams of other parts, in its place. layers: [group] -> the layers that it has, in its own order.
  * Lists are the arena's; weights are views of the same bytes. */
-enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, struct arena *arena, struct error *err);
+enum status program_part(struct program *out, int *layers[8], const struct division *d, int part, bool streamed, struct arena *arena, struct error *err);
 
 /* What one of several ranks does of p: heads and the inner widths of the network are shared out, so each reads 1 / ranks of most
  * matrices; where results have to be whole again stands a REDUCE. Outputs may be narrowed too: rank r then has the r-th slice.

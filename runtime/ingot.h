@@ -115,6 +115,8 @@ struct ingot_engine_options {
     const char *device;   /* "auto", "cpu", "cuda", "cuda:N"; "cuda:N,M": matrices shared out over several; NULL: auto */
     int gpu_layers;       /* on the card, the rest on the CPU; 0: all, or as many as fit */
     int cpu_networks;     /* feed-forward networks, of the first layers, that stay on the CPU; -1: all; 0: as the plan has it */
+    int stream_rows;      /* rows of a prompt's piece from which networks that stay on the CPU are sent to the card and done there; -1: never; 0: as
+                           * the plan has it */
     const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
@@ -160,6 +162,8 @@ struct ingot_plan {
     double read_bandwidth; /* bytes per second: of a card as its properties say; 0: not told, or the CPU, which somebody may measure */
     struct ingot_plan_part parts[16]; /* where there are several devices, in the order in which they begin */
     int part_count, hand_overs; /* in a step, from one to another */
+    int stream_rows;       /* of a prompt's piece from which the card does what the CPU has for it; 0: never */
+    uint64_t stream_bytes; /* that are sent for one */
     bool offloaded; /* the CPU has some of it because a card is too small */
     struct ingot_plan_lack lacks[16];
     int lack_count;

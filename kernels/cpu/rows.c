@@ -166,12 +166,14 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
         break;
     }
     case OP_SEND:
-        memcpy(c->options.exchange->rows[op->x] + row * c->p->buffers[op->x].width, row_of(c, op->x, row),
-               (size_t)c->p->buffers[op->x].width * sizeof(float));
+        if (!c->batch->streams)
+            memcpy(c->options.exchange->rows[op->x] + row * c->p->buffers[op->x].width, row_of(c, op->x, row),
+                   (size_t)c->p->buffers[op->x].width * sizeof(float));
         break;
     case OP_RECEIVE:
-        memcpy(row_of(c, op->y, row), c->options.exchange->rows[op->y] + row * c->p->buffers[op->y].width,
-               (size_t)c->p->buffers[op->y].width * sizeof(float));
+        if (!c->batch->streams)
+            memcpy(row_of(c, op->y, row), c->options.exchange->rows[op->y] + row * c->p->buffers[op->y].width,
+                   (size_t)c->p->buffers[op->y].width * sizeof(float));
         break;
     case OP_ADD:
     case OP_GATE:

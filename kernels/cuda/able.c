@@ -74,10 +74,13 @@ static bool heads_fit(const struct asking *a, const struct state_group *g)
 }
 
 enum {
-    ATTENDS = 0 /* those of prompts lie behind them */
+    ATTENDS = 0 /* those by matrix units lie behind them */
 #define ATTEND(name, type, most, blocks) +1
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) +1
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) +1
 #include "kernels/cuda/prompt.def"
 #undef PROMPT

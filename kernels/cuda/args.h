@@ -42,12 +42,17 @@ enum { ATTEND_HEADS = 8, ATTEND_MERGE = 64 }; /* query heads of a block at most;
 /* Floats that a head of K and V takes in shared memory; of V also where pieces wait for each other. */
 #define ATTEND_K_WIDE(dim) (((dim) + 7) / 8 * 8)
 #define ATTEND_V_WIDE(dim) (((dim) + 2 + 7) / 8 * 8)
+/* Bytes that columns of few rows share (columns.h). */
+#define COLUMNS_SHARED(columns, k_dim, v_dim)                                                                            \
+    (ATTEND_PIECE / SLOTS_PER_BLOCK * 8 + CUDA_THREADS * 32 + (columns) * (2 * 8 + ((k_dim) + 31) / 32 * 32 * 2 + 3 * CUDA_WARPS * 4 + 2 * 4 * ATTEND_V_WIDE(v_dim)))
 /* By matrix units (prompt.h): rows of a block, each of one query head; tokens of a tile; 2-byte values of a row in shared memory, so that
  * no bank is asked twice at once. */
-enum { PROMPT_ROWS = 64, PROMPT_TOKENS = 64 };
+enum { PROMPT_ROWS = 64 };
+#define PROMPT_TOKENS(dim) ((dim) > 128 ? 32 : 64)
+#define PROMPT_VALUES(dim) ((dim) > 192 ? 128 : (dim)) /* of V that a block sums up: registers have no room for more */
 #define PROMPT_K_STRIDE(dim) ((dim) + 32)
 #define PROMPT_V_STRIDE(dim) ((dim) + 8)
-#define PROMPT_SHARED(dim) (PROMPT_TOKENS * 2 * (PROMPT_K_STRIDE(dim) + PROMPT_V_STRIDE(dim)))
+#define PROMPT_SHARED(dim) (PROMPT_TOKENS(dim) * 2 * (PROMPT_K_STRIDE(dim) + PROMPT_V_STRIDE(PROMPT_VALUES(dim))))
 enum { CHOOSE_SLICE = 1024 };  /* values of a row that a block looks at */
 enum { SLOTS_PER_BLOCK = 16 }; /* BLOCK_TOKENS */
 
@@ -243,10 +248,10 @@ struct rope_args {
     int heads, head_dim, pairs, interleaved, only_wanted;
 };
 
-/* K or V in one layer of a block: [head][slot][head_bytes]. */
+/* K or V in one layer of a block: [head][head_bytes], see place.h. */
 struct device_part {
-    int type, dim; /* enum storage; values of a head */
-    int64_t offset, head_bytes;
+    int type, dim, filled; /* enum storage; values of a head, and filled up */
+    int64_t offset, head_bytes; /* head_bytes: of all slots */
 };
 
 struct device_state {
@@ -277,7 +282,7 @@ struct turn_args { /* a block for each (row, head) of all parts; shared memory: 
     struct turn_part part[3];
 };
 
-struct attend_args { /* a block for each (row, K and V head, group of its query heads), and for each piece of the cache where pieces > 1 */
+struct attend_args { /* a block for each (row or rows, K and V head, group of its query heads), and for each piece of the cache where pieces > 1 */
     struct device_batch batch;
     struct device_state state;
     const float *q; /* [rows, heads, k_dim] */
@@ -288,7 +293,8 @@ struct attend_args { /* a block for each (row, K and V head, group of its query 
     int heads, kv_heads, window, full, only_wanted;
     int group;          /* query heads of a block */
     int pieces;
-    int many;           /* rows of a sequence from which matrix units do it; 0: never */
+    int many;           /* rows of a sequence from which prompt.h does it; 0: never */
+    int rows, sequences, ahead; /* columns.h: neighbouring rows of a block; of the step; whether V is asked for before K is read */
     float scale, cap;
 };
 

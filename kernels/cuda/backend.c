@@ -105,7 +105,7 @@ static void take_weights(struct compiled *c)
 {
     const struct program *p = c->p;
     for (int i = 0; i < p->weight_count; i++)
-        if (cuda_is_matrix(p, i)) {
+        if (cuda_is_matrix(p, i) && !cuda_streamed(p, i)) {
             unsigned char *at = device_take(c, &c->weights, p->weights[i].out * p->weights[i].experts, (size_t)cuda_row_bytes(c, &p->weights[i]));
             if (c->weight)
                 c->weight[i] = at;
@@ -148,6 +148,9 @@ static void take_scratch(struct compiled *c)
         c->gemm.x = device_take(c, r, c->options.max_rows * c->gemm.widest, sizeof(uint16_t));
         r->used += CUDA_GEMM_WORKSPACE;
     }
+    size_t streamed = cuda_stream_bytes(c);
+    c->slots = device_take(c, r, 1, streamed);
+    r->used += streamed ? cuda_ring_bytes() : 0;
     int64_t choices = cuda_most_choices(c), slices = (cuda_widest_output(c) + CHOOSE_SLICE - 1) / CHOOSE_SLICE;
     c->chooser.asked = device_take(c, r, 1, cuda_asked_bytes(c));
     c->chooser.slices = device_take(c, r, choices * slices * 2, sizeof(float));
@@ -198,6 +201,7 @@ static void cuda_free(struct compiled *c)
         pthread_mutex_destroy(&c->transfers->lock);
         free(c->transfers);
     }
+    cuda_stream_close(c);
     if (c->cuda) {
         device_release(c, &c->weights);
         device_release(c, &c->scratch);
@@ -256,7 +260,7 @@ static bool allocate_lists(struct compiled *c)
     c->vector = calloc(weights, sizeof *c->vector);
     c->buffer = calloc(buffers, sizeof *c->buffer);
     c->weights = (struct device_room){.list = calloc(weights, sizeof(void *))};
-    c->scratch = (struct device_room){.list = calloc(weights + buffers + 20, sizeof(void *))};
+    c->scratch = (struct device_room){.list = calloc(weights + buffers + 28, sizeof(void *))};
     c->staged = calloc(buffers, sizeof *c->staged);
     c->transfers = calloc(1, sizeof *c->transfers);
     if (c->transfers)
@@ -316,6 +320,8 @@ enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled
     c->cuda = cuda;
     int code = cuda->info(o->device, &c->info);
     status = code ? cuda_failed(c, code, err, "asking for the device") : allocate(c, err);
+    if (!status && cuda_stream_bytes(c))
+        status = cuda_stream_open(c, c->slots, err);
     if (!status)
         cuda_hopper_find(c);
     if (!status)
@@ -406,6 +412,8 @@ static void cuda_describe(const struct compiled *c, char *out, size_t size)
                       c->plain ? "" : ", attention split by 256 tokens");
     if (n > 0 && (size_t)n < size && c->hopper)
         n += snprintf(out + n, size - (size_t)n, ", products of %d rows and more by warpgroups", c->tune.hopper_rows);
+    if (n > 0 && (size_t)n < size && c->streaming)
+        n += snprintf(out + n, size - (size_t)n, ", %.1f MiB for matrices that come with prompts", (double)cuda_stream_bytes(c) / 0x1p20);
     if (n > 0 && (size_t)n < size && c->gemm.x)
         snprintf(out + n, size - (size_t)n, ", products of %d rows and more by %s", c->gemm.rows, c->cuda->gemm_library());
     else if (n > 0 && (size_t)n < size)

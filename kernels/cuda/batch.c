@@ -31,17 +31,22 @@ static void *place(struct compiled *c, struct room *host, int64_t count, size_t 
     return room_take(host, count, size);
 }
 
-/* The longest sequence; up to the end of its class where the step may be replayed. */
+/* The longest sequence, and the most rows of one that is no prompt to matrix units; up to the end of their class where the step may be replayed. */
 static void find_longest(struct compiled *c)
 {
     c->replayed = cuda_graph_serves(c);
     c->longest = 0;
+    c->most_rows = 1;
     for (int i = 0; i < c->batch->sequences; i++) {
-        int64_t tokens = c->batch->sequence[i].cached + c->batch->sequence[i].rows;
+        int32_t rows = c->batch->sequence[i].rows;
+        int64_t tokens = c->batch->sequence[i].cached + rows;
         c->longest = tokens > c->longest ? tokens : c->longest;
+        c->most_rows = rows > c->most_rows && !cuda_prompt(c, rows) ? rows : c->most_rows;
     }
-    if (c->replayed)
-        c->longest = cuda_round_pieces((c->longest + ATTEND_PIECE - 1) / ATTEND_PIECE) * ATTEND_PIECE;
+    if (c->replayed) {
+        c->longest = cuda_round_up((c->longest + ATTEND_PIECE - 1) / ATTEND_PIECE) * ATTEND_PIECE;
+        c->most_rows = (int32_t)cuda_round_up(c->most_rows);
+    }
     if (c->longest > c->options.max_context)
         c->longest = c->options.max_context;
 }

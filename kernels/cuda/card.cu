@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/columns.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/interface.h"
@@ -32,6 +33,9 @@
 #define ATTEND(name, type, most, blocks) ENTRY(attend_##name, blocks, attend_args, GRID_WAIT(); attend_body(type, most, a))
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) ENTRY(columns_##columns, blocks, attend_args, GRID_WAIT(); columns_body(tiles, &a))
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) ENTRY(prompt_##name, 2, attend_args, GRID_WAIT(); prompt_body(type, half, dim, &a))
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
@@ -79,6 +83,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define ATTEND(name, type, most, blocks) (const void *)attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) (const void *)columns_##columns,
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) (const void *)prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT

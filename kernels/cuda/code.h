@@ -55,6 +55,12 @@
 #define FMA_PAIR(a, b, c) bf16_pair_fma((a), (b), (c))
 #define BF16_PAIR(low, high) bf16_pair((low), (high))
 #define HALF_PAIR(low, high) half_pair((low), (high))
+/* Two f16 of each word, rounded once each; two e4m3 of the lower half as f16, where cards do that. */
+#define ADD_HALVES(a, b) halves_add((a), (b))
+#define MUL_HALVES(a, b) halves_multiply((a), (b))
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+#define E4M3_PAIR(bytes) e4m3_halves(bytes)
+#endif
 /* e^x, a few units in the last place off */
 #define EXP_FAST(x) __expf(x)
 /* Matrix units, all 32 lanes of a warp: c[16][8] += a[16][16] b[16][8], bf16 and float32 (mma.sync.m16n8k16). Lane l = 4 g + t has
@@ -67,6 +73,9 @@
 /* Four 8 x 8 matrices of 2-byte values from shared memory, turned (ldmatrix.x4.trans): lane l points at row l % 8 of matrix l / 8, 16
  * bytes; lane 4 g + t gets of matrix i in out[i] the values of column g in rows 2t and 2t+1. */
 #define LOAD_TURNED(out, row) load_turned((out), (row))
+/* An 8 x 8 matrix of 2-byte values in registers, turned (movmatrix): lane 4 g + t brings two of row g, columns 2t and 2t+1, and gets those of
+ * column g in rows 2t and 2t+1. All lanes of the warp take part. */
+#define TURN_PAIRS(word) turn_pairs(word)
 /* Sixteen bytes to shared memory, some time before COPY_WAIT(n), which leaves at most the n latest groups of this thread's copies under
  * way; COPY_GROUP ends a group. Other threads see them behind a barrier. n is a constant. */
 #define COPY_ASYNC(to, from) copy_async((to), (from))
@@ -105,6 +114,32 @@ __device__ static inline uint32_t half_pair(float low, float high)
 {
     uint32_t out;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+}
+__device__ static inline uint32_t halves_add(uint32_t a, uint32_t b)
+{
+    uint32_t out;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+}
+__device__ static inline uint32_t halves_multiply(uint32_t a, uint32_t b)
+{
+    uint32_t out;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+}
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+__device__ static inline uint32_t e4m3_halves(uint32_t bytes)
+{
+    uint32_t out;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((uint16_t)bytes));
+    return out;
+}
+#endif
+__device__ static inline uint32_t turn_pairs(uint32_t word)
+{
+    uint32_t out;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(word));
     return out;
 }
 #define MMA_OF(name, type)                                                                                                                      \

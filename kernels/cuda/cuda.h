@@ -72,6 +72,9 @@ struct stage {
 /* Of LINEARs by matrix units; the numbers of products.def. */
 enum product { PRODUCT_OWN, PRODUCT_HOPPER, PRODUCT_CUBLAS };
 
+struct ring;      /* upload.c */
+struct streaming; /* stream.c */
+
 /* Products by cuBLAS (gemm.c). */
 struct gemm {
     int32_t rows; /* of a sequence at least */
@@ -84,7 +87,8 @@ enum { CUDA_GRAPHS = 16 };
 struct graph_class {
     int32_t rows, sequences, wanted;
     int output;
-    int64_t tokens; /* of a sequence at most */
+    int32_t most_rows; /* of a sequence, as are */
+    int64_t tokens;    /* at most */
     void *pool[8];
 };
 struct graph {
@@ -120,6 +124,7 @@ struct compiled {
     struct grids *grids;
     unsigned char *step;          /* the step's batch */
     float *gathered;
+    unsigned char *slots;         /* of streamed matrices */
     float *partial;               /* sums of pieces of the cache (attend.c) */
     /* pinned, on the host */
     unsigned char *pinned;        /* the allocation */
@@ -148,6 +153,7 @@ struct compiled {
     unsigned *arrived;  /* blocks that are done with their piece; see attend_args */
     unsigned *arrived_classes; /* and with their class; see gemv_args */
     int64_t longest;    /* tokens of a sequence */
+    int32_t most_rows;  /* of one, prompt.h's aside */
     bool replayed;      /* the batch lies where its class has it */
     int output;         /* the buffer that rows are chosen from */
     bool pending;       /* the step may still run */
@@ -155,6 +161,7 @@ struct compiled {
     struct gemm gemm;
     bool hopper;        /* prompts may go through warpgroups (hopper.c) */
     struct graphs graphs;
+    struct streaming *streaming; /* NULL: no operation is streamed */
 };
 
 enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
@@ -195,7 +202,7 @@ struct experts_sizes {
 void cuda_experts_sizes(const struct compiled *c, struct experts_sizes *out);
 
 /* attend.c */
-int64_t cuda_round_pieces(int64_t pieces); /* up to a power of two */
+int64_t cuda_round_up(int64_t count); /* to a power of two */
 int64_t cuda_attend_partial(const struct compiled *c); /* floats that pieces wait in */
 int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros that a step of so many rows brings along */
 bool cuda_prompt(const struct compiled *c, int32_t rows); /* matrix units attend for a sequence with so many, where they can */
@@ -241,6 +248,21 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
 
 /* upload.c: weights, vectors and codebooks to where they belong. */
 enum status cuda_upload(struct compiled *c, struct error *err);
+/* A ring for weights that are sent later; numbers as the device has them. */
+size_t cuda_ring_bytes(void); /* on the device, and pinned */
+enum status cuda_ring_open(const struct compiled *c, struct cuda_stream *stream, struct ring **out, struct error *err);
+int cuda_ring_send(struct ring *r, const struct weight *w, unsigned char *to);
+int cuda_ring_end(struct ring *r); /* all of it is there */
+void cuda_ring_close(struct ring *r); /* NULL is fine */
+
+/* stream.c */
+bool cuda_streamed(const struct program *p, int weight); /* it comes with a step; else it is there */
+size_t cuda_stream_bytes(const struct compiled *c); /* on the device; 0: nothing is streamed */
+enum status cuda_stream_open(struct compiled *c, unsigned char *slots, struct error *err);
+void cuda_stream_close(struct compiled *c);
+void cuda_stream_begin(const struct compiled *c); /* a step */
+int cuda_stream_bring(const struct compiled *c, int op); /* before an operation, what it needs */
+int cuda_stream_leave(const struct compiled *c, int op); /* behind it */
 
 /* state.c */
 void cuda_state_layout(struct compiled *c);

@@ -1,5 +1,5 @@
 /* Steps that are alike are recorded once and then replayed: one call instead of hundreds of launches. A class of steps has so many
- * rows, sequences and wanted rows, a cache up to a power of two of pieces, one output and one pool; its batch lies at the same
+ * rows, sequences and wanted rows, rows of a sequence and pieces of a cache up to a power of two, one output and one pool; its batch lies at the same
  * addresses each time, so that only the bytes in it change. A class is recorded when it comes a second time, and the one that was
  * used longest ago makes room. INGOT_CUDA_GRAPHS=0: never. */
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct graph *cuda_graph_find(struct compiled *c, int output)
     struct graph_class class;
     memset(&class, 0, sizeof class); /* compared as bytes */
     class.rows = c->batch->rows, class.sequences = c->batch->sequences, class.wanted = c->batch->wanted;
-    class.output = output, class.tokens = c->longest;
+    class.output = output, class.tokens = c->longest, class.most_rows = c->most_rows;
     memcpy(class.pool, c->memory->pool, sizeof class.pool);
     struct graph *oldest = &c->graphs.list[0];
     c->graphs.steps++;

@@ -253,7 +253,7 @@ struct hopper_output {
     int step, left;           /* rows from the thread's first one on */
 };
 
-KERNEL_CODE struct hopper_output hopper_output(const struct gemv_args *g, const struct gemv_part *p, int64_t out, int64_t row, int step)
+KERNEL_CODE struct hopper_output hopper_output_at(const struct gemv_args *g, const struct gemv_part *p, int64_t out, int64_t row, int step)
 {
     struct hopper_output o;
     UNROLL for (int i = 0; i < 2; i++) {
@@ -299,7 +299,7 @@ KERNEL_CODE void hopper_write(int rows, const struct gemv_args *g, const struct 
     float *room = results + group * 32 * HOPPER_STRIDE, *mine = room + me / 32 * 16 + lane / 4 + lane % 4 * 2 * HOPPER_STRIDE;
     const float *from = room + row * HOPPER_STRIDE + (g->gated ? out / 8 * 16 + out % 8 : out);
     const struct gemv_part *p = &g->part[tile->part + g->gated];
-    struct hopper_output o = hopper_output(g, p, tile->out + group * wide + out, tile->row + row, HOPPER_GROUP / wide);
+    struct hopper_output o = hopper_output_at(g, p, tile->out + group * wide + out, tile->row + row, HOPPER_GROUP / wide);
     UNROLL for (int first = 0; first < rows; first += 32) {
         GROUP_BARRIER(1 + group); /* the room may still be read */
         UNROLL for (int n = 0; n < 4; n++)

@@ -16,6 +16,9 @@ enum cuda_kernel {
 #define ATTEND(name, type, most, blocks) CUDA_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) CUDA_columns_##columns,
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) CUDA_prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
@@ -46,6 +49,9 @@ static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
 #define ATTEND(name, type, most, blocks) "attend_" #name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) "columns_" #columns,
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) "prompt_" #name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT

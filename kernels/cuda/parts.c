@@ -9,18 +9,22 @@ static size_t row_bytes(const struct compiled *c, int buffer) { return (size_t)v
 /* What other parts read when the step is done: see cuda_hand_over(). */
 int cuda_run_send(const struct compiled *c, const struct op *op)
 {
+    if (c->batch->streams)
+        return 0;
     return c->cuda->download(c->stream, c->staged[op->x], buffer(c, op->x), row_bytes(c, op->x));
 }
 
 void cuda_hand_over(const struct compiled *c)
 {
     for (int i = c->begin; i < c->end; i++)
-        if (c->p->ops[i].kind == OP_SEND && c->options.rank == 0) /* ranks have the same rows */
+        if (c->p->ops[i].kind == OP_SEND && c->options.rank == 0 && !c->batch->streams) /* ranks have the same rows */
             memcpy(c->options.exchange->rows[c->p->ops[i].x], c->staged[c->p->ops[i].x], row_bytes(c, c->p->ops[i].x));
 }
 
 int cuda_run_receive(const struct compiled *c, const struct op *op)
 {
+    if (c->batch->streams)
+        return 0;
     memcpy(c->staged[op->y], c->options.exchange->rows[op->y], row_bytes(c, op->y));
     return c->cuda->upload(c->stream, buffer(c, op->y), c->staged[op->y], row_bytes(c, op->y));
 }

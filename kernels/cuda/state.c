@@ -1,18 +1,15 @@
-/* Paged state: its layout on the device (attend.h draws it) and its canonical form. */
+/* Paged state: its layout on the device (place.h draws it) and its canonical form. */
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/place.h"
 
-/* Kernels read eight values at a time. */
-static int padded(enum storage type, int dim)
+/* K or V with heads of so many values, from `offset` on in a layer of a block. */
+static struct device_part part_of(enum storage type, int dim, int64_t offset)
 {
-    int block = storage_types[type].block_elements > 8 ? storage_types[type].block_elements : 8;
-    return (dim + block - 1) / block * block;
-}
-
-static int64_t head_bytes(enum storage type, int dim)
-{
-    return (int64_t)padded(type, dim) / storage_types[type].block_elements * storage_types[type].block_bytes;
+    int unit = cache_scaled(type) ? 32 : 8, filled = (dim + unit - 1) / unit * unit;
+    int64_t bytes = (int64_t)BLOCK_TOKENS * (filled / 8 * cache_eight(type) + (cache_scaled(type) ? filled / 32 * 2 : 0));
+    return (struct device_part){.type = type, .dim = dim, .filled = filled, .offset = offset, .head_bytes = bytes};
 }
 
 void cuda_state_layout(struct compiled *c)
@@ -23,11 +20,9 @@ void cuda_state_layout(struct compiled *c)
         if (g->kind == STATE_RECURRENT) {
             c->layer_bytes[i] = g->values * (int64_t)sizeof(float);
         } else {
-            int64_t slots = (int64_t)g->heads * BLOCK_TOKENS;
-            s->k = (struct device_part){.type = c->options.k_type, .dim = g->k_dim, .head_bytes = head_bytes(c->options.k_type, g->k_dim)};
-            s->v = (struct device_part){.type = c->options.v_type, .dim = g->v_dim, .head_bytes = head_bytes(c->options.v_type, g->v_dim)};
-            s->v.offset = slots * s->k.head_bytes;
-            c->layer_bytes[i] = s->v.offset + slots * s->v.head_bytes;
+            s->k = part_of(c->options.k_type, g->k_dim, 0);
+            s->v = part_of(c->options.v_type, g->v_dim, g->heads * s->k.head_bytes);
+            c->layer_bytes[i] = s->v.offset + g->heads * s->v.head_bytes;
             if (g->v_in_k) {
                 c->layer_bytes[i] = s->v.offset;
                 s->v = s->k;
@@ -39,21 +34,61 @@ void cuda_state_layout(struct compiled *c)
     }
 }
 
-/* One head of one token between its type and float32. */
-static void convert(const struct device_part *part, unsigned char *at, float *out, const float *in)
+/* A code of Q8_0 or Q4_0 on the device; the four bits of Q4_0 are those of the format. */
+static int code_at(const struct device_part *part, const unsigned char *head, int slot, int i)
 {
-    float whole[CUDA_HEAD_DIM + 32] = {0};
-    int count = padded((enum storage)part->type, part->dim);
-    if (out) {
-        format_find((enum storage)part->type)->decode(at, whole, count);
-        memcpy(out, whole, (size_t)part->dim * sizeof *out);
-    } else {
-        memcpy(whole, in, (size_t)part->dim * sizeof *in);
-        format_round((enum storage)part->type, whole, at, count);
+    const unsigned char *p = head + cache_place(part->type, part->filled, slot, i);
+    return part->type == STORAGE_Q8_0 ? (signed char)p[i % 8] : (p[cache_bits(i) / 8] >> cache_bits(i) % 8 & 15) - 8;
+}
+
+static void read_head(const struct device_part *part, const unsigned char *head, int slot, float *out)
+{
+    const struct format *format = format_find((enum storage)part->type);
+    float eight[8], d = 0;
+    for (int i = 0; i < part->dim; i++) {
+        if (!cache_scaled(part->type)) {
+            if (i % 8 == 0)
+                format->decode(head + cache_place(part->type, part->filled, slot, i), eight, 8);
+            out[i] = eight[i % 8];
+            continue;
+        }
+        if (i % 32 == 0)
+            format_find(STORAGE_F16)->decode(head + cache_scale(part->type, part->filled, slot, i), &d, 1);
+        out[i] = d * (float)code_at(part, head, slot, i);
     }
 }
 
-/* A token of the block that lies in transfers->block. */
+/* A block of 32 values of Q8_0 or Q4_0, its scale in front, to its places. */
+static void spread_block(const struct device_part *part, const unsigned char *block, unsigned char *head, int slot, int first)
+{
+    memcpy(head + cache_scale(part->type, part->filled, slot, first), block, 2);
+    for (int i = first; i < first + 32; i++) {
+        unsigned char *p = head + cache_place(part->type, part->filled, slot, i);
+        int bits = cache_bits(i), code = i % 32 < 16 ? block[2 + i % 16] & 15 : block[2 + i % 16] >> 4;
+        if (part->type == STORAGE_Q8_0)
+            p[i % 8] = block[2 + i % 32];
+        else
+            p[bits / 8] = (unsigned char)((p[bits / 8] & ~(15 << bits % 8)) | code << bits % 8);
+    }
+}
+
+static void write_head(const struct device_part *part, unsigned char *head, int slot, const float *in)
+{
+    int unit = cache_scaled(part->type) ? 32 : 8;
+    for (int first = 0; first < part->filled; first += unit) {
+        float values[32] = {0};
+        unsigned char block[64];
+        int count = part->dim - first < unit ? part->dim - first : unit;
+        memcpy(values, in + first, (size_t)count * sizeof *values);
+        format_round((enum storage)part->type, values, block, unit);
+        if (unit == 32)
+            spread_block(part, block, head, slot, first);
+        else
+            memcpy(head + cache_place(part->type, part->filled, slot, first), block, (size_t)cache_eight(part->type));
+    }
+}
+
+/* Tokens of the block that lies in transfers->block. */
 static void each_head(const struct compiled *c, int group, int first, int count, float *out, const float *in)
 {
     const struct state_group *g = &c->p->groups[group];
@@ -62,9 +97,11 @@ static void each_head(const struct compiled *c, int group, int first, int count,
             const struct device_part *part = value ? &c->state[group].v : &c->state[group].k;
             for (int layer = 0; layer < g->layers; layer++)
                 for (int head = 0; head < g->heads; head++) {
-                    int64_t at = layer * c->layer_bytes[group] + part->offset + ((int64_t)head * BLOCK_TOKENS + slot) * part->head_bytes;
-                    convert(part, c->transfers->block + at, out, in);
-                    out ? (out += part->dim) : (in += part->dim);
+                    unsigned char *at = c->transfers->block + layer * c->layer_bytes[group] + part->offset + head * part->head_bytes;
+                    if (out)
+                        read_head(part, at, slot, out), out += part->dim;
+                    else
+                        write_head(part, at, slot, in), in += part->dim;
                 }
         }
 }

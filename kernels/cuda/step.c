@@ -185,14 +185,24 @@ static int run_stage(const struct compiled *c, const struct stage *s, const stru
     return s->linears ? cuda_run_stage(c, s) : s->store ? run_turn(c, s) : op->kind == OP_ATTEND ? run_attend(c, op, s->hands) : run[op->kind](c, op);
 }
 
+/* What is streamed comes before the stage that begins it, and its room is free behind the one that ends it. */
+static int run_streamed(const struct compiled *c, const struct stage *s, const struct op *op)
+{
+    int code = cuda_stream_bring(c, s->first);
+    if (!code)
+        code = run_stage(c, s, op);
+    return code ? code : cuda_stream_leave(c, s->first + s->ops - 1);
+}
+
 static enum status run_all(const struct compiled *c, struct error *err)
 {
+    cuda_stream_begin(c);
     for (int i = 0; i < c->stages && c->stage[i].first < c->end; i++) {
         const struct stage *s = &c->stage[i];
         if (s->first < c->begin)
             continue;
         const struct op *op = s->experts ? s->expert[0] : s->linears ? s->linear[0] : s->store ? s->store : &c->p->ops[s->first];
-        int code = run_stage(c, s, op);
+        int code = c->p->ops[s->first].streamed ? run_streamed(c, s, op) : run_stage(c, s, op);
         if (code)
             return op_failed(c, op, code, err);
     }

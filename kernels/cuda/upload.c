@@ -1,5 +1,5 @@
 /* Weights on their way to the device: through a ring of pinned pieces, so that the disk, the copy and the transfer run
- * at the same time, and no second copy of a weight ever lies in the host's memory. */
+ * at the same time, and no second copy of a weight ever lies in the host's memory. Once for all, or (stream.c) for each step. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,7 +13,8 @@
 enum { COPY_THREADS = 4, COPY_ALONE = 1 << 20, AHEAD = 64 << 20, AHEAD_STEP = 256 << 10 };
 
 struct ring {
-    struct compiled *c;
+    const struct compiled *c;
+    struct cuda_stream *stream;
     unsigned char *memory; /* [UPLOAD_PIECES][UPLOAD_PIECE], pinned */
     int piece;
     size_t filled;     /* bytes of the piece */
@@ -28,7 +29,7 @@ struct ring {
     int ahead_weight, ahead_expert;
     int64_t ahead_at; /* bytes of that weight */
     uint64_t ahead;   /* bytes of all */
-    uint64_t total;   /* to send; for progress */
+    uint64_t sent, total; /* total: to send; for progress */
     double begin, shown;
 };
 
@@ -38,11 +39,11 @@ static void read_ahead(struct ring *r)
 {
     const struct program *p = r->c->p;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    while (r->ahead < r->c->upload_bytes + AHEAD && r->ahead_weight < p->weight_count) {
+    while (r->ahead < r->sent + AHEAD && r->ahead_weight < p->weight_count) {
         const struct weight one = weight_expert(&p->weights[r->ahead_weight], r->ahead_expert), *w = &one;
         int64_t size = w->out * w->row_bytes, now = size - r->ahead_at < AHEAD_STEP ? size - r->ahead_at : AHEAD_STEP;
         uintptr_t from = ((uintptr_t)w->data + (uintptr_t)r->ahead_at) / page * page;
-        if (r->c->weight[r->ahead_weight])
+        if (r->c->weight[r->ahead_weight] && !cuda_streamed(p, r->ahead_weight))
             (void)madvise((void *)from, (uintptr_t)w->data + (uintptr_t)(r->ahead_at + now) - from, MADV_WILLNEED); /* a hint */
         r->ahead_at += now;
         r->ahead += (uint64_t)now;
@@ -59,10 +60,10 @@ static void show(struct ring *r)
 {
     const struct compile_options *o = &r->c->options;
     double now = clock_seconds();
-    bool end = r->c->upload_bytes >= r->total;
+    bool end = r->sent >= r->total;
     if (!o->progress || (end ? !r->shown : now - r->begin < 0.3 || now - r->shown < 0.1))
         return;
-    o->progress(o->progress_context, r->c->upload_bytes < r->total ? r->c->upload_bytes : r->total, r->total);
+    o->progress(o->progress_context, r->sent < r->total ? r->sent : r->total, r->total);
     r->shown = now;
 }
 
@@ -74,7 +75,7 @@ static int move_blocks(struct ring *r, const unsigned char *at)
     a.blocks = (int64_t)(r->filled / (size_t)a.block_bytes);
     r->relay.first += a.blocks;
     struct cuda_launch l = {CUDA_relay, (unsigned)((r->filled + CUDA_THREADS - 1) / CUDA_THREADS), 1, 0, &a, sizeof a, 0};
-    return r->c->cuda->launch(r->c->stream, &l);
+    return r->c->cuda->launch(r->stream, &l);
 }
 
 /* Of a piece: whole blocks where they are moved. */
@@ -87,19 +88,19 @@ static void flush(struct ring *r)
     if (r->code || !r->filled)
         return;
     unsigned char *at = r->moved ? r->staging + (size_t)r->piece * UPLOAD_PIECE : r->to;
-    r->code = cuda->upload(r->c->stream, at, r->memory + (size_t)r->piece * UPLOAD_PIECE, r->filled);
+    r->code = cuda->upload(r->stream, at, r->memory + (size_t)r->piece * UPLOAD_PIECE, r->filled);
     if (!r->code && r->moved)
         r->code = move_blocks(r, at);
     if (!r->code)
-        r->code = cuda->mark(r->c->stream, r->piece);
+        r->code = cuda->mark(r->stream, r->piece);
     r->used[r->piece] = true;
-    r->c->upload_bytes += r->filled;
+    r->sent += r->filled;
     r->to += r->filled;
     r->filled = 0;
     show(r);
     r->piece = (r->piece + 1) % UPLOAD_PIECES;
     if (!r->code && r->used[r->piece])
-        r->code = cuda->reach(r->c->stream, r->piece);
+        r->code = cuda->reach(r->stream, r->piece);
 }
 
 static void start(struct ring *r, void *to, const char *name)
@@ -196,27 +197,72 @@ static void add_grids(struct ring *r, struct grids *to)
     add(r, grid_iq3_s, sizeof to->iq3_s);
 }
 
+/* ---- rings ------------------------------------------------------------------------------------------------------------------------ */
+
+size_t cuda_ring_bytes(void) { return (size_t)UPLOAD_PIECES * UPLOAD_PIECE; }
+
+void cuda_ring_close(struct ring *r)
+{
+    if (!r)
+        return;
+    (void)r->c->cuda->wait(r->stream); /* transfers may still read it */
+    r->c->cuda->release(r->c->options.device, r->staging);
+    r->c->cuda->unpin(r->c->options.device, r->memory);
+    free(r);
+}
+
+enum status cuda_ring_open(const struct compiled *c, struct cuda_stream *stream, struct ring **out, struct error *err)
+{
+    struct ring *r = *out = calloc(1, sizeof *r);
+    if (!r)
+        return error_memory(err, "weights on their way");
+    r->c = c, r->stream = stream, r->name = "", r->begin = clock_seconds(), r->ahead_weight = c->p->weight_count;
+    int code = c->cuda->pin(c->options.device, (void **)&r->memory, cuda_ring_bytes());
+    if (!code)
+        code = c->cuda->allocate(c->options.device, (void **)&r->staging, cuda_ring_bytes());
+    if (!code)
+        return STATUS_OK;
+    bool pinned = r->memory;
+    cuda_ring_close(r);
+    *out = NULL;
+    return cuda_failed(c, code, err, "%zu MiB %s", cuda_ring_bytes() >> 20, pinned ? "for weights on their way" : "of pinned memory");
+}
+
+int cuda_ring_send(struct ring *r, const struct weight *w, unsigned char *to)
+{
+    add_weight(r, w, to);
+    return r->code;
+}
+
+/* Until all is there; the ring can be used again, unless it failed. */
+int cuda_ring_end(struct ring *r)
+{
+    flush(r);
+    int waited = r->c->cuda->wait(r->stream); /* also behind an error */
+    memset(r->used, 0, sizeof r->used);
+    return r->code ? r->code : waited;
+}
+
 enum status cuda_upload(struct compiled *c, struct error *err)
 {
-    struct ring r = {.c = c, .name = "", .begin = clock_seconds(), .total = c->weights.used};
-    int code = c->cuda->pin(c->options.device, (void **)&r.memory, (size_t)UPLOAD_PIECES * UPLOAD_PIECE);
-    if (code)
-        return cuda_failed(c, code, err, "%d MiB of pinned memory", UPLOAD_PIECES * (UPLOAD_PIECE >> 20));
-    if ((r.code = c->cuda->allocate(c->options.device, (void **)&r.staging, (size_t)UPLOAD_PIECES * UPLOAD_PIECE)))
-        r.name = "the first weight";
-    add_grids(&r, c->grids);
+    struct ring *r;
+    enum status status = cuda_ring_open(c, c->stream, &r, err);
+    if (status)
+        return status;
+    r->total = c->weights.used;
+    r->ahead_weight = 0;
+    add_grids(r, c->grids);
     for (int i = 0; i < c->p->weight_count; i++) {
-        if (c->weight[i])
-            add_weight(&r, &c->p->weights[i], c->weight[i]);
+        if (c->weight[i] && !cuda_streamed(c->p, i))
+            add_weight(r, &c->p->weights[i], c->weight[i]);
         if (c->vector[i])
-            add_vector(&r, &c->p->weights[i], c->vector[i]);
+            add_vector(r, &c->p->weights[i], c->vector[i]);
     }
-    flush(&r);
-    int waited = c->cuda->wait(c->stream); /* also behind an error: transfers may still read the ring */
-    c->cuda->release(c->options.device, r.staging);
-    c->cuda->unpin(c->options.device, r.memory);
-    c->upload_seconds = clock_seconds() - r.begin;
-    if (r.code || waited)
-        return cuda_failed(c, r.code ? r.code : waited, err, "uploading %s", QUOTE(r.name, strlen(r.name)));
-    return STATUS_OK;
+    int code = cuda_ring_end(r);
+    c->upload_seconds = clock_seconds() - r->begin;
+    c->upload_bytes = r->sent;
+    if (code)
+        status = cuda_failed(c, code, err, "uploading %s", QUOTE(r->name, strlen(r->name)));
+    cuda_ring_close(r);
+    return status;
 }

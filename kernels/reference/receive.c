@@ -5,5 +5,6 @@
 
 void reference_receive(struct reference *r, const struct op *op)
 {
-    memcpy(r->buffer[op->y], r->options.exchange->rows[op->y], (size_t)(reference_rows(r, op->y) * r->p->buffers[op->y].width) * sizeof(float));
+    if (!r->batch->streams)
+        memcpy(r->buffer[op->y], r->options.exchange->rows[op->y], (size_t)(reference_rows(r, op->y) * r->p->buffers[op->y].width) * sizeof(float));
 }

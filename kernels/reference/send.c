@@ -7,5 +7,6 @@ void reference_send(struct reference *r, const struct op *op)
 {
     if (r->options.rank) /* all have the same rows */
         return;
-    memcpy(r->options.exchange->rows[op->x], r->buffer[op->x], (size_t)(reference_rows(r, op->x) * r->p->buffers[op->x].width) * sizeof(float));
+    if (!r->batch->streams)
+        memcpy(r->options.exchange->rows[op->x], r->buffer[op->x], (size_t)(reference_rows(r, op->x) * r->p->buffers[op->x].width) * sizeof(float));
 }

@@ -279,6 +279,7 @@ struct ingot_engine {
     const int32_t **tables; /* [sequence][group] */
     struct row_choice *choices; /* [2 * sequences], where the backend chooses */
     bool fetched; /* a row had to come whole nevertheless */
+    bool streamed; /* the last step was of prompts that stream */
     struct error health; /* why the device failed in the last step; STATUS_OK: it did not. Under lock */
 };
 void *scheduler_main(void *engine);

@@ -1,6 +1,9 @@
 /* Which operations the CPU has although there is a card: those that the card cannot run, and what does not fit on it. The latter are the
  * first layers as a whole, so that rows cross once, or else the feed-forward networks of the first layers (a mixture's experts are in
- * them), so that attention and its cache stay on the card: whichever predicts more tokens a second. */
+ * them), so that attention and its cache stay on the card: whichever predicts an exchange of some length to end sooner. Networks may also be
+ * the CPU's for single tokens alone: for prompts, whose rows share what is read, their matrices are sent to the card, if that leaves room
+ * for what comes and goes. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +17,8 @@ struct offload {
     bool *lacks, *cpu; /* [op]: the card cannot run it; the CPU has it */
     int *places;       /* where the program may be cut, and its end */
     int pieces;        /* between them */
+    int asked_rows;    /* see ingot_engine_options.stream_rows */
+    double peak[2];    /* products a second of the CPU: with quantised weights, with floats; 0: not measured */
 };
 
 /* What the CPU has beyond what the card lacks: whole pieces from the first on, and so many feed-forward networks. */
@@ -119,38 +124,122 @@ static enum status search(struct offload *o, struct share base, bool pieces, int
     return STATUS_OK;
 }
 
-/* Seconds for a token when the cache is half full; negative: the plan does not fit. */
-static enum status seconds_of(struct offload *o, struct share s, double host, double *out, struct error *err)
+/* ---- prompts ------------------------------------------------------------------------------------------------------------------ */
+
+/* Bytes a second from a mapped file through pinned memory to a card, with copies on both sides: an assumption (PCIe 4.0 with 16 lanes
+ * has 25 GB/s of its own), not measured here. */
+static const double stream_bandwidth = 12e9;
+/* Of the dot products that registers reach, what the CPU's kernels do over many rows. */
+static const double cpu_share = 0.5;
+
+/* What the CPU multiplies with: bytes, and seconds that it takes for a row of a prompt; 0: nobody knows. */
+static void cpu_matrices(struct offload *o, uint64_t *bytes, double *row_seconds)
 {
+    int threads = o->e->plan.threads;
+    double products[2] = {0, 0}; /* of quantised weights, of floats */
+    *bytes = 0;
+    for (int i = 0; i < o->p->op_count; i++) {
+        const struct op *op = &o->p->ops[i];
+        if (!o->cpu[i] || op->kind != OP_LINEAR)
+            continue;
+        const struct weight *w = &o->p->weights[op->w];
+        products[storage_types[w->format].block_elements == 1] += 2 * (double)w->out * (double)w->in;
+        *bytes += program_weight_bytes(o->p, i, i + 1);
+    }
+    if (!o->peak[0] && *bytes) /* measured once */
+        o->peak[0] = cpu_peak(PEAK_INT8, threads), o->peak[1] = cpu_peak(PEAK_F32, threads);
+    if (o->peak[0] <= 0)
+        o->peak[0] = o->peak[1];
+    *row_seconds = o->peak[1] > 0 ? (products[0] / o->peak[0] + products[1] / o->peak[1]) / cpu_share : 0;
+}
+
+/* Whether a card could do all that the CPU has, which has no state: see compile_options. */
+static bool may_stream(const struct offload *o)
+{
+    const struct compile_options *c = &o->e->compile;
+    bool may = o->at->cards == 1 && c->segment_count > 1 && !c->deterministic && !o->cpu[0] && !o->cpu[o->p->op_count - 1];
+    for (int i = 0; i < o->p->op_count; i++)
+        may &= !o->cpu[i] || (!o->lacks[i] && o->p->ops[i].group < 0 && (o->p->ops[i].w < 0 || o->p->weights[o->p->ops[i].w].experts <= 1)); /* all experts would come */
+    return may;
+}
+
+/* Rows from which the card does what the CPU has now, whose matrices are sent: as many as was asked for, or as pay. 0: none. */
+static int32_t stream_rows(struct offload *o)
+{
+    double row_seconds, rows = o->asked_rows;
+    uint64_t bytes;
+    if (o->asked_rows < 0 || !may_stream(o))
+        return 0;
+    cpu_matrices(o, &bytes, &row_seconds);
+    if (!o->asked_rows)
+        rows = row_seconds > 0 ? ceil((double)bytes / stream_bandwidth / row_seconds) : 0;
+    return rows <= PIECE ? (int32_t)rows : 0; /* no step has more of one sequence */
+}
+
+/* ---- what it takes ------------------------------------------------------------------------------------------------------------ */
+
+/* Seconds of an exchange, a prompt and an answer with a half full cache; negative: the plan does not fit. streams: rows, or 0. */
+static enum status weigh(struct offload *o, struct share s, int32_t streams, double host, double *seconds, struct error *err)
+{
+    enum { PROMPT = 1024, ANSWER = 256 };
+    double row_seconds;
+    uint64_t bytes;
+    o->e->compile.stream_rows = streams;
     enum status status = place(o, s, err);
-    *out = !status && o->e->plan.fits ? plan_seconds(&o->e->plan, host, 0.5) : -1;
-    return status;
+    *seconds = -1;
+    if (status || !o->e->plan.fits)
+        return status;
+    cpu_matrices(o, &bytes, &row_seconds);
+    *seconds = ANSWER * plan_seconds(&o->e->plan, host, 0.5) + PROMPT * (streams ? (double)bytes / stream_bandwidth / PIECE : row_seconds);
+    return STATUS_OK;
 }
 
 /* STATUS_NO_ROOM: not one layer fits. */
 static enum status make_room(struct offload *o, struct share least, struct error *err)
 {
-    struct share pieces = least, few = least;
+    struct candidate {
+        struct share share;
+        int32_t streams;
+        double seconds;
+    } list[3] = {{least, 0, -1}, {least, 0, -1}, {least, 0, -1}}, *best = NULL; /* whole layers, networks, networks that are sent */
     int most = o->pieces - 1;
     while (most > 0 && !layers_from(o->p, piece_begin(o, most)))
         most--;
-    double host = 0, one = -1, other = -1;
-    enum status status = search(o, least, true, most, &pieces.pieces, err);
-    if (!status)
-        status = search(o, least, false, networks(o), &few.networks, err);
-    if (!status && pieces.pieces && few.networks)
-        host = ingot_read_bandwidth(INGOT_PAGES_FILE, o->e->plan.threads);
-    if (!status && pieces.pieces)
-        status = seconds_of(o, pieces, host, &one, err);
-    if (!status && few.networks)
-        status = seconds_of(o, few, host, &other, err);
+    struct share all = {least.pieces, networks(o)};
+    enum status status = place(o, all, err);
+    list[2].streams = status ? 0 : stream_rows(o);
+    for (int i = 0; i < 3 && !status; i++) {
+        int found = 0;
+        o->e->compile.stream_rows = list[i].streams;
+        if (i < 2 || list[i].streams)
+            status = search(o, least, i == 0, i ? all.networks : most, &found, err);
+        *(i ? &list[i].share.networks : &list[i].share.pieces) = found;
+    }
+    double host = status ? 0 : ingot_read_bandwidth(INGOT_PAGES_FILE, o->e->plan.threads);
+    for (int i = 0; i < 3 && !status; i++) {
+        struct candidate *c = &list[i];
+        if (i ? c->share.networks : c->share.pieces)
+            status = weigh(o, c->share, c->streams, host, &c->seconds, err);
+        if (c->seconds >= 0 && (!best || c->seconds < best->seconds || (o->asked_rows > 0 && c->streams)))
+            best = c;
+    }
     if (status)
         return status;
-    if (one < 0 && other < 0) {
-        status = place(o, least, err);
-        return status ? status : STATUS_NO_ROOM;
-    }
-    return place(o, other < 0 || (one >= 0 && one <= other) ? pieces : few, err);
+    o->e->compile.stream_rows = best ? best->streams : 0;
+    status = place(o, best ? best->share : least, err);
+    return status ? status : best ? STATUS_OK : STATUS_NO_ROOM;
+}
+
+/* Networks that stay on the CPU because somebody asked for it: sent for prompts if there is room. */
+static enum status stream_asked(struct offload *o, struct share least, struct error *err)
+{
+    struct compile_options *c = &o->e->compile;
+    c->stream_rows = stream_rows(o);
+    enum status status = c->stream_rows ? place(o, least, err) : STATUS_OK;
+    if (status || o->e->plan.fits)
+        return status;
+    c->stream_rows = 0;
+    return place(o, least, err);
 }
 
 /* ---- what the card lacks ---------------------------------------------------------------------------------------------------- */
@@ -219,18 +308,24 @@ static bool open_lists(struct offload *o)
 
 enum status offload_fit(struct ingot_engine *e, const struct program *p, const struct placement *at, const struct ingot_engine_options *options, struct error *err)
 {
-    struct offload o = {.e = e, .p = p, .at = at};
+    struct offload o = {.e = e, .p = p, .at = at, .asked_rows = options->stream_rows};
     enum status status = open_lists(&o) ? STATUS_OK : error_memory(err, "a plan");
     if (!status) {
         int all = networks(&o), asked = options->cpu_networks;
         struct share least = {pieces_before(&o, options->gpu_layers), asked < 0 || asked > all ? all : asked};
         find_lacks(&o);
         status = place(&o, least, err);
-        if (!status && !e->plan.fits) {
+        if (!status && e->plan.fits)
+            status = stream_asked(&o, least, err);
+        else if (!status) {
             e->plan.offloaded = true;
             status = make_room(&o, least, err);
         }
     }
+    double ignored;
+    e->plan.stream_rows = e->compile.stream_rows;
+    if (e->plan.stream_rows)
+        cpu_matrices(&o, &e->plan.stream_bytes, &ignored);
     free(o.lacks);
     free(o.cpu);
     free(o.places);

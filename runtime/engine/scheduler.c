@@ -129,17 +129,32 @@ static int64_t next_piece(const struct ingot_request *r)
     return rows < most ? rows : most;
 }
 
+static bool is_long(const struct ingot_engine *e, int64_t rows) { return e->compile.stream_rows && rows >= e->compile.stream_rows; }
+
+/* Whether the step is one of pieces that stream: these share none with others, whose rows would go another way for it. By turns. */
+static bool streams_now(struct ingot_engine *e)
+{
+    bool any[2] = {false, false};
+    for (struct ingot_request *r = e->running; r; r = r->next) {
+        int64_t rows = r->state == REQUEST_RUNNING ? next_piece(r) : 0;
+        if (rows > 0)
+            any[is_long(e, rows)] = true;
+    }
+    return e->streamed = any[1] && !(any[0] && e->streamed);
+}
+
 /* Answers first: they are one row each and somebody waits for them. Lock held. */
 static void build(struct ingot_engine *e, struct step *step)
 {
     struct error err;
+    bool streams = streams_now(e);
     step->batch = (struct batch){.row = e->rows, .sequence = e->sequences, .wanted_rows = e->wanted};
     for (int prompts = 0; prompts < 2; prompts++)
         for (struct ingot_request *r = e->running; r; r = r->next) {
             if (r->state != REQUEST_RUNNING)
                 continue;
             int64_t rows = next_piece(r), wanted = request_wants_rows(r) ? rows : 1;
-            if (rows < 1 || (rows == 1) != (prompts == 0) || rows > e->compile.max_rows - step->batch.rows || wanted > e->compile.max_wanted - step->batch.wanted)
+            if (rows < 1 || (rows == 1) != (prompts == 0) || is_long(e, rows) != streams || rows > e->compile.max_rows - step->batch.rows || wanted > e->compile.max_wanted - step->batch.wanted)
                 continue;
             if (add_rows(e, step, r, rows, &err)) {
                 pthread_mutex_unlock(&e->lock);

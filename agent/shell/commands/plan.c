@@ -47,7 +47,9 @@ static void print_json(const struct ingot_plan *p, double host)
         str_format(&out, "\"kv_bytes\": %llu, \"scratch_bytes\": %llu, \"available_bytes\": %llu}", (unsigned long long)part->kv_bytes,
                    (unsigned long long)part->scratch_bytes, (unsigned long long)part->available_bytes);
     }
-    str_format(&out, "], \"hand_overs\": %d, \"fallbacks\": [", p->hand_overs);
+    str_format(&out, "], \"hand_overs\": %d, \"stream_rows\": ", p->hand_overs);
+    str_format(&out, p->stream_rows ? "%d" : "null", p->stream_rows);
+    str_format(&out, ", \"stream_bytes\": %llu, \"fallbacks\": [", (unsigned long long)(p->stream_rows ? p->stream_bytes : 0));
     for (int i = 0; i < p->lack_count; i++)
         json_fallback(&out, &p->lacks[i], i > 0);
     str_add_char(&out, ']');
@@ -95,6 +97,9 @@ static void print_text(const struct ingot_plan *p, double host)
     for (int i = 0; i < p->lack_count; i++)
         printf("on the CPU %d x %s%s%s: %s\n", p->lacks[i].count, p->lacks[i].operation, *p->lacks[i].format ? " " : "", p->lacks[i].format, p->lacks[i].reason);
     print_rate(p, host);
+    if (p->stream_rows)
+        printf("prompts    pieces of %d tokens and more are the card's alone: %.1f MiB of the CPU's weights are sent for each, at 12 GB/s as is assumed\n",
+               p->stream_rows, (double)p->stream_bytes / 0x1p20);
     for (int i = 0; i < p->advice_count; i++)
         printf("advice     %s\n", p->advice[i]);
 }

@@ -290,7 +290,7 @@ Test(cuda, graphs)
     cr_assert_arr_eq(logits[0], logits[1], sizeof *logits);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------------------------------------- */
+/* ---- the cache, and attention in floats -------------------------------------------------------------------------------------- */
 
 static void check_attention(const struct attention *s, enum storage k_type, enum storage v_type, const float *values)
 {
@@ -337,6 +337,7 @@ Test(cuda, attention)
         {.heads = 10, .kv_heads = 1, .k_dim = 40, .v_dim = 24, .cached = 511, .rows = 2, .window = 300, .cap = 9},
     };
     float *values = random_rows(8192);
+    setenv("INGOT_CUDA_TUNE", "columns=0", 1);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int k = 0; k < KVS; k++)
             check_attention(&shapes[i], kvs[k], shapes[i].v_in_k ? kvs[k] : kvs[(k + (int)i) % KVS], values);

@@ -6,6 +6,7 @@
 
 struct attention {
     int heads, kv_heads, k_dim, v_dim, window, cached, rows;
+    int cut; /* rows of a step at most; 0: all in one */
     float cap;
     bool v_in_k, full, turned; /* turned: q and k are normed and roped before */
 };
@@ -63,14 +64,17 @@ static inline void attend(const struct backend *b, const struct attention *s, en
     }
     struct batch_row row[ATTEND_MOST_ROWS];
     int32_t wanted[ATTEND_MOST_ROWS];
-    for (int i = 0; i < s->rows; i++)
-        row[i] = (struct batch_row){-1, values + i * wide, s->cached + i, 0}, wanted[i] = i;
     const int32_t *const blocks[1] = {table};
-    struct batch_sequence sequence = {.rows = s->rows, .cached = s->cached, .blocks = blocks, .adapter = -1};
-    struct batch batch = {.rows = s->rows, .sequences = 1, .wanted = s->rows, .row = row, .sequence = &sequence, .wanted_rows = wanted};
-    const float *result;
-    cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(s->rows * s->heads * s->v_dim) * sizeof *out);
+    for (int at = 0, rows; at < s->rows; at += rows) {
+        rows = s->cut && s->cut < s->rows - at ? s->cut : s->rows - at;
+        for (int i = 0; i < rows; i++)
+            row[i] = (struct batch_row){-1, values + (at + i) * wide, s->cached + at + i, 0}, wanted[i] = i;
+        struct batch_sequence sequence = {.rows = rows, .cached = s->cached + at, .blocks = blocks, .adapter = -1};
+        struct batch batch = {.rows = rows, .sequences = 1, .wanted = rows, .row = row, .sequence = &sequence, .wanted_rows = wanted};
+        const float *result;
+        cr_assert_eq(b->step(c, &batch, &memory, y, &result, &err), STATUS_OK, "%s", err.text);
+        memcpy(out + at * s->heads * s->v_dim, result, (size_t)(rows * s->heads * s->v_dim) * sizeof *out);
+    }
     for (int i = 0; i < s->rows; i++) {
         int32_t t = s->cached + i, block = table[t / BLOCK_TOKENS], slot = t % BLOCK_TOKENS;
         cr_assert_eq(b->read_state(c, &memory, 0, block, slot, 1, state + i * per_token, &err), STATUS_OK, "%s", err.text);

@@ -40,7 +40,7 @@ static enum status forgetful_compile(struct compiled **out, const struct program
 
 Test(cuda_trial, a_kernel_that_does_nothing)
 {
-    static const int kernels[] = {CUDA_turn, CUDA_matrix_q8_0_8, CUDA_attend_f16_4, CUDA_select, CUDA_prompt_f16_64, CUDA_hopper_q8_0_128, CUDA_weave};
+    static const int kernels[] = {CUDA_turn, CUDA_matrix_q8_0_8, CUDA_columns_32, CUDA_select, CUDA_prompt_f16_64, CUDA_hopper_q8_0_128, CUDA_weave};
     struct error err = {0};
     struct backend b = *emulated_backend();
     struct tiny t = like(STORAGE_Q8_0, STORAGE_Q8_0, 64);

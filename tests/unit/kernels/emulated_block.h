@@ -204,6 +204,9 @@ static inline float emulated_float(float value, int lanes)
 #define FMA_PAIR(a, b, c) emulated_fma_pair((a), (b), (c))
 #define BF16_PAIR(low, high) (float_to_bf16(low) | (uint32_t)float_to_bf16(high) << 16)
 #define HALF_PAIR(low, high) (float_to_half(low) | (uint32_t)float_to_half(high) << 16)
+#define ADD_HALVES(a, b) emulated_halves((a), (b), 0)
+#define MUL_HALVES(a, b) emulated_halves((a), (b), 1)
+#define TURN_PAIRS(word) emulated_turn(word)
 #define EXP_FAST(x) expf(x)
 #define MMA(c, a, b) emulated_mma((c), (a), (b), 0)
 #define MMA_HALF(c, a, b) emulated_mma((c), (a), (b), 1)
@@ -268,6 +271,34 @@ static inline uint32_t emulated_fma_pair(uint32_t a, uint32_t b, uint32_t c)
 {
     return emulated_fma_bf16((uint16_t)a, (uint16_t)b, (uint16_t)c) |
            (uint32_t)emulated_fma_bf16((uint16_t)(a >> 16), (uint16_t)(b >> 16), (uint16_t)(c >> 16)) << 16;
+}
+
+/* Sums and products of two f16 are exact as doubles; products as floats, too. */
+static inline uint16_t emulated_half_op(uint16_t a, uint16_t b, int multiply)
+{
+    double x = half_to_float(a), y = half_to_float(b), exact = multiply ? x * y : x + y;
+    float value = (float)exact;
+    uint32_t bits = bits_of_float(value);
+    if ((double)value != exact && isfinite(value)) { /* to odd: it is rounded once more */
+        if (fabs((double)value) > fabs(exact))
+            bits--;
+        bits |= 1;
+    }
+    return float_to_half(float_of_bits(bits));
+}
+
+static inline uint32_t emulated_halves(uint32_t a, uint32_t b, int multiply)
+{
+    return emulated_half_op((uint16_t)a, (uint16_t)b, multiply) | (uint32_t)emulated_half_op((uint16_t)(a >> 16), (uint16_t)(b >> 16), multiply) << 16;
+}
+
+/* Row g of the matrix: lanes 4 g .. 4 g + 3. */
+static inline uint32_t emulated_turn(uint32_t word)
+{
+    const struct lane *lanes = emulated_meet((struct lane){.value = word}, NULL);
+    int g = emulator.now % 32 / 4, t = emulator.now % 4;
+    uint32_t first = lanes[8 * t + g / 2].value, second = lanes[8 * t + 4 + g / 2].value;
+    return (first >> (g % 2 * 16) & 0xFFFF) | (second >> (g % 2 * 16) & 0xFFFF) << 16;
 }
 
 static inline float emulated_half_of(const struct lane *l, const void *words, int word, int high)
@@ -344,6 +375,7 @@ static inline void emulated_copy_wait(int latest)
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/columns.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/hopper.h"
@@ -361,6 +393,10 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_attend_##name(const void *args) { attend_body(type, most, *(const struct attend_args *)args); }
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) \
+    static void emulate_columns_##columns(const void *args) { columns_body(tiles, (const struct attend_args *)args); }
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) \
     static void emulate_prompt_##name(const void *args) { prompt_body(type, half, dim, (const struct attend_args *)args); }
 #include "kernels/cuda/prompt.def"
@@ -403,6 +439,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define ATTEND(name, type, most, blocks) [CUDA_attend_##name] = emulate_attend_##name,
 #include "kernels/cuda/attend.def"
 #undef ATTEND
+#define COLUMNS(columns, tiles, blocks) [CUDA_columns_##columns] = emulate_columns_##columns,
+#include "kernels/cuda/columns.def"
+#undef COLUMNS
 #define PROMPT(name, type, half, dim) [CUDA_prompt_##name] = emulate_prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT

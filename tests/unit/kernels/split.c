@@ -264,6 +264,62 @@ Test(split, state)
     arena_free(&t.arena);
 }
 
+/* ---- steps that one part has alone ---------------------------------------------------------------------------------------- */
+
+static int steps_of_networks;
+
+static enum status counting_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result, struct error *err)
+{
+    steps_of_networks++;
+    return backend_reference.step(c, b, state, output, result, err);
+}
+
+/* Where all sequences have many rows, networks that are another part's are done by the one that has all else. */
+Test(split, streams)
+{
+    static const struct {
+        int counts[TINY_SEQUENCES];
+        bool streams;
+    } steps[] = {{{9, 0, 17, 0}, true}, {{1, 9, 20, 0}, false}, {{0, 10, 0, 0}, true}, {{1, 1, 1, 1}, false}, {{8, 0, 0, 9}, false}};
+    static float expected[40 * 40], got[40 * 40];
+    struct tiny t;
+    struct tiny_run whole, parts;
+    struct compile_options o = tiny_options(STORAGE_F32), split = o;
+    struct backend counting = backend_reference;
+    struct segment list[16];
+    int places[128], count = 0, first = 0;
+    counting.step = counting_step;
+    tiny_build(&t, &shape);
+    program_cuts(&t.p, places);
+    for (int layer = 0; layer < shape.layers; layer++, first = list[count - 1].end) {
+        list[count++] = (struct segment){&backend_reference, 0, first, places[1 + 2 * layer], 0, 1};
+        list[count++] = (struct segment){&counting, 0, places[1 + 2 * layer], places[2 + 2 * layer], 0, 1};
+    }
+    list[count++] = (struct segment){&backend_reference, 0, first, t.p.op_count, 0, 1};
+    split.segments = list, split.segment_count = count, split.stream_rows = 9;
+    for (int k = 0; k < 3; k++) { /* as it is; deterministic; one sequence's cut shows where it goes, never what comes of it */
+        split.deterministic = k == 1;
+        split.stream_rows = k == 2 ? 0 : 9;
+        tiny_open(&whole, &t, &backend_reference, &o);
+        tiny_open(&parts, &t, backend_split(list, count), &split);
+        for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+            const int32_t *const from[] = {tokens[0], tokens[1], tokens[2], tokens[3]};
+            float *to[2][TINY_SEQUENCES];
+            int64_t rows = 0;
+            for (int s = 0; s < TINY_SEQUENCES; rows += steps[i].counts[s++])
+                to[0][s] = expected + rows * shape.vocab, to[1][s] = got + rows * shape.vocab;
+            steps_of_networks = 0;
+            tiny_step(&whole, &t, t.logits, steps[i].counts, from, to[0]);
+            tiny_step(&parts, &t, t.logits, steps[i].counts, from, to[1]);
+            cr_assert_eq(steps_of_networks, !k && steps[i].streams ? 0 : shape.layers, "step %d: %d", (int)i, steps_of_networks);
+            cr_assert_arr_eq(got, expected, (size_t)(rows * shape.vocab) * sizeof *got, "step %d", (int)i);
+        }
+        tiny_close(&whole);
+        tiny_close(&parts);
+    }
+    arena_free(&t.arena);
+}
+
 /* ---- a rank that fails ------------------------------------------------------------------------------------------------ */
 
 static int fail_rank = -1;
