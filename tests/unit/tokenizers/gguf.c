@@ -351,8 +351,9 @@ Test(gguf, plamo)
     } pieces[] = {{"a", 1, -1}, {"b", 1, -1}, {"ab", 1, -2}, {"ba", 1, -1.5f}, {"c", 1, -1500}, {"dd", 1, -3000}, {"[op]", 3, 0}, {"\xE4\xBD\xA0", 1, -3}};
     enum { PIECES = sizeof pieces / sizeof *pieces };
     for (int i = 0; i < 256 + PIECES; i++) {
-        str_format(&texts, i < 256 ? "%s<0x%02X>" : "", i ? "\n" : "", i);
-        if (i >= 256)
+        if (i < 256)
+            str_format(&texts, "%s<0x%02X>", i ? "\n" : "", (unsigned)i);
+        else
             str_format(&texts, "\n%s", pieces[i - 256].text);
         str_add(&types, &(int32_t){i < 256 ? 6 : pieces[i - 256].type}, 4);
         str_add(&scores, &(float){i < 256 ? 0 : pieces[i - 256].score}, 4);
