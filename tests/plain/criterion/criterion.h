@@ -14,7 +14,7 @@ struct plain_test {
     void (*run)(void);
     struct plain_test *next;
 };
-static struct plain_test *plain_tests;
+static struct plain_test *plain_tests, **plain_end = &plain_tests; /* in the order of the file */
 static jmp_buf plain_leave;
 static int plain_failed;
 
@@ -23,8 +23,8 @@ static int plain_failed;
     static struct plain_test plain_##suite_##_##name_ = {#suite_, #name_, suite_##_##name_, NULL};     \
     __attribute__((constructor)) static void plain_add_##suite_##_##name_(void)                        \
     {                                                                                                  \
-        plain_##suite_##_##name_.next = plain_tests;                                                   \
-        plain_tests = &plain_##suite_##_##name_;                                                       \
+        *plain_end = &plain_##suite_##_##name_;                                                        \
+        plain_end = &plain_##suite_##_##name_.next;                                                    \
     }                                                                                                  \
     static void suite_##_##name_(void)
 
