@@ -35,7 +35,11 @@ static enum status check(const struct isa *isa, const struct program *p, const s
         if (!state_storage(i ? o->v_type : o->k_type))
             return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
     for (int i = 0; i < p->op_count; i++)
-        if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
+        if (op_keeps(&p->ops[i]) && p->ops[i].kind != OP_STORE)
+            return error_set(err, STATUS_BAD_INPUT, "recurrent layers (%s) are computed by the reference only so far", op_names[p->ops[i].kind]);
+        else if (p->ops[i].kind == OP_EXPERTS && p->ops[i].z < 0)
+            return error_set(err, STATUS_BAD_INPUT, "stacks of matrices without a choice are computed by the reference only so far");
+        else if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
             return error_set(err, STATUS_USAGE, "the CPU cannot be one of several devices that share matrices");
     return STATUS_OK;
 }
