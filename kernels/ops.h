@@ -87,6 +87,23 @@ struct expert_route {
  * whole numbers, then their weights. Scores that are no numbers choose too: ids are in range and differ, always. */
 void route_choose(const struct expert_route *route, const float *scores, const float *bias, float *out);
 
+/* A linear recurrence: state space models (Mamba 2, arXiv:2405.21060) and gated delta nets (arXiv:2412.06464). Every head has a matrix
+ * S [k_dim][v_dim], zero at a sequence's begin. For one row after the other:
+ *   dt = softplus(z[head] + bias[head]), kept within dt_least and dt_most
+ *   S  = exp(decay[head] * dt) * S
+ *   u  = delta ? sigmoid(z[heads + head]) * (v - k S) : dt * v
+ *   S += k^T u
+ *   y[head] = scale * q S + skip[head] * v
+ * x: q and k [key_heads][k_dim] and v [heads][v_dim], each from its place in the row on. w: [3, heads] in F32: decay, bias, skip. */
+struct scan {
+    int heads, key_heads, k_dim, v_dim;
+    int64_t q, k, v;      /* first value of each in a row of x */
+    bool tiled;           /* head h has q and k of key head h % key_heads; else of h / (heads / key_heads) */
+    bool delta;           /* z: [2][heads], u by the delta rule; else z: [heads] */
+    bool normalised;      /* q and k are divided by their length: x / sqrt(sum of x^2 + 1e-6) */
+    float dt_least, dt_most; /* dt_most INFINITY: no bound */
+};
+
 /* Groups of layers whose state has one shape and one length. */
 enum state_kind { STATE_PAGED, STATE_RECURRENT };
 struct state_group {
@@ -95,7 +112,7 @@ struct state_group {
     int heads, k_dim, v_dim; /* PAGED: kv heads and values per head */
     int window;            /* PAGED: tokens a query sees, itself included; 0: all */
     bool v_in_k;           /* PAGED: V is the first v_dim values of K (latent attention) */
-    int64_t values;        /* RECURRENT: floats per layer */
+    int64_t values;        /* RECURRENT: floats per layer, shared out among its operations (op.at); zero before the first token */
 };
 
 enum mask { MASK_CAUSAL, MASK_FULL };
@@ -111,19 +128,23 @@ struct buffer {
 struct op {
     enum op_kind kind;
     int x, z, y;     /* inputs and output (ADD, GATE: x and z; ROPE, REDUCE: x only, in place; STORE: x = k, z = v; ATTEND: x = q;
-                        EXPERTS: z = what ROUTE made; COMBINE: z = that, or weights alone) */
+                        EXPERTS: z = what ROUTE made, -1: slot i has matrix i; COMBINE: z = that, or weights alone;
+                        CONV: z: none; SCAN: x = q, k, v, z = gates) */
     int w, b;        /* weight, bias */
     int group, layer;
-    int heads, head_dim; /* ROPE, ATTEND: of x; NORM: head_dim > 0 normalises every head_dim values on their own */
+    int64_t at;      /* CONV, SCAN: where its state begins in the layer's: the last rows of x [taps - 1][width], oldest first;
+                        S [heads][k_dim][v_dim] */
+    int heads, head_dim; /* ROPE, ATTEND: of x; JOIN: pieces of a row; NORM: head_dim > 0 normalises every head_dim values on their own */
     float epsilon;   /* NORM */
-    float scale;     /* EMBED, ADD, SCALE, ATTEND */
+    float scale;     /* EMBED, ADD, SCALE, ATTEND, SCAN */
     float cap;       /* SCALE; ATTEND: scores = cap * tanh(scores / cap) before the mask; 0: none */
     float offset;    /* NORM: w + offset (Gemma's 1 + w) */
     bool centred;    /* NORM: layer norm */
     enum activation activation;
     enum mask mask;
     int rope;        /* ROPE: index of struct rope */
-    int route;       /* ROUTE, EXPERTS: index of struct expert_route */
+    int route;       /* ROUTE, EXPERTS: index of struct expert_route; -1 where EXPERTS has no z */
+    int scan;        /* SCAN: index of struct scan */
     bool begins;     /* of a part of a split program: other parts may work between what stands before it and this */
     bool streamed;   /* of a part: another part's, done here in steps that stream; its matrices come for each of these */
 };
@@ -145,6 +166,8 @@ struct program {
     int rope_count;
     struct expert_route *routes;
     int route_count;
+    struct scan *scans;
+    int scan_count;
     struct state_group *groups;
     int group_count;
     struct output outputs[4];
@@ -158,6 +181,7 @@ int program_buffer(struct program *p, const char *name, int64_t width, enum buff
 int program_weight(struct program *p, const struct weight *w);
 int program_rope(struct program *p, const struct rope *r);
 int program_route(struct program *p, const struct expert_route *r);
+int program_scan(struct program *p, const struct scan *s);
 int program_group(struct program *p, const struct state_group *g);
 struct op *program_add(struct program *p, enum op_kind kind); /* all indices -1, scale 1; never NULL */
 void program_output(struct program *p, const char *name, int buffer);
@@ -173,6 +197,10 @@ bool batch_last(const struct program *p, const struct batch *b);
 
 /* The buffer that an operation writes; -1: none (STORE, SEND). */
 int op_writes(const struct op *op);
+/* Does it write state, which later steps need? */
+bool op_keeps(const struct op *op);
+/* Slots of an EXPERTS. */
+int op_slots(const struct program *p, const struct op *op);
 /* Is what lies in the buffer before operation `from` read by it or a later one, before it is written again, or an output? */
 bool program_live(const struct program *p, int buffer, int from);
 
@@ -198,7 +226,9 @@ struct batch_row {
 struct batch_sequence {
     int32_t first_row, rows;       /* its rows are consecutive */
     int64_t cached;                /* tokens in the cache before this step */
-    const int32_t *const *blocks;  /* [group] -> block ids, covering cached + rows tokens (blocks left behind by a window: -1) */
+    /* [group] -> block ids. PAGED: covering cached + rows tokens (blocks left behind by a window: -1). RECURRENT: the slot that is read
+     * (any number if nothing is cached yet), and the one that is written, which may be the same. */
+    const int32_t *const *blocks;
     int32_t adapter;               /* -1: none */
     int64_t length;                /* tokens it is planned for: what length-dependent rope goes by, the same for all its steps */
 };

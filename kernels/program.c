@@ -54,12 +54,14 @@ int program_rope(struct program *p, const struct rope *r) { APPEND(p, ropes, rop
 
 int program_route(struct program *p, const struct expert_route *r) { APPEND(p, routes, route_count, *r); }
 
+int program_scan(struct program *p, const struct scan *s) { APPEND(p, scans, scan_count, *s); }
+
 int program_group(struct program *p, const struct state_group *g) { APPEND(p, groups, group_count, *g); }
 
 struct op *program_add(struct program *p, enum op_kind kind)
 {
     static _Thread_local struct op nowhere; /* where writes go once memory ran out */
-    const struct op fresh = {.kind = kind, .x = -1, .z = -1, .y = -1, .w = -1, .b = -1, .group = -1, .scale = 1, .rope = -1, .route = -1};
+    const struct op fresh = {.kind = kind, .x = -1, .z = -1, .y = -1, .w = -1, .b = -1, .group = -1, .scale = 1, .rope = -1, .route = -1, .scan = -1};
     void *grown = append(p, p->ops, &p->op_count, sizeof *p->ops);
     if (!grown) {
         nowhere = fresh;
@@ -88,11 +90,15 @@ int program_find_output(const struct program *p, const char *name)
 
 int op_writes(const struct op *op) { return op->kind == OP_ROPE || op->kind == OP_REDUCE ? op->x : op->y; }
 
+bool op_keeps(const struct op *op) { return op->kind == OP_STORE || op->kind == OP_CONV || op->kind == OP_SCAN; }
+
+int op_slots(const struct program *p, const struct op *op) { return op->z >= 0 ? p->routes[op->route].chosen : p->weights[op->w].experts; }
+
 int program_needed(const struct program *p, int output)
 {
     for (int i = p->op_count; i > 0; i--) {
         const struct op *op = &p->ops[i - 1];
-        if (op->kind == OP_STORE || op->kind == OP_SEND || (output >= 0 && op_writes(op) == output))
+        if (op_keeps(op) || op->kind == OP_SEND || (output >= 0 && op_writes(op) == output))
             return i;
     }
     return 0;
@@ -173,18 +179,61 @@ static enum status check_experts(struct check *c)
 {
     const struct op *op = c->op;
     int64_t x = width(c, op->x), y = width(c, op->y);
-    enum status status = check_route(c, width(c, op->z));
+    enum status status = op->z >= 0 ? check_route(c, width(c, op->z)) : STATUS_OK;
     if (status)
         return status;
-    const struct expert_route *r = &c->p->routes[op->route];
-    if (x < 0 || y < 0 || y % r->chosen || op->w < 0 || op->w >= c->p->weight_count || !all_rows(c, op->y))
-        return wrong(c, "needs x, w and a y of all rows with a place for each slot");
+    if (x < 0 || op->w < 0 || op->w >= c->p->weight_count)
+        return wrong(c, "needs x and w");
     const struct weight *w = &c->p->weights[op->w];
-    int64_t in = x == w->in * r->chosen ? w->in : x;
-    if (w->experts != r->experts || w->out != y / r->chosen || w->in != in)
+    int experts = op->z >= 0 ? c->p->routes[op->route].experts : w->experts, slots = op_slots(c->p, op);
+    if (y < 0 || y % slots || !all_rows(c, op->y))
+        return wrong(c, "needs a y of all rows with a place for each slot");
+    int64_t in = x == w->in * slots ? w->in : x;
+    if (w->experts != experts || w->out != y / slots || w->in != in)
         return error_set(c->err, STATUS_BAD_INPUT, "%s: %d matrices of shape [%lld, %lld] where %d of [%lld, %lld] are needed", QUOTE(w->name, strlen(w->name)),
-                         w->experts, (long long)w->out, (long long)w->in, r->experts, (long long)(y / r->chosen), (long long)in);
-    return check_weight(c, op->b, r->experts, w->out);
+                         w->experts, (long long)w->out, (long long)w->in, experts, (long long)(y / slots), (long long)in);
+    return check_weight(c, op->b, experts, w->out);
+}
+
+/* The recurrent group of an operation that keeps `values` of each layer. */
+static bool state_fits(const struct check *c, int64_t values)
+{
+    const struct op *op = c->op;
+    const struct state_group *g = op->group >= 0 && op->group < c->p->group_count ? &c->p->groups[op->group] : NULL;
+    return g && g->kind == STATE_RECURRENT && op->layer >= 0 && op->layer < g->layers && op->at >= 0 && op->at <= g->values - values;
+}
+
+static enum status check_conv(struct check *c)
+{
+    const struct op *op = c->op;
+    int64_t x = width(c, op->x);
+    if (x < 0 || x != width(c, op->y) || op->w < 0 || op->w >= c->p->weight_count || op->x == op->y || !all_rows(c, op->x) || !all_rows(c, op->y))
+        return wrong(c, "needs w, and x and another y of one width and of all rows");
+    int64_t taps = c->p->weights[op->w].in;
+    if (taps < 1 || !state_fits(c, (taps - 1) * x))
+        return wrong(c, "its state does not fit the group");
+    enum status status = check_weight(c, op->w, x, taps);
+    return status ? status : check_weight(c, op->b, 1, x);
+}
+
+static bool within(int64_t at, int64_t n, int64_t width) { return at >= 0 && at <= width - n; }
+
+static enum status check_scan(struct check *c)
+{
+    const struct op *op = c->op;
+    const struct scan *s = op->scan >= 0 && op->scan < c->p->scan_count ? &c->p->scans[op->scan] : NULL;
+    int64_t x = width(c, op->x);
+    if (!s || s->heads < 1 || s->key_heads < 1 || s->heads % s->key_heads || s->k_dim < 1 || s->v_dim < 1)
+        return wrong(c, "has no scan, or one with heads that do not fit each other");
+    int64_t keys = (int64_t)s->key_heads * s->k_dim, values = (int64_t)s->heads * s->v_dim;
+    if (!within(s->q, keys, x) || !within(s->k, keys, x) || !within(s->v, values, x) || width(c, op->y) != values ||
+        width(c, op->z) != s->heads * (s->delta ? 2 : 1) || !all_rows(c, op->x) || !all_rows(c, op->y) || !all_rows(c, op->z))
+        return wrong(c, "x, y or z does not fit its heads");
+    if (!state_fits(c, values * s->k_dim))
+        return wrong(c, "its state does not fit the group");
+    if (op->w < 0 || op->w >= c->p->weight_count || c->p->weights[op->w].format != STORAGE_F32)
+        return wrong(c, "needs decay, bias and skip in F32");
+    return check_weight(c, op->w, 3, s->heads);
 }
 
 static enum status check_op(struct check *c)
@@ -238,6 +287,12 @@ static enum status check_op(struct check *c)
         return check_experts(c);
     case OP_COMBINE:
         return x < 0 || y < 1 || x % y || (z != x / y && z != x / y * 2) || !all_rows(c, op->y) ? wrong(c, "x is not a y for each weight") : STATUS_OK;
+    case OP_JOIN:
+        return x < 0 || z < 0 || x + z != y || op->heads < 1 || x % op->heads || z % op->heads ? wrong(c, "y is not as wide as x and z, or their heads differ") : STATUS_OK;
+    case OP_CONV:
+        return check_conv(c);
+    case OP_SCAN:
+        return check_scan(c);
     case OP_SCALE:
     case OP_SELECT:
         return x < 0 || x != y ? wrong(c, "x and y must have one width") : STATUS_OK;

@@ -61,6 +61,9 @@ static void settle(struct sharing *s, const struct op *op)
         make_whole(s, op->x);
         make_whole(s, op->y);
         break;
+    case OP_JOIN: /* pieces of a row, and channels that a scan takes for heads, are nobody's slices */
+    case OP_CONV:
+    case OP_SCAN:
     case OP_COMBINE: /* weights are nobody's slices, and slots are told apart by their widths */
         make_whole(s, op->x);
         make_whole(s, op->y);
@@ -68,6 +71,8 @@ static void settle(struct sharing *s, const struct op *op)
         break;
     case OP_EXPERTS:
         make_whole(s, op->z);
+        if (op->z < 0) /* slots stand for heads here, whose neighbours do not split */
+            make_whole(s, op->x), make_whole(s, op->y);
         if (p->buffers[op->x].width == w->in)
             make_whole(s, op->x);
         /* fall through */

@@ -35,7 +35,9 @@ static enum status check(const struct isa *isa, const struct program *p, const s
         if (!state_storage(i ? o->v_type : o->k_type))
             return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
     for (int i = 0; i < p->op_count; i++)
-        if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
+        if (op_keeps(&p->ops[i]) && p->ops[i].kind != OP_STORE)
+            return error_set(err, STATUS_BAD_INPUT, "recurrent layers (%s) are computed by the reference only so far", op_names[p->ops[i].kind]);
+        else if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
             return error_set(err, STATUS_USAGE, "the CPU cannot be one of several devices that share matrices");
     return STATUS_OK;
 }
@@ -102,7 +104,7 @@ static void linear_room(struct compiled *c, struct room *r)
             scratch = bytes > scratch ? bytes : scratch;
         }
         if (s->kind == STAGE_EXPERTS) {
-            size_t one = experts_input_bytes(s, 1, true), all = experts_input_bytes(s, rows, false), list = experts_list_bytes(s->route, rows);
+            size_t one = experts_input_bytes(s, 1, true), all = experts_input_bytes(s, rows, false), list = experts_list_bytes(s, rows);
             private = one > private ? one : private;
             shared = all > shared ? all : shared;
             lists = list > lists ? list : lists;

@@ -138,6 +138,17 @@ static void combine(struct compiled *c, const struct op *op, int32_t row)
     }
 }
 
+static void join(struct compiled *c, const struct op *op, int32_t row)
+{
+    int64_t nx = c->p->buffers[op->x].width / op->heads, nz = c->p->buffers[op->z].width / op->heads;
+    const float *x = row_of(c, op->x, row), *z = row_of(c, op->z, row);
+    float *y = row_of(c, op->y, row);
+    for (int i = 0; i < op->heads; i++, x += nx, z += nz, y += nx + nz) {
+        memcpy(y, x, (size_t)nx * sizeof *y);
+        memcpy(y + nx, z, (size_t)nz * sizeof *y);
+    }
+}
+
 void rows_op(struct compiled *c, const struct op *op, int32_t row)
 {
     switch (op->kind) {
@@ -158,6 +169,9 @@ void rows_op(struct compiled *c, const struct op *op, int32_t row)
         break;
     case OP_COMBINE:
         combine(c, op, row);
+        break;
+    case OP_JOIN:
+        join(c, op, row);
         break;
     case OP_SELECT: {
         bool all = c->p->buffers[op->x].rows == ROWS_ALL && c->p->buffers[op->y].rows == ROWS_WANTED;

@@ -69,6 +69,10 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
     };
     const struct asking a = {cuda, o->device, why, size};
     const struct op *asked = &p->ops[op];
+    if (asked->kind == OP_JOIN || asked->kind == OP_CONV || asked->kind == OP_SCAN || (asked->kind == OP_EXPERTS && asked->z < 0)) {
+        snprintf(why, size, "no kernel for %s", asked->kind == OP_EXPERTS ? "stacks of matrices without a choice" : op_names[asked->kind]);
+        return false;
+    }
     if (asked->group >= 0 && !heads_fit(&a, &p->groups[asked->group]))
         return false;
     if (asked->kind == OP_LINEAR)

@@ -4,13 +4,12 @@
 static void body(struct reference *r, const struct op *op, int64_t item, int thread)
 {
     const struct weight *stack = &r->p->weights[op->w], w = weight_expert(stack, (int)(item / stack->out));
-    const struct expert_route *route = &r->p->routes[op->route];
-    int64_t out = item % w.out, own = r->p->buffers[op->x].width != w.in; /* every slot has an input of its own */
+    int64_t slots = op_slots(r->p, op), out = item % w.out, own = r->p->buffers[op->x].width != w.in; /* every slot has an input of its own */
     float *weight = r->row_scratch + thread * r->widest_row;
     bool decoded = false;
-    for (int64_t slot = 0; slot < (int64_t)reference_rows(r, op->y) * route->chosen; slot++) {
-        int64_t row = slot / route->chosen;
-        if ((int64_t)r->buffer[op->z][row * 2 * route->chosen + slot % route->chosen] != item / w.out)
+    for (int64_t slot = 0; slot < (int64_t)reference_rows(r, op->y) * slots; slot++) {
+        int64_t row = slot / slots, expert = op->z < 0 ? slot % slots : (int64_t)r->buffer[op->z][row * 2 * slots + slot % slots];
+        if (expert != item / w.out)
             continue;
         if (!decoded)
             reference_weight_row(&w, out, weight);

@@ -128,6 +128,14 @@ unsigned char *reference_slot(const struct reference *r, int group, int layer, i
     return base + ((int64_t)head * BLOCK_TOKENS + slot) * head_bytes(o->k_type, g->k_dim);
 }
 
+float *reference_state(const struct reference *r, const struct op *op, const struct batch_sequence *s, bool written)
+{
+    if (!written && s->cached == 0)
+        return NULL;
+    unsigned char *slot = r->state->pool[op->group] + (uint64_t)s->blocks[op->group][written] * r->block_bytes[op->group];
+    return (float *)(void *)slot + op->layer * r->p->groups[op->group].values + op->at;
+}
+
 static void each_part(const struct compiled *c, const struct state_memory *state, int group, int32_t block, int first, int count, float *out,
                       const float *in)
 {

@@ -39,6 +39,9 @@ double reference_activate(enum activation a, double x);
 /* K or V of one token: block layout [layer][K: head][token][k_dim], [V: head][token][v_dim], in the types asked for. */
 unsigned char *reference_slot(const struct reference *r, int group, int layer, int32_t block, int slot, int head, bool value);
 
+/* Recurrent state of an operation (from op.at on) in the slot that the sequence reads (NULL: it begins, all is zero) or writes. */
+float *reference_state(const struct reference *r, const struct op *op, const struct batch_sequence *s, bool written);
+
 /* A head of K or V to and from its type; groups that it does not fill are filled up with zeros. */
 void reference_encode(enum storage type, const float *values, int dim, unsigned char *to);
 void reference_decode(enum storage type, const unsigned char *from, int dim, float *values);
