@@ -31,10 +31,10 @@ static bool has_linear(const struct asking *a, enum storage format)
 }
 
 /* The plain kernel; where matrix units do it, both, and what puts rows in order. */
-static bool has_experts(const struct asking *a, enum storage format)
+static bool has_experts(const struct asking *a, enum storage format, bool chosen)
 {
     enum cuda_kernel matrix = cuda_format_kernels[format].experts;
-    return has(a, CUDA_experts, 1) && (!matrix || (has(a, matrix, 2) && has(a, CUDA_group, 1) && has(a, CUDA_gather, 1)));
+    return has(a, CUDA_experts, 1) && (!matrix || (has(a, matrix, 2) && (!chosen || has(a, CUDA_group, 1)) && has(a, CUDA_gather, 1)));
 }
 
 static bool heads_fit(const struct asking *a, const struct state_group *g)
@@ -65,12 +65,12 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
     } kernels[OP_COUNT] = { /* what goes between parts needs transfers alone */
         [OP_EMBED] = {CUDA_embed, 1}, [OP_NORM] = {CUDA_norm, 1}, [OP_ROPE] = {CUDA_rope, 1},   [OP_STORE] = {CUDA_store, 1}, [OP_ATTEND] = {CUDA_attend_any_4, ATTENDS},
         [OP_ADD] = {CUDA_add, 1},     [OP_GATE] = {CUDA_gate, 1}, [OP_SCALE] = {CUDA_scale, 1}, [OP_SELECT] = {CUDA_select, 1},
-        [OP_ROUTE] = {CUDA_route, 1}, [OP_COMBINE] = {CUDA_combine, 1},
+        [OP_ROUTE] = {CUDA_route, 1}, [OP_COMBINE] = {CUDA_combine, 1}, [OP_JOIN] = {CUDA_join, 1},
     };
     const struct asking a = {cuda, o->device, why, size};
     const struct op *asked = &p->ops[op];
-    if (asked->kind == OP_JOIN || asked->kind == OP_CONV || asked->kind == OP_SCAN || (asked->kind == OP_EXPERTS && asked->z < 0)) {
-        snprintf(why, size, "no kernel for %s", asked->kind == OP_EXPERTS ? "stacks of matrices without a choice" : op_names[asked->kind]);
+    if (asked->kind == OP_CONV || asked->kind == OP_SCAN) {
+        snprintf(why, size, "no kernel for %s", op_names[asked->kind]);
         return false;
     }
     if (asked->group >= 0 && !heads_fit(&a, &p->groups[asked->group]))
@@ -78,7 +78,7 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
     if (asked->kind == OP_LINEAR)
         return has_linear(&a, p->weights[asked->w].format);
     if (asked->kind == OP_EXPERTS)
-        return has_experts(&a, p->weights[asked->w].format);
+        return has_experts(&a, p->weights[asked->w].format, asked->z >= 0);
     return has(&a, kernels[asked->kind].first, kernels[asked->kind].count) && (asked->kind != OP_STORE || has(&a, CUDA_turn, 1));
 }
 

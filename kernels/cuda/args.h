@@ -175,6 +175,7 @@ struct gemv_args { /* of LINEARs of one format over one input: a warp for each o
     unsigned *arrived; /* [blocks]: zeros before and behind */
     uint16_t *handed;  /* the gated result as bf16, too, [rows, out]; NULL: not */
     const int32_t *to; /* [rows]: where a row's results go in y (handed: not); NULL: as they come */
+    int64_t between;   /* then so many rows of y lie between one and the next */
 };
 
 struct route_args { /* a block for each row; shared memory: ROUTE_SHARED(experts, groups) */
@@ -194,16 +195,17 @@ struct group_args {
 };
 #define GROUP_SHARED(experts) ((CUDA_THREADS + 2 * (experts)) * 4)
 
-struct gather_args { /* a block for each place in the order; the rows behind them, as bf16 */
+struct gather_args { /* a block for each place in the order, or without one for each slot of all rows, then the next; the rows behind them, as bf16 */
     const float *x; /* [., n] */
     uint16_t *y;    /* [places, padded] */
-    const int32_t *order;
+    const int32_t *order; /* NULL: slots go to the matrix of their number */
     int64_t n, padded;
-    int slots; /* that share a row of x */
+    int slots; /* that share a row of x; without an order: slots of x */
+    int rows;  /* without an order */
 };
 
 struct experts_args { /* by a plain kernel: a warp for each output, y: a slot */
-    const float *x, *routing;
+    const float *x, *routing; /* routing NULL: slot i has matrix i */
     float *y; /* [rows, chosen, out] */
     const unsigned char *weight;
     const struct grids *grids;
@@ -215,7 +217,9 @@ struct experts_args { /* by a plain kernel: a warp for each output, y: a slot */
 
 struct experts_matrix_args { /* by matrix units: blocks of g as they are for one expert's rows; y: a tile */
     struct gemv_args g; /* narrow: in the order; to: the order */
-    const int32_t *tiles;
+    const int32_t *tiles; /* NULL: all rows to all matrices, slot by slot */
+    int64_t row_tiles;    /* then of each matrix */
+    int own;              /* and whether every slot has rows of its own */
     int64_t stack[2]; /* of each part */
 };
 
@@ -317,6 +321,12 @@ struct scale_args {
     float *y;
     float scale, cap;
     int64_t count;
+};
+
+struct join_args { /* a thread for each value: n_x of x, then n_z of z, piece by piece */
+    const float *x, *z;
+    float *y;
+    int64_t n_x, n_z, count;
 };
 
 struct select_args { /* y[i] = x[rows[i]] */

@@ -11,6 +11,9 @@ static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
 /* Tiles of so many rows that slots may come to: each expert may have one that is not full. */
 static int64_t most_tiles(const struct expert_route *r, int64_t slots, int tile_rows) { return least(slots, slots / tile_rows + least(r->experts, slots)); }
 
+/* Every slot has an input of its own. */
+static bool own_rows(const struct compiled *c, const struct op *op) { return c->p->buffers[op->x].width != c->p->weights[op->w].in; }
+
 void cuda_experts_sizes(const struct compiled *c, struct experts_sizes *out)
 {
     *out = (struct experts_sizes){0};
@@ -18,13 +21,15 @@ void cuda_experts_sizes(const struct compiled *c, struct experts_sizes *out)
         const struct op *op = &c->p->ops[i];
         if (op->kind != OP_EXPERTS)
             continue;
-        const struct expert_route *r = &c->p->routes[op->route];
-        int64_t slots = (int64_t)c->options.max_rows * r->chosen, tiles = 1 + 3 * most_tiles(r, slots, 8);
+        int64_t chosen = op->z < 0 && !own_rows(c, op) ? 1 : op_slots(c->p, op), slots = c->options.max_rows * chosen;
         int64_t values = slots * parts(c->p->weights[op->w].in, INPUT_UNIT) * INPUT_UNIT;
-        out->slots = slots > out->slots ? slots : out->slots;
-        out->tiles = tiles > out->tiles ? tiles : out->tiles;
         if (cuda_experts_matrix(c, op) && values > out->values)
             out->values = values;
+        if (op->z < 0) /* they need no order */
+            continue;
+        int64_t tiles = 1 + 3 * most_tiles(&c->p->routes[op->route], slots, 8);
+        out->slots = slots > out->slots ? slots : out->slots;
+        out->tiles = tiles > out->tiles ? tiles : out->tiles;
     }
 }
 
@@ -54,12 +59,12 @@ int cuda_run_combine(const struct compiled *c, const struct op *op) { return cud
 static int run_plain(const struct compiled *c, const struct op *op)
 {
     const struct weight *w = &c->p->weights[op->w];
-    const struct expert_route *r = &c->p->routes[op->route];
+    int slots = op_slots(c->p, op);
     struct experts_args a = {.x = buffer(c, op->x), .routing = buffer(c, op->z), .y = buffer(c, op->y), .weight = c->weight[op->w], .grids = c->grids,
                              .bias = vector(c, op->b), .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(c, w), .factor = w->factor,
-                             .experts = r->experts, .chosen = r->chosen, .own = c->p->buffers[op->x].width != w->in, .format = w->format};
+                             .experts = w->experts, .chosen = slots, .own = own_rows(c, op), .format = w->format};
     a.stack = w->out * a.row_bytes;
-    return LAUNCH(experts, parts(w->out, CUDA_WARPS), (int64_t)rows_of(c, op->y) * r->chosen, 0, a);
+    return LAUNCH(experts, (int64_t)rows_of(c, op->y) * slots, parts(w->out, CUDA_WARPS), 0, a);
 }
 
 /* ---- by matrix units -------------------------------------------------------------------------------------------------------------- */
@@ -78,7 +83,7 @@ static int run_gather(const struct compiled *c, const struct op *op, int64_t slo
 {
     int64_t n = c->p->weights[op->w].in;
     struct gather_args a = {.x = buffer(c, op->x), .y = c->expert_rows, .order = c->expert_order, .n = n, .padded = parts(n, INPUT_UNIT) * INPUT_UNIT,
-                            .slots = c->p->buffers[op->x].width == n ? c->p->routes[op->route].chosen : 1};
+                            .slots = own_rows(c, op) ? 1 : c->p->routes[op->route].chosen};
     return LAUNCH(gather, slots, 1, 0, a);
 }
 
@@ -101,13 +106,33 @@ static struct experts_matrix_args matrix_of(const struct compiled *c, const stru
     return a;
 }
 
+/* All rows to all matrices: up to 16 rows straight from memory, 8 at a time; beyond, 64 share what is read. */
+static int run_heads(const struct compiled *c, const struct stage *s)
+{
+    const struct op *op = s->expert[0];
+    int32_t rows = rows_of(c, op->y);
+    int slots = op_slots(c->p, op), own = own_rows(c, op), tiles = rows <= 8 * MATRIX_FEW_TILES ? 1 : MATRIX_TILES;
+    struct experts_matrix_args a = matrix_of(c, s);
+    struct gather_args gather = {.x = buffer(c, op->x), .y = c->expert_rows, .n = a.g.in, .padded = a.g.padded, .slots = own ? slots : 1, .rows = rows};
+    int code = LAUNCH(gather, (int64_t)rows * gather.slots, 1, 0, gather);
+    if (code)
+        return code;
+    a.tiles = NULL, a.g.to = NULL, a.g.narrow = c->expert_rows;
+    a.g.rows = rows, a.g.between = slots - 1, a.own = own, a.row_tiles = parts(rows, 8 * tiles);
+    a.g.blocks = parts(a.g.outs, 16 * CUDA_WARPS);
+    enum cuda_kernel kernel = nth(cuda_format_kernels[c->p->weights[op->w].format].experts, tiles > 1);
+    return launch(c, kernel, a.g.blocks, a.row_tiles * slots, tiles > 1 ? (size_t)MATRIX_STAGES * MATRIX_TILES * 2048 : 0, &a, sizeof a);
+}
+
 int cuda_run_expert_stage(const struct compiled *c, const struct stage *s)
 {
     const struct op *op = s->expert[0];
-    const struct expert_route *r = &c->p->routes[op->route];
-    int32_t rows = rows_of(c, op->y);
     if (!cuda_experts_matrix(c, op))
         return run_plain(c, op);
+    if (op->z < 0)
+        return run_heads(c, s);
+    const struct expert_route *r = &c->p->routes[op->route];
+    int32_t rows = rows_of(c, op->y);
     int64_t slots = (int64_t)rows * r->chosen, out = parts(c->p->weights[op->w].out, 16);
     bool few_rows = few(r, slots);
     int tiles = few_rows ? 1 : MATRIX_TILES, code = s->orders ? run_group(c, op, rows, few_rows) : 0;

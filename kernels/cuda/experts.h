@@ -144,10 +144,10 @@ KERNEL_CODE void group_body(struct group_args a)
     group_pass(&a, seen, at, 1);
 }
 
-/* A block for each place in the order. */
+/* A block for each place in the order. Without one slots' rows come one slot after the other. */
 KERNEL_CODE void gather_body(struct gather_args a)
 {
-    const float *x = a.x + (int64_t)(a.order[BLOCK] / a.slots) * a.n;
+    const float *x = a.x + (a.order ? a.order[BLOCK] / a.slots : BLOCK % a.rows * a.slots + BLOCK / a.rows) * a.n;
     for (int64_t at = (int64_t)THREAD * 8; at < a.padded; at += CUDA_THREADS * 8) {
         float v[8];
         struct words out;
@@ -161,13 +161,13 @@ KERNEL_CODE void gather_body(struct gather_args a)
 
 /* ---- products --------------------------------------------------------------------------------------------------------------------- */
 
-/* From stored bytes, of any format: a warp for each output of a slot. Grid: (outputs / CUDA_WARPS rounded up, slots). */
+/* From stored bytes, of any format: a warp for each output of a slot. Grid: (slots, outputs / CUDA_WARPS rounded up). */
 KERNEL_CODE void experts_body(struct experts_args a)
 {
-    int64_t out = BLOCK * CUDA_WARPS + THREAD / 32, slot = BLOCK_Y, row = slot / a.chosen;
+    int64_t out = BLOCK_Y * CUDA_WARPS + THREAD / 32, slot = BLOCK, row = slot / a.chosen;
     if (out >= a.out)
         return; /* the whole warp */
-    int expert = expert_of(a.routing, slot, a.chosen, a.experts);
+    int expert = a.routing ? expert_of(a.routing, slot, a.chosen, a.experts) : (int)(slot % a.chosen);
     const unsigned char *weights = a.weight + expert * a.stack + out * a.row_bytes;
     const float *x = a.x + (a.own ? slot : row) * a.in;
     float sum = 0;
@@ -232,10 +232,46 @@ KERNEL_CODE void experts_many(int format, int runs, int tiles, const struct gemv
         matrix_finish(a, &last, first + out, row, room[row * MATRIX_STRIDE + out + upper], room[row * MATRIX_STRIDE + out]);
 }
 
+/* One matrix of those that all rows go to, few rows: a warp has 16 outputs and sums up class after class, so the bits are matrix.h's. What
+ * such matrices have of K is often less than a run for each class. */
+KERNEL_CODE void heads_few(int format, int runs, const struct gemv_args *a, const struct gemv_part *p)
+{
+    int64_t out = (BLOCK * CUDA_WARPS + THREAD / 32) * 16;
+    float total[4] = {0, 0, 0, 0}, sums[1][4];
+    if (out >= p->out)
+        return; /* the whole warp */
+    UNROLL_BY(1) for (int class_ = 0; class_ < MATRIX_CLASSES && class_ * MATRIX_RUN < a->padded; class_++) {
+        matrix_class(format, runs, 1, a, p, out, 0, class_, sums);
+        UNROLL for (int i = 0; i < 4; i++)
+            total[i] += sums[0][i];
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+        matrix_finish(a, p, out + THREAD % 32 / 4 + i / 2 * 8, 2 * (THREAD % 4) + i % 2, total[i], 0);
+}
+
+/* Slot i has matrix i. Grid: (64 outputs, tiles of rows of all matrices). */
+KERNEL_CODE void heads_matrix(int format, int runs, int tiles, const struct experts_matrix_args *e)
+{
+    int64_t expert = BLOCK_Y / e->row_tiles, first = BLOCK_Y % e->row_tiles * 8 * tiles;
+    struct gemv_args a = e->g;
+    a.narrow += ((e->own ? expert * a.rows : 0) + first) * a.padded;
+    a.rows -= (int)first;
+    a.part[0] = experts_part(e, 0, expert);
+    a.part[0].y += (first * (1 + a.between) + expert) * a.part[0].out;
+    if (tiles <= MATRIX_FEW_TILES)
+        heads_few(format, runs, &a, &a.part[0]);
+    else
+        experts_many(format, runs, tiles, &a, a.part[0], a.part[0]);
+}
+
 /* By matrix units. Grid: (as matrix.h has it for one expert's rows, tiles there may be at most). */
 KERNEL_CODE void experts_matrix_body(int format, int runs, int tiles, const struct experts_matrix_args *e)
 {
     GRID_WAIT();
+    if (!e->tiles) {
+        heads_matrix(format, runs, tiles, e);
+        return;
+    }
     if (BLOCK_Y >= e->tiles[0])
         return; /* the whole block */
     const int32_t *tile = e->tiles + 1 + 3 * BLOCK_Y;

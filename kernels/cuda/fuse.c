@@ -93,7 +93,7 @@ static int experts_stage(const struct compiled *c, struct stage *s, int i)
     const struct program *p = c->p;
     const struct op *one = &p->ops[i], *two = one + 1, *gate = one + 2;
     *s = (struct stage){.first = i, .ops = 1, .experts = 1, .expert = {one}};
-    bool pair = i + 2 < p->op_count && two->kind == OP_EXPERTS && gate->kind == OP_GATE && !two->begins && !gate->begins && cuda_experts_matrix(c, one) &&
+    bool pair = one->z >= 0 && i + 2 < p->op_count && two->kind == OP_EXPERTS && gate->kind == OP_GATE && !two->begins && !gate->begins && cuda_experts_matrix(c, one) &&
                 two->x == one->x && two->z == one->z && two->route == one->route && p->weights[two->w].format == p->weights[one->w].format &&
                 p->weights[two->w].out == p->weights[one->w].out;
     if (pair && gate->x == one->y && gate->z == two->y && one->y != two->y && gate->y != one->x && one->y != one->x && two->y != one->x &&

@@ -106,7 +106,7 @@ KERNEL_CODE void matrix_finish(const struct gemv_args *a, const struct gemv_part
     float y = finished(p, out, sum);
     if (a->gated)
         y = activate(a->activation, finished(&a->part[0], out, gate)) * y;
-    int64_t at = (a->to ? a->to[row] : row) * p->out + out;
+    int64_t at = (a->to ? a->to[row] : row * (1 + a->between)) * p->out + out;
     p->y[at] = a->add ? a->add[at] + a->scale * y : y;
     if (a->handed)
         a->handed[row * p->out + out] = float_to_bf16(y);
@@ -134,19 +134,19 @@ KERNEL_CODE void matrix_run(int format, int runs, int tiles, const struct gemv_a
     }
 }
 
-/* The warp's class of 16 outputs and 8 * tiles rows. */
+/* One class of 16 outputs and 8 * tiles rows, by a warp. */
 KERNEL_CODE void matrix_class(int format, int runs, int tiles, const struct gemv_args *a, const struct gemv_part *p, int64_t out, int64_t first,
-                              float (*sums)[4])
+                              int class_, float (*sums)[4])
 {
     const unsigned char *low = matrix_weights(p, out + THREAD % 32 / 4), *high = matrix_weights(p, out + THREAD % 32 / 4 + 8);
     UNROLL for (int n = 0; n < tiles; n++)
         UNROLL for (int i = 0; i < 4; i++)
             sums[n][i] = 0;
     if (runs && tiles == 1)
-        UNROLL_BY(2) for (int64_t run = THREAD / 32; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
+        UNROLL_BY(2) for (int64_t run = class_; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
     else /* a lane asks for 256 bytes of one run, or has the registers for no more */
-        UNROLL_BY(1) for (int64_t run = THREAD / 32; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
+        UNROLL_BY(1) for (int64_t run = class_; run * MATRIX_RUN < a->padded; run += MATRIX_CLASSES)
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
 }
 
@@ -158,7 +158,7 @@ KERNEL_CODE void matrix_all(int format, int runs, int tiles, const struct gemv_a
 {
     int i = THREAD / 32;
     float sums[MATRIX_TILES][4];
-    matrix_class(format, runs, tiles, a, p, out, first, sums);
+    matrix_class(format, runs, tiles, a, p, out, first, i, sums);
     BLOCK_BARRIER(); /* room may still be read */
     UNROLL for (int n = 0; n < tiles; n++)
         UNROLL for (int j = 0; j < 4; j++)

@@ -138,6 +138,15 @@ KERNEL_CODE void scale_body(struct scale_args a)
     a.y[i] = a.cap > 0 ? a.cap * tanhf(v / a.cap) : v;
 }
 
+KERNEL_CODE void join_body(struct join_args a)
+{
+    int64_t i = BLOCK * CUDA_THREADS + THREAD;
+    if (i >= a.count)
+        return;
+    int64_t piece = i / (a.n_x + a.n_z), at = i % (a.n_x + a.n_z);
+    a.y[i] = at < a.n_x ? a.x[piece * a.n_x + at] : a.z[piece * a.n_z + at - a.n_x];
+}
+
 KERNEL_CODE void select_body(struct select_args a)
 {
     int64_t i = BLOCK * CUDA_THREADS + THREAD;

@@ -92,6 +92,13 @@ static int cuda_run_scale(const struct compiled *c, const struct op *op)
     return LAUNCH(scale, parts(a.count, CUDA_THREADS), 1, 0, a);
 }
 
+static int cuda_run_join(const struct compiled *c, const struct op *op)
+{
+    struct join_args a = {.x = buffer(c, op->x), .z = buffer(c, op->z), .y = buffer(c, op->y), .n_x = c->p->buffers[op->x].width / op->heads,
+                          .n_z = c->p->buffers[op->z].width / op->heads, .count = values_of(c, op->y)};
+    return LAUNCH(join, parts(a.count, CUDA_THREADS), 1, 0, a);
+}
+
 static int select_rows(const struct compiled *c, const float *x, float *y, const int32_t *rows, int64_t width, int64_t count)
 {
     struct select_args a = {x, y, rows, width, count * width};
@@ -133,7 +140,6 @@ static int no_kernel(const struct compiled *c, const struct op *op)
     (void)op;
     return -1;
 }
-#define cuda_run_join no_kernel
 #define cuda_run_conv no_kernel
 #define cuda_run_scan no_kernel
 

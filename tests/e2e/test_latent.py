@@ -4,6 +4,7 @@ import json, math, struct
 import numpy as np
 import pytest
 from conftest import ingot, write_weights
+from test_cuda import card  # noqa: F401: a fixture
 
 IDS = [[3, 50, 101, 0, 17, 90, 4, 8, 44, 45, 99, 2, 1, 61, 77, 12, 30, 5, 6, 7], [7] * 12, [1]]
 BASE = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, vocab_size=110, kv_lora_rank=24,
@@ -261,3 +262,36 @@ def test_what_does_not_fit_is_named(tmp_path):
         (model / "config.json").write_text(json.dumps(c | change))
         r = ingot("plan", model)
         assert r.returncode == 4 and words in r.stderr, (change, r.stderr)
+
+
+@pytest.mark.parametrize("devices", [("--device", "cuda"), ("--device", "cuda", "--chunk", 1), ("--device", "cuda", "--chunk", 17), ("--device", "cuda:0,0"),
+                                     ("--cpu-ffn", 1), ("--gpu-layers", 1)])
+@pytest.mark.parametrize("kind", ["v3", "v2_groups_bias"])
+def test_on_a_card(kind, devices, card, tmp_path):  # noqa: F811
+    """The whole, in pieces, over two ranks (which have these projections whole), parts on the CPU. Floats: the choices are the reference's."""
+    model, c, w = write(tmp_path / "model", kind)
+    (card.folder / "latent.json").write_text(json.dumps(IDS))
+    rows = []
+    for options in (("--reference",), ("--kv", "f32", *devices)):
+        card("logits", model, "--tokens", "latent.json", "--out", "latent.npy", *options)
+        rows.append(np.load(card.folder / "latent.npy"))
+    assert rel(rows[1], rows[0]) < 1e-5
+    plan = json.loads(card("plan", model, "--device", "cuda", "--json").stdout)
+    assert not plan.get("fallbacks"), plan["fallbacks"]
+
+
+@pytest.mark.parametrize("kernel", ["join", "experts"])
+def test_what_a_card_lacks(kernel, card, tmp_path):  # noqa: F811
+    model, c, w = write(tmp_path / "model", "v3")
+    expected = card.logits(model, "--reference")
+    got = card.logits(model, "--kv", "f32", "--device", "cuda", env={"INGOT_EMULATED_WITHOUT": kernel})
+    assert rel(got, expected) < 1e-5
+
+
+def test_quantised_on_a_card(card, tmp_path):  # noqa: F811
+    """By matrix units, with a cache of two bytes a value."""
+    model, c, w = write(tmp_path / "model", "v3", **WIDE)
+    card("convert", model, tmp_path / "m.gguf", "--type", "q8_0")
+    expected = card.logits(tmp_path / "m.gguf", "--reference")
+    for devices in (("cuda",), ("cuda", "--chunk", 1), ("cuda:0,0",)):
+        assert rel(card.logits(tmp_path / "m.gguf", "--device", *devices), expected) < 8e-2, devices

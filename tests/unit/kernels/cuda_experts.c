@@ -66,9 +66,14 @@ Test(cuda_experts, shapes)
         {STORAGE_Q4_K, 256, 512, 3, 1, false, true, false, false, 0, false},
         {STORAGE_IQ3_XXS, 256, 256, 4, 2, false, false, false, false, 0, false}, /* from stored bytes */
         {STORAGE_Q8_0, 32, 32, 160, 2, false, false, false, true, 8, false},     /* more experts than threads */
+        {STORAGE_BF16, 40, 72, 5, 5, true, true, false, false, 0, true},         /* all rows to all matrices */
+        {STORAGE_Q8_0, 96, 544, 3, 3, false, true, true, false, 0, true},        /* no class has what another has */
+        {STORAGE_Q4_K, 256, 1280, 2, 2, true, false, false, false, 0, true},
+        {STORAGE_F32, 24, 30, 4, 4, false, true, false, false, 0, true},
+        {STORAGE_IQ3_XXS, 256, 256, 3, 3, false, true, false, false, 0, true},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        check(&shapes[i], NULL, shapes[i].format == STORAGE_IQ3_XXS ? 1e-5 : 2e-2);
+        check(&shapes[i], NULL, shapes[i].format == STORAGE_IQ3_XXS || shapes[i].format == STORAGE_F32 ? 1e-5 : 2e-2);
 }
 
 Test(cuda_experts, plain)
@@ -80,4 +85,7 @@ Test(cuda_experts, plain)
     check(&s, "bytes", 2e-2);
     s.format = STORAGE_Q5_0;
     check(&s, "bytes", 2e-2);
+    s.all = true, s.chosen = s.experts, s.sigmoid = false;
+    check(&s, "bytes", 2e-2);
+    check(&s, "plain", 1e-5);
 }
