@@ -56,6 +56,10 @@ enum {
 #define PROMPT(name, type, half, dim) +1
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+    , SCANS = 0
+#define SCAN(name, kind, size, blocks) +1
+#include "kernels/cuda/scan.def"
+#undef SCAN
 };
 
 bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int op, char *why, size_t size)
@@ -65,12 +69,12 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
     } kernels[OP_COUNT] = { /* what goes between parts needs transfers alone */
         [OP_EMBED] = {CUDA_embed, 1}, [OP_NORM] = {CUDA_norm, 1}, [OP_ROPE] = {CUDA_rope, 1},   [OP_STORE] = {CUDA_store, 1}, [OP_ATTEND] = {CUDA_attend_any_4, ATTENDS},
         [OP_ADD] = {CUDA_add, 1},     [OP_GATE] = {CUDA_gate, 1}, [OP_SCALE] = {CUDA_scale, 1}, [OP_SELECT] = {CUDA_select, 1},
-        [OP_ROUTE] = {CUDA_route, 1}, [OP_COMBINE] = {CUDA_combine, 1}, [OP_JOIN] = {CUDA_join, 1},
+        [OP_ROUTE] = {CUDA_route, 1}, [OP_COMBINE] = {CUDA_combine, 1}, [OP_JOIN] = {CUDA_join, 1},     [OP_CONV] = {CUDA_conv, 1},   [OP_SCAN] = {CUDA_scan_rows_64, SCANS},
     };
     const struct asking a = {cuda, o->device, why, size};
     const struct op *asked = &p->ops[op];
-    if (asked->kind == OP_CONV || asked->kind == OP_SCAN) {
-        snprintf(why, size, "no kernel for %s", op_names[asked->kind]);
+    if (asked->kind == OP_SCAN && p->scans[asked->scan].k_dim > SCAN_KEYS) {
+        snprintf(why, size, "scans with keys of more than %d values", SCAN_KEYS);
         return false;
     }
     if (asked->group >= 0 && !heads_fit(&a, &p->groups[asked->group]))

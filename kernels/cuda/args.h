@@ -272,6 +272,34 @@ struct store_args { /* a block for each (row, head) of one part */
     const float *x; /* [rows, heads, dim] */
 };
 
+/* Which of it one launch does: rows and state of a sequence in one block, where sequences have few rows; else the rows first. */
+enum conv_pass { CONV_ALL, CONV_ROWS, CONV_KEEP };
+enum { CONV_PIECE = 16 }; /* rows of a block */
+
+struct conv_args { /* a thread for each channel */
+    struct device_batch batch;
+    struct device_state state;
+    const float *x, *w, *bias; /* [rows, width]; [width, taps]; [width] or NULL */
+    float *y;
+    int64_t at, width;         /* at: of the operation's state in the layer's */
+    enum conv_pass pass;
+    int taps, activation, rows;
+};
+
+enum { SCAN_COLUMNS = 8 * CUDA_WARPS, SCAN_KEYS = 256 }; /* of S, of a block; values of a key at most */
+struct scan_args {
+    struct device_batch batch;
+    struct device_state state;
+    const float *x, *z, *w; /* [rows, x_width]; [rows, 1 or 2, heads]; [3, heads] */
+    float *y;               /* [rows, heads, v_dim] */
+    int64_t at, x_width, q, k, v;
+    int heads, key_heads, k_dim, v_dim;
+    int tiled, delta, normalised;
+    int wide; /* S lies at multiples of 16 bytes, and so do its rows */
+    int many; /* rows of a sequence from which another kernel does it; 0: none does */
+    float dt_least, dt_most, scale;
+};
+
 struct turn_part { /* q, k or v */
     float *x; /* [rows, heads, dim] */
     int heads, dim;

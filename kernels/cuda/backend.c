@@ -47,7 +47,7 @@ static enum status check(const struct program *p, const struct compile_options *
 bool cuda_is_vector(const struct program *p, int weight)
 {
     for (int k = 0; k < p->op_count; k++)
-        if (p->ops[k].b == weight || (p->ops[k].kind == OP_NORM && p->ops[k].w == weight))
+        if (p->ops[k].b == weight || ((p->ops[k].kind == OP_NORM || p->ops[k].kind == OP_CONV || p->ops[k].kind == OP_SCAN) && p->ops[k].w == weight))
             return true;
     return false;
 }

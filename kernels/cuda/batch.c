@@ -4,7 +4,12 @@
 
 #include "kernels/cuda/step.h"
 
+enum { SLOTS_OF_SEQUENCE = 2 };
+
 static int64_t blocks_of(int64_t tokens) { return (tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS; }
+
+/* Ids of a table: of blocks, or the slots that are read and written. */
+static int64_t ids_of(int64_t tokens) { return blocks_of(tokens) > SLOTS_OF_SEQUENCE ? blocks_of(tokens) : SLOTS_OF_SEQUENCE; }
 
 size_t cuda_step_bytes(const struct compiled *c)
 {
@@ -15,7 +20,7 @@ size_t cuda_step_bytes(const struct compiled *c)
     room_take(&r, o->max_rows, sizeof(int32_t));
     room_take(&r, o->max_rows, sizeof(int32_t));
     room_take(&r, o->max_wanted, sizeof(int32_t));
-    room_take(&r, o->max_sequences * c->p->group_count * blocks_of(o->max_context), sizeof(int32_t));
+    room_take(&r, o->max_sequences * c->p->group_count * ids_of(o->max_context), sizeof(int32_t));
     room_take(&r, c->p->rope_count * o->max_rows * c->rope_stride, sizeof(float));
     room_take(&r, o->max_rows * c->embedding_width, sizeof(float));
     room_take(&r, cuda_attend_arrivals(c, o->max_rows < c->tune.attend_split ? o->max_rows : c->tune.attend_split), sizeof(unsigned));
@@ -51,10 +56,10 @@ static void find_longest(struct compiled *c)
         c->longest = c->options.max_context;
 }
 
-/* Block ids of a sequence and group: as many as it has, or as any of the step's class can have. */
+/* Ids of a sequence and group: as many as it has, or as any of the step's class can have. */
 static int64_t stride_of(const struct compiled *c, const struct batch_sequence *s)
 {
-    return blocks_of(c->replayed ? c->longest : s->cached + s->rows);
+    return ids_of(c->replayed ? c->longest : s->cached + s->rows);
 }
 
 static void write_sequences(struct compiled *c, struct room *host)
@@ -70,7 +75,7 @@ static void write_sequences(struct compiled *c, struct room *host)
         const struct batch_sequence *s = &b->sequence[i];
         to[i] = (struct device_sequence){.total = s->cached + s->rows, .first = s->first_row, .rows = s->rows, .tables = at, .stride = stride_of(c, s)};
         for (int g = 0; g < groups; g++, at += to[i].stride)
-            memcpy(blocks + at, s->blocks[g], (size_t)blocks_of(to[i].total) * sizeof *blocks);
+            memcpy(blocks + at, s->blocks[g], (size_t)(c->p->groups[g].kind == STATE_RECURRENT ? SLOTS_OF_SEQUENCE : blocks_of(to[i].total)) * sizeof *blocks);
     }
 }
 

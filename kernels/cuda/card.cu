@@ -17,6 +17,7 @@
 #include "kernels/cuda/nccl.h"
 #include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
+#include "kernels/cuda/scan.h"
 #include "kernels/cuda/unpack.h"
 
 /* Every kernel lets the next one in at once, and waits before it reads what others wrote; LINEAR asks for weights in between (gemv.h,
@@ -39,6 +40,9 @@
 #define PROMPT(name, type, half, dim) ENTRY(prompt_##name, 2, attend_args, GRID_WAIT(); prompt_body(type, half, dim, &a))
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) ENTRY(scan_##name, blocks, scan_args, GRID_WAIT(); scan_##kind##_body(size, &a))
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) ENTRY(linear_##name, 1, linear_args, GRID_WAIT(); linear_body(STORAGE_##id, a))
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -89,6 +93,9 @@ static const void *const kernels[CUDA_KERNELS] = { /* in the order of enum cuda_
 #define PROMPT(name, type, half, dim) (const void *)prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) (const void *)scan_##name,
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) (const void *)linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT

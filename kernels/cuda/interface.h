@@ -22,6 +22,9 @@ enum cuda_kernel {
 #define PROMPT(name, type, half, dim) CUDA_prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) CUDA_scan_##name,
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) CUDA_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -55,6 +58,9 @@ static inline const char *cuda_kernel_name(enum cuda_kernel kernel)
 #define PROMPT(name, type, half, dim) "prompt_" #name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) "scan_" #name,
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) "linear_" #name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
@@ -133,7 +139,7 @@ enum { CUDA_MARKS = 8 };
 /* What program and library agree on: it changes with the list of kernels and with what they are handed, so that a library left
  * behind by another build is refused. */
 enum {
-    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct hopper_args) + sizeof(struct attend_args)
+    CUDA_ARGS_BYTES = (int)(sizeof(struct linear_args) + sizeof(struct hopper_args) + sizeof(struct attend_args) + sizeof(struct scan_args)
 #define KERNEL(name) +sizeof(struct name##_args)
 #include "kernels/cuda/kernels.def"
 #undef KERNEL

@@ -42,8 +42,7 @@ static int cuda_run_rope(const struct compiled *c, const struct op *op)
     return LAUNCH(rope, parts(a.count, CUDA_THREADS), 1, 0, a);
 }
 
-/* A group's state in one layer. */
-static struct device_state layer_state(const struct compiled *c, const struct op *op)
+struct device_state cuda_layer_state(const struct compiled *c, const struct op *op)
 {
     struct device_state s = c->state[op->group];
     s.pool = c->memory->pool[op->group] + op->layer * c->layer_bytes[op->group];
@@ -53,7 +52,7 @@ static struct device_state layer_state(const struct compiled *c, const struct op
 static int cuda_run_store(const struct compiled *c, const struct op *op)
 {
     const struct state_group *g = &c->p->groups[op->group];
-    struct store_args a = {.batch = c->device_batch, .state = layer_state(c, op), .x = buffer(c, op->x)};
+    struct store_args a = {.batch = c->device_batch, .state = cuda_layer_state(c, op), .x = buffer(c, op->x)};
     a.part = a.state.k;
     int code = LAUNCH(store, c->batch->rows, g->heads, 0, a);
     if (code || g->v_in_k)
@@ -66,7 +65,7 @@ static int cuda_run_store(const struct compiled *c, const struct op *op)
 static int run_attend(const struct compiled *c, const struct op *op, bool hands)
 {
     const struct state_group *g = &c->p->groups[op->group];
-    struct attend_args a = {.batch = c->device_batch, .state = layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
+    struct attend_args a = {.batch = c->device_batch, .state = cuda_layer_state(c, op), .q = buffer(c, op->x), .y = buffer(c, op->y), .heads = op->heads,
                             .kv_heads = g->heads, .window = g->window, .full = op->mask == MASK_FULL, .only_wanted = only_wanted(c, op->x),
                             .scale = op->scale, .cap = op->cap, .handed = hands ? c->handed : NULL};
     return cuda_attend(c, op, &a, rows_of(c, op->x), c->longest);
@@ -116,7 +115,7 @@ static int run_turn(const struct compiled *c, const struct stage *s)
 {
     const struct op *store = s->store, *q = s->rope[0] ? s->rope[0] : s->head_norm[0];
     const struct state_group *g = &c->p->groups[store->group];
-    struct turn_args a = {.batch = c->device_batch, .state = layer_state(c, store)};
+    struct turn_args a = {.batch = c->device_batch, .state = cuda_layer_state(c, store)};
     if (q)
         a.part[0] = (struct turn_part){.x = buffer(c, q->x), .heads = (int)(c->p->buffers[q->x].width / g->k_dim), .dim = g->k_dim, .kept = 1};
     a.part[1] = (struct turn_part){.x = buffer(c, store->x), .heads = g->heads, .dim = g->k_dim};
@@ -132,16 +131,6 @@ static int run_turn(const struct compiled *c, const struct stage *s)
     int64_t longest = g->k_dim > g->v_dim ? g->k_dim : g->v_dim;
     return LAUNCH(turn, c->batch->rows, a.part[0].heads + a.part[1].heads + a.part[2].heads, (size_t)(CUDA_WARPS + longest) * sizeof(float), a);
 }
-
-/* cuda_runs() says so before anything is compiled. */
-static int no_kernel(const struct compiled *c, const struct op *op)
-{
-    (void)c;
-    (void)op;
-    return -1;
-}
-#define cuda_run_conv no_kernel
-#define cuda_run_scan no_kernel
 
 static int (*const run[OP_COUNT])(const struct compiled *, const struct op *) = {
 #define OP(kind, name) [OP_##kind] = cuda_run_##name,

@@ -27,6 +27,9 @@ static inline int launch(const struct compiled *c, enum cuda_kernel kernel, int6
 }
 #define LAUNCH(name, x, y, shared, args) launch(c, CUDA_##name, (x), (y), (shared), &(args), sizeof(args))
 
+/* A group's state in one layer. */
+struct device_state cuda_layer_state(const struct compiled *c, const struct op *op);
+
 /* Operations of their own; the table of all is in step.c. */
 int cuda_run_norm(const struct compiled *c, const struct op *op);
 int cuda_run_add(const struct compiled *c, const struct op *op);
@@ -42,6 +45,10 @@ int cuda_run_experts(const struct compiled *c, const struct op *op);
 int cuda_run_combine(const struct compiled *c, const struct op *op);
 int cuda_run_combined(const struct compiled *c, const struct op *op, const struct op *add); /* and an ADD of it; NULL: none */
 int cuda_run_expert_stage(const struct compiled *c, const struct stage *s);
+
+/* recurrent.c */
+int cuda_run_conv(const struct compiled *c, const struct op *op);
+int cuda_run_scan(const struct compiled *c, const struct op *op);
 
 /* parts.c */
 int cuda_run_send(const struct compiled *c, const struct op *op);

@@ -383,6 +383,7 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
+#include "kernels/cuda/scan.h"
 #include "kernels/cuda/unpack.h"
 
 #define KERNEL(name) \
@@ -401,6 +402,10 @@ static inline void emulated_copy_wait(int latest)
     static void emulate_prompt_##name(const void *args) { prompt_body(type, half, dim, (const struct attend_args *)args); }
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) \
+    static void emulate_scan_##name(const void *args) { scan_##kind##_body(size, (const struct scan_args *)args); }
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) \
     static void emulate_linear_##name(const void *args) { linear_body(STORAGE_##id, *(const struct linear_args *)args); }
 #include "kernels/formats/formats.def"
@@ -445,6 +450,9 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #define PROMPT(name, type, half, dim) [CUDA_prompt_##name] = emulate_prompt_##name,
 #include "kernels/cuda/prompt.def"
 #undef PROMPT
+#define SCAN(name, kind, size, blocks) [CUDA_scan_##name] = emulate_scan_##name,
+#include "kernels/cuda/scan.def"
+#undef SCAN
 #define FORMAT(id, name, encode, round) [CUDA_linear_##name] = emulate_linear_##name,
 #include "kernels/formats/formats.def"
 #undef FORMAT
