@@ -287,6 +287,9 @@ struct conv_args { /* a thread for each channel */
 };
 
 enum { SCAN_COLUMNS = 8 * CUDA_WARPS, SCAN_KEYS = 256 }; /* of S, of a block; values of a key at most */
+/* Of many rows (chunks.h): columns of a block, rows of a chunk; bytes for q, k and two matrices of a chunk, in two parts each, and its gates. */
+enum { CHUNK_COLUMNS = 16 * CUDA_WARPS, CHUNK_ROWS = 32 };
+#define CHUNK_SHARED(keys) (CHUNK_ROWS * (3 * 4 + 2 * 2 * 2 * ((keys) + 8 + CHUNK_ROWS + 8)))
 struct scan_args {
     struct device_batch batch;
     struct device_state state;

@@ -232,8 +232,8 @@ static enum status plan(struct compiled **out, const struct program *p, const st
         free(c);
         return status;
     }
-    for (int i = 0; i < 3 && o->prompt_rows; i++) {
-        int *rows[] = {&c->tune.hopper_rows, &c->tune.gemm_rows, &c->tune.prompt_rows};
+    for (int i = 0; i < 4 && o->prompt_rows; i++) {
+        int *rows[] = {&c->tune.hopper_rows, &c->tune.gemm_rows, &c->tune.prompt_rows, &c->tune.scan_rows};
         *rows[i] = *rows[i] < o->prompt_rows ? *rows[i] : o->prompt_rows;
     }
     c->p = p;

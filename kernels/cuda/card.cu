@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/chunks.h"
 #include "kernels/cuda/columns.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/experts.h"
@@ -17,7 +18,6 @@
 #include "kernels/cuda/nccl.h"
 #include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
-#include "kernels/cuda/scan.h"
 #include "kernels/cuda/unpack.h"
 
 /* Every kernel lets the next one in at once, and waits before it reads what others wrote; LINEAR asks for weights in between (gemv.h,

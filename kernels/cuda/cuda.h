@@ -215,6 +215,9 @@ int64_t cuda_attend_arrivals(const struct compiled *c, int32_t rows); /* zeros t
 bool cuda_prompt(const struct compiled *c, int32_t rows); /* matrix units attend for a sequence with so many, where they can */
 int cuda_attend(const struct compiled *c, const struct op *op, struct attend_args *a, int32_t rows, int64_t tokens);
 
+/* recurrent.c */
+bool cuda_scan_many(const struct compiled *c, int32_t rows); /* a sequence with so many may be scanned by matrix units */
+
 /* graph.c */
 void cuda_graph_plan(struct compiled *c);
 bool cuda_graph_serves(const struct compiled *c); /* the step's batch may be replayed */

@@ -18,7 +18,8 @@ void cuda_graph_plan(struct compiled *c)
 bool cuda_graph_serves(const struct compiled *c)
 {
     for (int i = 0; i < c->batch->sequences; i++)
-        if (cuda_product_many(c, c->batch->sequence[i].rows) || cuda_prompt(c, c->batch->sequence[i].rows)) /* depends on each one's rows */
+        if (cuda_product_many(c, c->batch->sequence[i].rows) || cuda_prompt(c, c->batch->sequence[i].rows) ||
+            cuda_scan_many(c, c->batch->sequence[i].rows)) /* depends on each one's rows */
             return false;
     return !c->graphs.off && c->batch->rows <= c->tune.graph_rows;
 }

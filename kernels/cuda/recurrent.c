@@ -34,6 +34,20 @@ static enum cuda_kernel rows_kernel(int k_dim)
     return nth(CUDA_scan_rows_64, i);
 }
 
+/* A chunk takes three products of 2^11 multiplications where a row's sums take shuffles: by both counts a quarter of the time, but no chunk
+ * is done before its last row. */
+bool cuda_scan_many(const struct compiled *c, int32_t rows)
+{
+    return c->p->scan_count && !c->plain && !c->bytes && !c->options.deterministic && c->tune.scan_rows && rows >= c->tune.scan_rows;
+}
+
+static int run_chunks(const struct compiled *c, const struct scan_args *a)
+{
+    bool wide = a->k_dim > 64;
+    return launch(c, wide ? CUDA_scan_chunks_128 : CUDA_scan_chunks_64, a->heads * parts(a->v_dim, CHUNK_COLUMNS), c->batch->sequences,
+                  CHUNK_SHARED((size_t)(wide ? 128 : 64)), a, sizeof *a);
+}
+
 int cuda_run_scan(const struct compiled *c, const struct op *op)
 {
     const struct scan *s = &c->p->scans[op->scan];
@@ -42,5 +56,14 @@ int cuda_run_scan(const struct compiled *c, const struct op *op)
                           .key_heads = s->key_heads, .k_dim = s->k_dim, .v_dim = s->v_dim, .tiled = s->tiled, .delta = s->delta,
                           .normalised = s->normalised, .dt_least = s->dt_least, .dt_most = s->dt_most, .scale = op->scale};
     a.wide = c->p->groups[op->group].values % 4 == 0 && op->at % 4 == 0 && s->v_dim % 4 == 0;
+    int32_t many = 0;
+    for (int32_t i = 0; i < c->batch->sequences && s->k_dim <= 128; i++)
+        many += cuda_scan_many(c, c->batch->sequence[i].rows);
+    if (many) {
+        a.many = c->tune.scan_rows;
+        int code = run_chunks(c, &a);
+        if (code || many == c->batch->sequences)
+            return code;
+    }
     return launch(c, rows_kernel(s->k_dim), s->heads * parts(s->v_dim, SCAN_COLUMNS), c->batch->sequences, 0, &a, sizeof a);
 }

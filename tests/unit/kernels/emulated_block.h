@@ -375,6 +375,7 @@ static inline void emulated_copy_wait(int latest)
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/choose.h"
+#include "kernels/cuda/chunks.h"
 #include "kernels/cuda/columns.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/gemv.h"
@@ -383,7 +384,6 @@ static inline void emulated_copy_wait(int latest)
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/prompt.h"
 #include "kernels/cuda/relay.h"
-#include "kernels/cuda/scan.h"
 #include "kernels/cuda/unpack.h"
 
 #define KERNEL(name) \
