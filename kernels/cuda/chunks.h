@@ -136,7 +136,7 @@ KERNEL_CODE void chunk_read(int keys, const struct chunk *c)
 KERNEL_CODE void chunk_products(int keys, const struct chunk *c)
 {
     int warp = THREAD / 32, g = THREAD % 32 / 4, t = THREAD % 4, first = warp % 2 * 16, lower = c->a->delta && warp / 2;
-    const struct split_rows *from = lower ? &c->k : &c->q;
+    const struct split_rows from = {lower ? c->k.high : c->q.high, lower ? c->k.low : c->q.low, c->q.stride}; /* no index: it would lie in memory */
     UNROLL for (int n = 0; n < CHUNK_TILES; n++) {
         float dot[4] = {0, 0, 0, 0};
         if (!c->a->delta && n / 2 != warp / 2)
@@ -145,7 +145,7 @@ KERNEL_CODE void chunk_products(int keys, const struct chunk *c)
             UNROLL for (int i = 0; i < keys; i += 16) {
                 struct split x[4], y[2];
                 UNROLL for (int w = 0; w < 4; w++)
-                    x[w] = split_word(from, first + g + w % 2 * 8, i + 2 * t + w / 2 * 8);
+                    x[w] = split_word(&from, first + g + w % 2 * 8, i + 2 * t + w / 2 * 8);
                 split_second(&c->k, 8 * n, i, y);
                 split_multiply(dot, x, y);
             }
