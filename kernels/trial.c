@@ -1,5 +1,5 @@
 /* A trial of a device before it is trusted: a small model of numbers drawn here, with the formats, the head width and the cache types of
- * the one that is to run, step by step on the device and on the reference. */
+ * the one that is to run, its scans and stacks without a choice if it has any, step by step on the device and on the reference. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "kernels/ops.h"
 
 enum { WIDE = 256, HEADS = 2, VOCAB = 96, PROMPT = 18, WANTED = 2, CONTEXT = 2 * BLOCK_TOKENS, LAYERS = 4, DISTINCT = 61 /* rows of a matrix: a prime */,
-       EXPERTS = 3 /* all are chosen: which one is the last would hang on rounding */ };
+       TAPS = 4, EXPERTS = 3 /* all are chosen: which one is the last would hang on rounding */ };
 
 /* What two correct ways may differ by, of the largest logit: activations as bytes, caches of four bits. */
 static const double apart_at_most = 0.05;
@@ -17,7 +17,9 @@ struct trial {
     struct program p;
     uint32_t state; /* of the numbers drawn */
     int head_dim, logits;
-    bool experts;
+    bool experts, heads; /* to be chosen from; all rows to all of them */
+    bool recurrent;
+    struct scan scan;
 };
 
 static float draw(struct trial *t)
@@ -84,7 +86,56 @@ static void add_rope(struct trial *t)
 struct buffers {
     int x, n, q, k, v, a, o, g, u;
     int scores, routing, expert_gate, expert_up, expert_down;
+    int joined, mix, mixed, gates, scanned;
 };
+
+static struct op *stack(struct trial *t, enum storage format, int x, int z, int y)
+{
+    int id = matrix(t, format, (int64_t)WIDE * EXPERTS, WIDE);
+    struct op *op = add(t, OP_EXPERTS, x, z, y);
+    op->w = id, op->route = z < 0 ? -1 : 0;
+    struct weight *w = &t->p.weights[id];
+    w->out = WIDE, w->experts = EXPERTS, w->expert_bytes = w->row_bytes * WIDE;
+    return op;
+}
+
+/* One input for all matrices, then one for each; both side by side. */
+static void add_heads(struct trial *t, const struct buffers *b, enum storage format)
+{
+    stack(t, format, b->n, -1, b->expert_gate);
+    stack(t, format, b->expert_gate, -1, b->expert_up);
+    add(t, OP_JOIN, b->expert_gate, b->expert_up, b->joined)->heads = EXPERTS;
+    linear(t, STORAGE_F32, b->joined, b->o);
+    add(t, OP_ADD, b->x, b->o, b->x);
+}
+
+/* Decay, bias and skip of each head; what a head remembers fades. */
+static int parameters_of(struct trial *t)
+{
+    int heads = t->scan.heads;
+    struct weight w = {.name = "trial", .format = STORAGE_F32, .out = 3, .in = heads, .row_bytes = heads * (int64_t)sizeof(float), .experts = 1, .shard_axis = -1};
+    float *values = arena_array(&t->arena, 3 * (size_t)heads, sizeof *values);
+    for (int i = 0; i < 3 * heads && values; i++)
+        values[i] = i < heads ? -0.1f - fabsf(draw(t)) : draw(t);
+    w.data = (const unsigned char *)values;
+    t->p.failed |= !values;
+    return program_weight(&t->p, &w);
+}
+
+/* A convolution and a scan over what a norm has made. */
+static void add_scan(struct trial *t, const struct buffers *b, int layer)
+{
+    int64_t mix = t->p.buffers[b->mix].width;
+    linear(t, STORAGE_F32, b->n, b->mix);
+    linear(t, STORAGE_F32, b->n, b->gates);
+    int taps = matrix(t, STORAGE_F32, mix, TAPS), parameters = parameters_of(t);
+    struct op *op = add(t, OP_CONV, b->mix, -1, b->mixed);
+    op->w = taps, op->activation = ACT_SILU, op->group = 1, op->layer = layer;
+    op = add(t, OP_SCAN, b->mixed, b->gates, b->scanned);
+    op->w = parameters, op->scan = 0, op->group = 1, op->layer = layer, op->at = (TAPS - 1) * mix, op->scale = 1 / sqrtf((float)t->scan.k_dim);
+    linear(t, STORAGE_F32, b->scanned, b->o);
+    add(t, OP_ADD, b->x, b->o, b->x);
+}
 
 /* Experts over what a norm has made. */
 static void add_experts(struct trial *t, const struct buffers *b, enum storage format)
@@ -95,11 +146,7 @@ static void add_experts(struct trial *t, const struct buffers *b, enum storage f
     for (int i = 0; i < 3; i++) {
         if (i == 2)
             add(t, OP_GATE, b->expert_gate, b->expert_up, b->expert_gate)->activation = ACT_SILU;
-        int id = matrix(t, format, (int64_t)WIDE * EXPERTS, WIDE);
-        struct op *op = add(t, OP_EXPERTS, x[i], b->routing, y[i]);
-        op->w = id, op->route = 0;
-        struct weight *w = &t->p.weights[id];
-        w->out = WIDE, w->experts = EXPERTS, w->expert_bytes = w->row_bytes * WIDE;
+        stack(t, format, x[i], b->routing, y[i]);
     }
     add(t, OP_COMBINE, b->expert_down, b->routing, b->o);
     add(t, OP_ADD, b->x, b->o, b->x);
@@ -132,6 +179,10 @@ static void add_layer(struct trial *t, const struct buffers *b, enum storage for
     add(t, OP_ADD, b->x, b->o, b->x);
     if (t->experts)
         add_experts(t, b, format);
+    if (t->heads)
+        add_heads(t, b, format);
+    if (t->recurrent)
+        add_scan(t, b, layer);
 }
 
 /* The formats of `like`, LAYERS at most, and its head width. */
@@ -141,7 +192,11 @@ static int take_after(struct trial *t, const struct program *like, enum storage 
     for (int i = like->op_count - 1; i >= 0; i--) {
         const struct op *op = &like->ops[i];
         bool seen = (op->kind != OP_LINEAR && op->kind != OP_EXPERTS) || count == LAYERS;
-        t->experts |= op->kind == OP_EXPERTS;
+        t->experts |= op->kind == OP_EXPERTS && op->z >= 0;
+        t->heads |= op->kind == OP_JOIN || (op->kind == OP_EXPERTS && op->z < 0);
+        t->recurrent |= op->kind == OP_CONV || op->kind == OP_SCAN;
+        if (op->kind == OP_SCAN)
+            t->scan = like->scans[op->scan];
         for (int k = 0; k < count && !seen; k++)
             seen = formats[k] == like->weights[op->w].format;
         if (!seen)
@@ -150,6 +205,21 @@ static int take_after(struct trial *t, const struct program *like, enum storage 
             t->head_dim = like->groups[op->group].k_dim & ~1;
     }
     return count;
+}
+
+/* Two heads of `like`'s scan, or of a common one, that share a key. */
+static void write_scan(struct trial *t, struct buffers *b, int layers)
+{
+    struct scan *s = &t->scan;
+    if (!s->heads)
+        *s = (struct scan){.k_dim = 64, .v_dim = 64, .dt_most = INFINITY};
+    s->heads = 2, s->key_heads = 1;
+    s->q = 0, s->k = s->k_dim, s->v = 2 * s->k_dim;
+    int64_t mix = 2 * (s->k_dim + s->v_dim);
+    b->mix = buffer(t, "mix", mix, ROWS_ALL), b->mixed = buffer(t, "mixed", mix, ROWS_ALL);
+    b->gates = buffer(t, "gates", s->heads * (s->delta ? 2 : 1), ROWS_ALL), b->scanned = buffer(t, "scanned", s->heads * s->v_dim, ROWS_ALL);
+    program_scan(&t->p, s);
+    program_group(&t->p, &(struct state_group){.kind = STATE_RECURRENT, .layers = layers, .values = (TAPS - 1) * mix + (int64_t)s->heads * s->k_dim * s->v_dim});
 }
 
 /* A layer for each format. */
@@ -166,12 +236,15 @@ static enum status write_program(struct trial *t, const struct program *like, st
                         buffer(t, "k", t->head_dim, ROWS_ALL), buffer(t, "v", t->head_dim, ROWS_ALL), buffer(t, "a", wide, ROWS_ALL),
                         buffer(t, "o", WIDE, ROWS_ALL), buffer(t, "g", WIDE, ROWS_ALL),        buffer(t, "u", WIDE, ROWS_ALL),
                         buffer(t, "scores", EXPERTS, ROWS_ALL), buffer(t, "routing", 2 * EXPERTS, ROWS_ALL), buffer(t, "expert_gate", EXPERTS * WIDE, ROWS_ALL),
-                        buffer(t, "expert_up", EXPERTS * WIDE, ROWS_ALL), buffer(t, "expert_down", EXPERTS * WIDE, ROWS_ALL)};
+                        buffer(t, "expert_up", EXPERTS * WIDE, ROWS_ALL), buffer(t, "expert_down", EXPERTS * WIDE, ROWS_ALL),
+                        .joined = buffer(t, "joined", 2 * EXPERTS * WIDE, ROWS_ALL)};
     int last = buffer(t, "last", WIDE, ROWS_WANTED);
     t->logits = buffer(t, "logits", VOCAB, ROWS_WANTED);
     add_rope(t);
     program_route(&t->p, &(struct expert_route){.experts = EXPERTS, .chosen = EXPERTS, .scale = 32 /* or they would hardly count */, .groups = 1});
     program_group(&t->p, &(struct state_group){.kind = STATE_PAGED, .layers = layers, .heads = 1, .k_dim = t->head_dim, .v_dim = t->head_dim});
+    if (t->recurrent)
+        write_scan(t, &b, layers);
     int embedding = matrix(t, STORAGE_F32, VOCAB, WIDE);
     add(t, OP_EMBED, -1, -1, b.x)->w = embedding;
     for (int i = 0; i < layers && !t->p.failed; i++)
@@ -186,7 +259,7 @@ static enum status write_program(struct trial *t, const struct program *like, st
 /* A prompt, then a token alone: the logits of WANTED rows of the first and of the second, [WANTED + 1, VOCAB]. */
 static enum status run(const struct trial *t, const struct backend *b, const struct compile_options *o, float *out, struct error *err)
 {
-    const int32_t blocks[] = {1, 0}, *const tables[] = {blocks};
+    const int32_t blocks[] = {1, 0}, slots[][2] = {{0, 1}, {1, 0}};
     struct compiled *c = NULL;
     struct state_memory state = {0};
     struct batch_row rows[PROMPT];
@@ -195,6 +268,7 @@ static enum status run(const struct trial *t, const struct backend *b, const str
     if (!status)
         status = b->compile(&c, &t->p, o, err);
     for (int step = 0; step < 2 && !status; step++) {
+        const int32_t *const tables[] = {blocks, slots[step]};
         struct batch_sequence s = {.rows = step ? 1 : PROMPT, .cached = step ? PROMPT : 0, .blocks = tables, .adapter = -1, .length = CONTEXT};
         struct batch batch = {.rows = s.rows, .sequences = 1, .wanted = step ? 1 : WANTED, .row = rows, .sequence = &s, .wanted_rows = step ? alone : wanted};
         const float *result = NULL;

@@ -79,3 +79,29 @@ Test(cuda_trial, lacks)
     emulated_device.fail_at = 0;
     arena_free(&t.arena);
 }
+
+/* Scans of one kind each, and stacks without a choice, where the model has them. */
+Test(cuda_trial, recurrent)
+{
+    static const struct scan scans[] = {{.heads = 32, .key_heads = 16, .k_dim = 128, .v_dim = 128, .delta = true, .normalised = true, .dt_most = INFINITY},
+                                        {.heads = 24, .key_heads = 1, .k_dim = 16, .v_dim = 60, .tiled = true, .dt_least = 0.001f, .dt_most = 0.1f}};
+    static const int kernels[] = {CUDA_conv, CUDA_scan_rows_64, CUDA_scan_rows_128, CUDA_scan_chunks_64, CUDA_scan_chunks_128, CUDA_join, CUDA_experts_q8_0_8, CUDA_gather};
+    struct error err = {0};
+    struct backend b = *emulated_backend();
+    struct compile_options o = tiny_options(STORAGE_F16);
+    b.compile = forgetful_compile;
+    for (int i = 0; i < 2; i++) {
+        struct tiny t = like(STORAGE_Q8_0, STORAGE_Q8_0, 64);
+        program_add(&t.p, OP_SCAN)->scan = program_scan(&t.p, &scans[i]); /* never run: what is asked is whether there is one */
+        program_add(&t.p, OP_JOIN);
+        cr_assert_eq(backend_trial(&b, &t.p, &o, &err), STATUS_OK, "%s", err.text);
+        for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+            if (kernels[k] == (i ? CUDA_scan_rows_128 : CUDA_scan_rows_64) || kernels[k] == (i ? CUDA_scan_chunks_128 : CUDA_scan_chunks_64))
+                continue; /* for other keys */
+            wrong_kernel = kernels[k];
+            cr_assert_eq(backend_trial(&b, &t.p, &o, &err), STATUS_DEVICE, "without %s", cuda_kernel_name((enum cuda_kernel)wrong_kernel));
+        }
+        wrong_kernel = -1;
+        arena_free(&t.arena);
+    }
+}
