@@ -97,10 +97,11 @@ struct embed_args {
 struct norm_args { /* a block for each group of n values */
     const float *x;
     float *y;
-    const float *weight, *bias; /* [n], NULL: none */
+    const float *weight, *bias; /* [weight_groups, n], [bias_groups, n]; NULL: none */
     int64_t n;
     float epsilon, offset;
     int centred;
+    int weight_groups, bias_groups; /* of a row that have values of their own; 1: all have the same */
 };
 
 struct linear_args { /* a warp for each output, LINEAR_ROWS rows at a time */

@@ -148,7 +148,7 @@ KERNEL_CODE void turn_body(struct turn_args a)
     const struct turn_part chosen = which == 0 ? a.part[0] : which == 1 ? a.part[1] : a.part[2], *t = &chosen; /* an index would need memory */
     float *x = t->x + (BLOCK * t->heads + head) * t->dim;
     if (t->norm.n)
-        norm_group(&t->norm, x, values, room);
+        norm_group(&t->norm, x, values, (unsigned)head, room);
     else
         for (int i = THREAD; i < t->dim; i += CUDA_THREADS)
             values[i] = x[i];

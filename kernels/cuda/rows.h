@@ -44,8 +44,10 @@ KERNEL_CODE void embed_body(struct embed_args a)
 }
 
 /* n values by a block; x and y may be the same. room: CUDA_WARPS shared floats. */
-KERNEL_CODE void norm_group(const struct norm_args *a, const float *x, float *y, float *room)
+KERNEL_CODE void norm_group(const struct norm_args *a, const float *x, float *y, unsigned group, float *room)
 {
+    const float *weight = a->weight ? a->weight + group % (unsigned)a->weight_groups * a->n : 0;
+    const float *bias = a->bias ? a->bias + group % (unsigned)a->bias_groups * a->n : 0;
     float mean = 0, square = 0;
     if (a->centred) {
         for (int64_t i = THREAD; i < a->n; i += CUDA_THREADS)
@@ -57,9 +59,9 @@ KERNEL_CODE void norm_group(const struct norm_args *a, const float *x, float *y,
     float scale = 1 / sqrtf(block_sum(square, room) / (float)a->n + a->epsilon);
     for (int64_t i = THREAD; i < a->n; i += CUDA_THREADS) {
         float v = (x[i] - mean) * scale;
-        if (a->weight)
-            v *= a->weight[i] + a->offset;
-        y[i] = a->bias ? v + a->bias[i] : v;
+        if (weight)
+            v *= weight[i] + a->offset;
+        y[i] = bias ? v + bias[i] : v;
     }
 }
 
@@ -67,7 +69,7 @@ KERNEL_CODE void norm_group(const struct norm_args *a, const float *x, float *y,
 KERNEL_CODE void norm_body(struct norm_args a)
 {
     SHARED_FLOATS(room);
-    norm_group(&a, a.x + BLOCK * a.n, a.y + BLOCK * a.n, room);
+    norm_group(&a, a.x + BLOCK * a.n, a.y + BLOCK * a.n, (unsigned)BLOCK, room);
 }
 
 /* Turns one pair of a head in place; angles: of the row. */

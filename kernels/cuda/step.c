@@ -14,11 +14,15 @@ static int cuda_run_embed(const struct compiled *c, const struct op *op)
     return LAUNCH(embed, rows_of(c, op->y), 1, 0, a);
 }
 
+/* Groups of n values that a norm's weight or bias has. */
+static int norm_groups(const struct compiled *c, int w, int64_t n) { return w >= 0 ? (int)(c->p->weights[w].in / n) : 1; }
+
 static struct norm_args norm_of(const struct compiled *c, const struct op *op)
 {
     int64_t width = c->p->buffers[op->x].width, n = op->head_dim > 0 ? op->head_dim : width;
     return (struct norm_args){.x = buffer(c, op->x), .y = buffer(c, op->y), .weight = vector(c, op->w), .bias = vector(c, op->b), .n = n,
-                          .epsilon = op->epsilon, .offset = op->offset, .centred = op->centred};
+                          .epsilon = op->epsilon, .offset = op->offset, .centred = op->centred, .weight_groups = norm_groups(c, op->w, n),
+                          .bias_groups = norm_groups(c, op->b, n)};
 }
 
 int cuda_run_norm(const struct compiled *c, const struct op *op)

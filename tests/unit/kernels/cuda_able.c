@@ -58,3 +58,42 @@ Test(cuda_able, kernels)
     cr_assert_str_eq(why, "heads of more than 2048 values");
     arena_free(&t.arena);
 }
+
+/* What keeps a state of its own, and stacks without a choice, which need no order. */
+Test(cuda_able, recurrent)
+{
+    static const struct {
+        const char *kernel;
+        unsigned kinds;
+    } cases[] = {
+        {"", 0},
+        {"join", 1u << OP_JOIN},
+        {"conv", 1u << OP_CONV},
+        {"scan_rows_256", 1u << OP_SCAN},
+        {"scan_chunks_128", 1u << OP_SCAN},
+        {"gather", 1u << OP_EXPERTS},
+        {"experts", 1u << OP_EXPERTS},
+        {"group", 0},
+    };
+    struct tiny_shape shape = {.hidden = 256, .heads = 2, .kv_heads = 1, .head_dim = 64, .inner = 256, .layers = 1, .vocab = 10, .format = STORAGE_Q4_K,
+                               .head_format = STORAGE_F16};
+    struct tiny t;
+    tiny_build(&t, &shape);
+    int group = program_group(&t.p, &(struct state_group){.kind = STATE_RECURRENT, .layers = 1, .values = 100});
+    struct weight w = tiny_weight("heads", STORAGE_Q4_K, 8, 256, 1);
+    w.experts = 2, w.out = 4, w.expert_bytes = 4 * w.row_bytes;
+    program_add(&t.p, OP_EXPERTS)->w = program_weight(&t.p, &w);
+    program_add(&t.p, OP_JOIN)->heads = 1;
+    program_add(&t.p, OP_CONV)->group = group;
+    struct op *scan = program_add(&t.p, OP_SCAN);
+    scan->group = group, scan->scan = program_scan(&t.p, &(struct scan){.heads = 1, .key_heads = 1, .k_dim = 256, .v_dim = 3});
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[80];
+        cr_assert_eq(lacking(&t, cases[i].kernel, why), cases[i].kinds, "without %s", cases[i].kernel);
+    }
+    t.p.scans[0].k_dim = 257;
+    char why[80];
+    cr_assert_eq(lacking(&t, "", why), 1u << OP_SCAN);
+    cr_assert_str_eq(why, "scans with keys of more than 256 values");
+    arena_free(&t.arena);
+}
