@@ -79,11 +79,16 @@ struct runner {
     int32_t slot[SEQUENCES];
 };
 
+/* Of a split program, set before it is opened. */
+static const struct segment *segments;
+static int segment_count;
+
 static void open_runner(struct runner *r, struct recurrent *m, const struct backend *b, bool deterministic)
 {
     struct error err = {0};
     *r = (struct runner){.backend = b, .o = tiny_options(STORAGE_F32)};
     r->o.deterministic = deterministic;
+    r->o.segments = segments, r->o.segment_count = segment_count;
     r->o.max_rows = r->o.max_wanted = SEQUENCES * ROWS;
     cr_assert_eq(b->compile(&r->compiled, &m->p, &r->o, &err), STATUS_OK, "%s", err.text);
     r->state = tiny_state(b, &m->p, &r->o, SLOTS);
@@ -222,4 +227,25 @@ Test(cuda_recurrent, shapes)
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check(&shapes[i], 1e-5);
+}
+
+/* The host begins, the device has the state: slots are those of its part, and sessions those of the whole. */
+Test(cuda_recurrent, split)
+{
+    static const struct shape s = {3, 1, 16, 20, 4, false, true, true, true, INFINITY};
+    struct recurrent m;
+    build(&m, &s);
+    int64_t width = m.p.buffers[m.out].width, values = 2 * m.p.groups[m.group].values;
+    size_t outs = (size_t)(SEQUENCES * ROWS * width);
+    float *x = random_rows(SEQUENCES * ROWS * IN), *out = (float *)calloc(2 * outs, sizeof *x), *state = (float *)calloc((size_t)(2 * SEQUENCES * values), sizeof *x);
+    run_steps(cuda_under_test(), &m, false, true, x, out, state);
+    const struct segment parts[] = {{&backend_reference, 0, 0, 1, 0, 1}, {cuda_under_test(), 0, 1, m.p.op_count, 0, 1}};
+    segments = parts, segment_count = 2;
+    run_steps(backend_split(parts, 2), &m, false, true, x, out + outs, state + SEQUENCES * values);
+    segments = NULL, segment_count = 0;
+    cr_assert_arr_eq(out, out + outs, outs * sizeof *out);
+    for (int i = 0; i < SEQUENCES; i++)
+        cr_assert_eq(state_error(&m, state + i * values, state + (SEQUENCES + i) * values), 0);
+    free(x), free(out), free(state);
+    arena_free(&m.arena);
 }
