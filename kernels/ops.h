@@ -280,7 +280,7 @@ struct compile_sizes {
     uint64_t block_bytes[8]; /* [group]: one block (BLOCK_TOKENS tokens, all layers of the group); RECURRENT: one slot */
 };
 
-/* Memory for state: of every group the same number of blocks. Made by the backend whose steps use it; handed to every step. */
+/* Memory for state: blocks (RECURRENT: slots), so many for each group. Made by the backend whose steps use it; handed to every step. */
 struct state_memory {
     unsigned char *pool[8];     /* [group]: block b at pool + b * block_bytes; where the backend's steps reach it */
     size_t bytes[8];            /* of the pools */
@@ -318,8 +318,8 @@ struct backend {
                               float *out, struct error *err);
     enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
                                const float *in, struct error *err);
-    /* The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
-    enum status (*state_open)(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err);
+    /* blocks: [group]. The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
+    enum status (*state_open)(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err);
     void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */
     enum status (*state_copy)(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
@@ -332,7 +332,7 @@ void choice_make(struct row_choice *c, const float *row, int64_t vocab, float *s
 
 /* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
  * costs address space only. sizes: of the program. */
-enum status state_map(const struct program *p, const struct compile_sizes *sizes, int32_t blocks, struct state_memory *out, struct error *err);
+enum status state_map(const struct program *p, const struct compile_sizes *sizes, const int32_t *blocks, struct state_memory *out, struct error *err);
 void state_unmap(struct state_memory *memory);
 
 /* The plain truth: one operation after the other, float with double sums, K and V in float32 unless asked otherwise. */

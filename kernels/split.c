@@ -331,7 +331,7 @@ static void split_state_close(const struct compile_options *o, struct state_memo
     *memory = (struct state_memory){0};
 }
 
-static enum status split_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status split_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     struct compiled *c;
     *out = (struct state_memory){0};

@@ -155,6 +155,7 @@ struct ingot_plan {
     int64_t context;
     int parallel, threads;
     uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
+    uint64_t recurrent_bytes; /* of kv_bytes, what recurrent layers take, whatever the context */
     uint64_t read_bytes; /* of the weights, for a token */
     bool fits;
     char advice[4][200];
@@ -208,7 +209,8 @@ void ingot_session_close(struct ingot_session *session); /* NULL is fine; ends a
 enum ingot_status ingot_session_append(struct ingot_session *session, const int32_t *ids, size_t count, struct ingot_error *err);
 /* Makes the session hold exactly these ids, keeping what it has in common with them. *kept (may be NULL): tokens kept. */
 enum ingot_status ingot_session_sync(struct ingot_session *session, const int32_t *ids, size_t count, size_t *kept, struct ingot_error *err);
-/* Cuts back to at most `position` tokens; returns the position reached. */
+/* Cuts back to at most `position` tokens; returns the position reached. What recurrent layers remember cannot be cut: they go on from
+ * the nearest state kept, and compute the tokens behind it again. */
 size_t ingot_session_rewind(struct ingot_session *session, size_t position);
 /* A second session with the same past; state is shared until either goes on. INGOT_USAGE: a request runs on it. */
 enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *session, struct ingot_error *err);

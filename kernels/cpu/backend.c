@@ -320,7 +320,7 @@ static enum status cpu_write(const struct compiled *c, struct state_memory *stat
     return STATUS_OK;
 }
 
-static enum status cpu_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status cpu_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     struct compile_sizes sizes;
     enum status status = cpu_sizes(p, o, &sizes, err);

@@ -170,7 +170,7 @@ enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
 extern const struct backend cuda_backend;
 enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
                               struct error *err);
-enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int32_t blocks,
+enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, const int32_t *blocks,
                                  struct state_memory *out, struct error *err);
 void cuda_state_close_with(const struct cuda_interface *cuda, const struct compile_options *o, struct state_memory *memory);
 /* A call that failed: "cuda:0 (name): what: words". Out of memory is STATUS_NO_ROOM, all else STATUS_DEVICE. */

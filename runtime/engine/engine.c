@@ -44,10 +44,15 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     e->choices = calloc((size_t)parallel * 2, sizeof *e->choices);
     if (!e->rows || !e->wanted || !e->sequences || !e->tables || !e->choices)
         return error_memory(err, "an engine");
-    int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
-    if (blocks > INT32_MAX)
-        return error_set(err, STATUS_NO_ROOM, "a KV cache of %lld blocks is over the limit; take a smaller --context", (long long)blocks);
-    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, (int32_t)blocks, err);
+    const struct program *p = &e->model->model->program;
+    int32_t blocks[MAX_GROUPS] = {0};
+    for (int g = 0; g < p->group_count; g++) {
+        uint64_t count = plan_blocks(&e->plan, &p->groups[g]);
+        if (count > INT32_MAX)
+            return error_set(err, STATUS_NO_ROOM, "a KV cache of %llu blocks is over the limit; take a smaller --context", (unsigned long long)count);
+        blocks[g] = (int32_t)count;
+    }
+    return pool_open(&e->pool, e->backend, &e->compile, p, blocks, err);
 }
 
 struct uploading {

@@ -11,17 +11,21 @@ enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_en
     if (!s)
         return (enum ingot_status)error_memory(inner(err), "a session");
     s->engine = engine;
+    pthread_mutex_lock(&engine->lock);
+    s->next = engine->sessions;
+    engine->sessions = s;
+    pthread_mutex_unlock(&engine->lock);
     return INGOT_OK;
 }
 
 void session_cut(struct ingot_session *s, int64_t cached)
 {
+    if (cached < s->cached)
+        cached = s->cached = s->engine->pool.remembers ? marks_cut(s, cached) : cached;
     int32_t keep = (int32_t)((cached + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     for (int g = 0; g < s->engine->pool.group_count; g++)
         while (s->table[g].count > keep)
             pool_drop(&s->engine->pool, g, s->table[g].blocks[--s->table[g].count]);
-    if (s->cached > cached)
-        s->cached = cached;
 }
 
 void ingot_session_close(struct ingot_session *s)
@@ -35,6 +39,10 @@ void ingot_session_close(struct ingot_session *s)
         pthread_cond_wait(&s->active->wake, &s->engine->lock);
     }
     session_cut(s, 0);
+    struct ingot_session **at = &s->engine->sessions;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
     pthread_mutex_unlock(&s->engine->lock);
     for (int g = 0; g < MAX_GROUPS; g++)
         free(s->table[g].blocks);
@@ -44,7 +52,10 @@ void ingot_session_close(struct ingot_session *s)
 
 int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens)
 {
-    int32_t want = (int32_t)((tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS) - s->table[0].count;
+    int group = s->engine->pool.paged;
+    if (group < 0)
+        return 0;
+    int32_t want = (int32_t)((tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS) - s->table[group].count;
     /* a shared block that is not full will be copied */
     return (want > 0 ? want : 0) + (s->cached % BLOCK_TOKENS != 0);
 }
@@ -71,6 +82,8 @@ enum status session_reserve(struct ingot_session *s, int64_t tokens, struct erro
     int32_t want = (int32_t)((tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     for (int g = 0; g < s->engine->pool.group_count; g++) {
         struct block_table *t = &s->table[g];
+        if (s->engine->pool.recurrent[g])
+            continue;
         enum status status = own_last(s, g, err);
         if (status)
             return status;
@@ -163,6 +176,8 @@ enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_se
         }
     }
     copy->cached = failed ? 0 : s->cached;
+    if (!failed)
+        marks_share(copy, s);
     copy->planned = s->planned;
     pthread_mutex_unlock(&s->engine->lock);
     if (failed) {

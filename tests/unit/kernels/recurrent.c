@@ -74,7 +74,7 @@ static void open_runner(struct runner *r, struct layer *l, const struct backend 
     r->backend = backend;
     r->o = tiny_options(STORAGE_F32);
     cr_assert_eq(backend->compile(&r->compiled, &l->p, &r->o, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(backend->state_open(&l->p, &r->o, 6, &r->state, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(backend->state_open(&l->p, &r->o, (const int32_t[]){6}, &r->state, &err), STATUS_OK, "%s", err.text);
     memset(r->state.pool[0], 0x7f, r->state.bytes[0]); /* a slot that nobody wrote is not looked at */
 }
 

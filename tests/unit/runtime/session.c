@@ -126,7 +126,7 @@ Test(session, forks_share_and_part)
     ingot_session_close(s);
     ingot_session_close(fork);
     ingot_session_close(other);
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks, "every block came back");
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0], "every block came back");
     stop(&f);
 }
 
@@ -383,7 +383,7 @@ Test(session, threads_share_an_engine)
         pthread_create(&threads[i], NULL, hammer, &f);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0]);
     cr_assert_eq(f.engine->pool.reserved, 0);
     stop(&f);
 }
@@ -466,6 +466,6 @@ Test(session, closing_ends_what_still_runs)
         cr_assert(done);
         ingot_request_free(r);
     }
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0]);
     stop(&f);
 }
