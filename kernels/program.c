@@ -186,8 +186,8 @@ static enum status check_experts(struct check *c)
         return wrong(c, "needs x and w");
     const struct weight *w = &c->p->weights[op->w];
     int experts = op->z >= 0 ? c->p->routes[op->route].experts : w->experts, slots = op_slots(c->p, op);
-    if (y < 0 || y % slots || (op->z >= 0 && !all_rows(c, op->y)))
-        return wrong(c, "needs a y with a place for each slot, of all rows where there is a route");
+    if (y < 0 || y % slots || !all_rows(c, op->y))
+        return wrong(c, "needs a y of all rows with a place for each slot");
     int64_t in = x == w->in * slots ? w->in : x;
     if (w->experts != experts || w->out != y / slots || w->in != in)
         return error_set(c->err, STATUS_BAD_INPUT, "%s: %d matrices of shape [%lld, %lld] where %d of [%lld, %lld] are needed", QUOTE(w->name, strlen(w->name)),

@@ -142,6 +142,69 @@ int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_
     return keep(b, t, &w, !vector);
 }
 
+int part_bind(struct binder *b, const struct weight_name *n, int layer, int64_t total, int64_t first, int64_t count, bool optional)
+{
+    const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, optional);
+    if (!t || !check(b, t, &total, 1))
+        return -1;
+    int64_t size = storage_types[t->type].block_bytes;
+    struct weight w = {.out = 1, .in = count, .data = t->data + first * size, .row_bytes = count * size, .experts = 1};
+    return keep(b, t, &w, false);
+}
+
+int rows_bind(struct binder *b, const struct weight_name *n, int layer, const struct row_slices *r, int64_t in)
+{
+    const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, false);
+    if (!t || !check(b, t, (int64_t[]){r->total, in}, 2))
+        return -1;
+    int64_t row_bytes = (int64_t)(t->bytes / (uint64_t)r->total);
+    struct weight w = {.out = r->out, .in = in, .data = t->data + r->first * row_bytes, .row_bytes = row_bytes, .experts = r->pieces,
+                       .expert_bytes = r->stride * row_bytes};
+    return keep(b, t, &w, true);
+}
+
+/* One slice [out, in] of t into to: [in, out]. */
+static void turn_over(const struct tensor *t, const unsigned char *from, int64_t row_bytes, int64_t out, int64_t in, float *row, unsigned char *to)
+{
+    int64_t size = storage_types[t->type].block_bytes;
+    bool plain = storage_types[t->type].block_elements == 1;
+    for (int64_t r = 0; r < out; r++, from += row_bytes) {
+        if (!plain)
+            format_find(t->type)->decode(from, row, in);
+        for (int64_t c = 0; c < in; c++)
+            if (plain)
+                memcpy(to + (c * out + r) * size, from + c * size, (size_t)size);
+            else
+                memcpy(to + (c * out + r) * (int64_t)sizeof *row, row + c, sizeof *row);
+    }
+}
+
+int rows_bind_transposed(struct binder *b, const struct weight_name *n, int layer, const struct row_slices *r, int64_t in)
+{
+    const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, false);
+    if (!t || !check(b, t, (int64_t[]){r->total, in}, 2))
+        return -1;
+    bool plain = storage_types[t->type].block_elements == 1;
+    enum storage type = plain ? t->type : STORAGE_F32;
+    int64_t row_bytes = (int64_t)(t->bytes / (uint64_t)r->total), size = storage_types[type].block_bytes, slice = r->out * in * size;
+    unsigned char *made = arena_array(&b->m->arena, (size_t)(slice * r->pieces) + 63, 1);
+    float *row = arena_array(&b->m->arena, (size_t)in, sizeof *row);
+    if (!made || !row) {
+        b->status = error_memory(b->err, "a transposed matrix");
+        return -1;
+    }
+    made += -(uintptr_t)made & 63;
+    for (int i = 0; i < r->pieces; i++)
+        turn_over(t, t->data + (r->first + i * r->stride) * row_bytes, row_bytes, r->out, in, row, made + i * slice);
+    struct weight w = {.out = in, .in = r->out, .data = made, .row_bytes = r->out * size, .experts = r->pieces, .expert_bytes = slice};
+    int id = keep(b, t, &w, true);
+    if (id >= 0) {
+        b->m->program.weights[id].format = type;
+        b->m->program.weights[id].owner = WEIGHT_DERIVED;
+    }
+    return id;
+}
+
 int stack_bind(struct binder *b, const struct weight_name *n, int layer, int experts, int64_t out, int64_t in)
 {
     const unsigned char **expert = NULL;

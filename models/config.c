@@ -28,6 +28,8 @@ enum status config_finish(struct model *m, struct error *err)
     const char *heads = json ? "num_attention_heads" : "head_count", *kv = json ? "num_key_value_heads" : "head_count_kv";
     if (!c->kv_heads)
         c->kv_heads = c->heads;
+    if (c->latent)
+        c->head_dim = c->rope_dim; /* what turns; latent.c knows the rest */
     if (!c->head_dim) {
         if (c->hidden % c->heads)
             return error_set(err, STATUS_BAD_INPUT, "%s: %" PRId64 " heads do not divide a hidden size of %" PRId64, heads, c->heads, c->hidden);

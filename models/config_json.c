@@ -67,6 +67,33 @@ static enum status read_switch(const struct json *root, const char *key, bool st
     return json_bool(v, out) ? STATUS_OK : error_set(err, STATUS_BAD_INPUT, "%s is %s where true or false is needed", key, json_kind_name(v));
 }
 
+/* Defaults of DeepseekV2Config and DeepseekV3Config; q_lora_rank null means none. */
+static enum status read_deepseek(struct config *c, const struct json *root, struct error *err)
+{
+    bool v3 = !strcmp(c->family, "deepseek_v3");
+    const struct {
+        const char *key;
+        int64_t *value, standard;
+    } sizes[] = {{"kv_lora_rank", &c->latent, 512},          {"q_lora_rank", &c->q_latent, 1536},  {"qk_nope_head_dim", &c->nope_dim, 128},
+                 {"qk_rope_head_dim", &c->rope_dim, 64},     {"v_head_dim", &c->v_dim, 128},       {"n_shared_experts", &c->shared_experts, v3 ? 1 : 2},
+                 {"n_group", &c->expert_groups, v3 ? 8 : 0}, {"topk_group", &c->expert_groups_chosen, v3 ? 4 : 0}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (!json_get(root, sizes[i].key))
+            *sizes[i].value = sizes[i].standard;
+    if (v3 && !json_get(root, "norm_topk_prob"))
+        c->norm_chosen = true;
+    if (v3 && !json_get(root, "routed_scaling_factor"))
+        c->expert_scale = 2.5;
+    const struct json *method = json_get(root, "topk_method");
+    if (v3 || json_is_text(method, "group_limited_greedy"))
+        return STATUS_OK;
+    c->expert_groups = 0;
+    if (!method || method->kind == JSON_NULL || json_is_text(method, "greedy"))
+        return STATUS_OK;
+    return error_set(err, STATUS_BAD_INPUT, "topk_method is %s; greedy and group_limited_greedy are possible",
+                     json_is(method, JSON_STRING) ? QUOTE(method->text, method->size) : json_kind_name(method));
+}
+
 static enum status read_values(struct config *c, const struct json *root, struct error *err)
 {
     enum status status;
@@ -99,7 +126,7 @@ static enum status read_values(struct config *c, const struct json *root, struct
         c->norm_chosen = true;
     if (!strncmp(c->family, "granite", 7) && c->attention_scale == 0)
         c->attention_scale = 1;
-    return STATUS_OK;
+    return strncmp(c->family, "deepseek_v", 10) ? STATUS_OK : read_deepseek(c, root, err);
 }
 
 /* Which layers have a window where layer_types does not say it, by the classes of transformers. */

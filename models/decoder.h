@@ -12,6 +12,8 @@ enum decoder_role {
     ROUTER, ROUTER_BIAS,             /* scores of experts; what is added for choosing */
     EXPERT_GATE, EXPERT_UP, EXPERT_DOWN,
     EXPERTS_GATE, EXPERTS_UP, EXPERTS_DOWN, /* the same where config.json's layout, too, has one tensor for all experts, gate and up as one */
+    Q_DOWN, Q_DOWN_NORM, Q_UP, KV_DOWN, KV_DOWN_NORM, KV_UP, Q_DOWN_BIAS, KV_DOWN_BIAS, /* latent attention */
+    K_UP, V_UP,                      /* the two parts of KV_UP where GGUF has them apart: [heads][latent, nope] and [heads][v, latent] */
     SHARED_ROUTER, SHARED_GATE, SHARED_UP, SHARED_DOWN, /* an expert that all rows go to, times a sigmoid of its own score where there is one */
     DECODER_ROLES
 };
@@ -54,6 +56,7 @@ struct decoder {
     const struct weight_name *names; /* [DECODER_ROLES]; roles that the family lacks are empty */
     bool qkv_bias;         /* queries, keys and values have biases in config.json's layout, whatever its switches say */
     bool no_output_bias;   /* attention's output has none, whatever they say */
+    bool latent;           /* attention over a latent vector: see latent.c */
     bool qk_norm;          /* each head of queries and keys is normalised */
     float embedding_scale, attention_scale, residual_scale, logits_scale; /* 0: 1, for attention 1 / sqrt(head_dim) */
     struct expert_route route;    /* experts 0: none. Layers without a router have a plain network */

@@ -205,7 +205,8 @@ enum status model_use(struct model *m, const struct tensor *tensors, int64_t cou
     for (int i = 0; i < p->weight_count; i++) {
         struct weight *w = &p->weights[i];
         const struct tensor *from = w->expert ? NULL : tensor_find(m->tensors, w->name);
-        for (int64_t k = 0; k < count && from && from->data && !w->transposed && !w->scales; k++) {
+        bool view = from && from->data && w->data >= from->data && w->data < from->data + from->bytes; /* not made from it */
+        for (int64_t k = 0; k < count && view && !w->transposed && !w->scales; k++) {
             if (strcmp(tensors[k].name, w->name) || from->shape[from->dims - 1] != w->in)
                 continue;
             m->weight_bytes -= (uint64_t)(w->row_bytes * w->out * w->experts);

@@ -71,6 +71,17 @@ void binder_init(struct binder *b, struct model *m, const struct weight_name *em
 int weight_bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
 /* Experts' matrices [out, in]: a tensor [experts, out, in] (halves: [experts, 2 * out, in]), or one [out, in] for each. */
 int stack_bind(struct binder *b, const struct weight_name *name, int layer, int experts, int64_t out, int64_t in);
+/* Rows of a matrix [total, in]: `pieces` runs of `out` rows, the first from row `first` on, one every `stride` rows: a stack, or with
+ * one piece an ordinary weight. */
+struct row_slices {
+    int64_t total, first, stride, out;
+    int pieces;
+};
+int rows_bind(struct binder *b, const struct weight_name *name, int layer, const struct row_slices *rows, int64_t in);
+/* The same slices, each turned over: [pieces][in, out], in memory of the model's. Plain floats stay what they are, blocks become F32. */
+int rows_bind_transposed(struct binder *b, const struct weight_name *name, int layer, const struct row_slices *rows, int64_t in);
+/* Values [first, first + n) of a vector of `total`. -1 where it is absent and optional. */
+int part_bind(struct binder *b, const struct weight_name *name, int layer, int64_t total, int64_t first, int64_t n, bool optional);
 /* A name of the tables with its layer and expert. prefix: of `base` names, for config.json's form; NULL: GGUF's form. */
 void weight_spell(const struct weight_name *name, const char *prefix, int layer, int expert, char *out, size_t size);
 /* Has every expert a tensor of its own by this name? */

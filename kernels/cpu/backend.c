@@ -37,8 +37,6 @@ static enum status check(const struct isa *isa, const struct program *p, const s
     for (int i = 0; i < p->op_count; i++)
         if (op_keeps(&p->ops[i]) && p->ops[i].kind != OP_STORE)
             return error_set(err, STATUS_BAD_INPUT, "recurrent layers (%s) are computed by the reference only so far", op_names[p->ops[i].kind]);
-        else if (p->ops[i].kind == OP_EXPERTS && p->ops[i].z < 0)
-            return error_set(err, STATUS_BAD_INPUT, "stacks of matrices without a choice are computed by the reference only so far");
         else if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
             return error_set(err, STATUS_USAGE, "the CPU cannot be one of several devices that share matrices");
     return STATUS_OK;
@@ -106,7 +104,7 @@ static void linear_room(struct compiled *c, struct room *r)
             scratch = bytes > scratch ? bytes : scratch;
         }
         if (s->kind == STAGE_EXPERTS) {
-            size_t one = experts_input_bytes(s, 1, true), all = experts_input_bytes(s, rows, false), list = experts_list_bytes(s->route, rows);
+            size_t one = experts_input_bytes(s, 1, true), all = experts_input_bytes(s, rows, false), list = experts_list_bytes(s, rows);
             private = one > private ? one : private;
             shared = all > shared ? all : shared;
             lists = list > lists ? list : lists;

@@ -240,8 +240,8 @@ struct stage {
     int x;                  /* LINEAR, EXPERTS: input buffer */
     const struct op *norm;  /* LINEAR: done to the input first */
     bool keeps;             /* somebody else reads what the norm makes, too */
-    int z;                  /* EXPERTS: what ROUTE made */
-    const struct expert_route *route;
+    int z;                  /* EXPERTS: what ROUTE made, or -1 */
+    int experts, slots;     /* matrices, and how many of them each row goes to */
     int parts;
     struct part part[STAGE_PARTS];
     bool joint;             /* items are the same columns of all parts, followed by the epilogue */
@@ -331,7 +331,7 @@ int64_t linear_few_rows(int64_t row_bytes);
 void experts_stage(struct compiled *c, int stage, int thread, int threads);
 int64_t experts_items(const struct compiled *c, const struct stage *s); /* known before the step; 0: the stage finds out */
 size_t experts_input_bytes(const struct stage *s, int64_t rows, bool alone); /* prepared rows of the shared memory, or of a thread's own */
-size_t experts_list_bytes(const struct expert_route *route, int64_t rows);
+size_t experts_list_bytes(const struct stage *s, int64_t rows);
 void attend_stage(struct compiled *c, int stage, int thread, int threads);
 enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */
 int64_t attend_items(const struct compiled *c, const struct op *op);

@@ -1,4 +1,4 @@
-/* An EXPERTS stage: rows are grouped by the expert that they go to, each group's rows are prepared side by side, then threads take runs
+/* An EXPERTS stage: rows (of matrices without a choice: all rows for each) are grouped by the expert that they go to, each group's rows are prepared side by side, then threads take runs
  * of experts' weight rows, so only chosen experts are read, and unpacked once for all their rows.
  *
  * As with LINEAR a row's arithmetic depends on its own sequence alone: on how many of the sequence's rows in this step go to the
@@ -19,8 +19,8 @@ struct group {
 struct work {
     struct group *group; /* [least of experts and slots] */
     int groups;
-    int32_t *to, *from;    /* [rows * chosen]: slots in the order of groups: where results go, where the input is read */
-    unsigned char *set;    /* [rows * chosen]: of each slot */
+    int32_t *to, *from;    /* [rows * slots]: slots in the order of groups: where results go, where the input is read */
+    unsigned char *set;    /* [rows * slots]: of each slot */
     int32_t (*count)[SETS], *own; /* [experts]: slots of it; those of one sequence */
 };
 
@@ -43,10 +43,10 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Groups round their rows up to whole tiles, and their parts to whole cache lines. */
 size_t experts_input_bytes(const struct stage *s, int64_t rows, bool alone)
 {
-    int64_t n = s->part[0].w->in, slots = rows * s->route->chosen, groups = least(s->route->experts, slots);
+    int64_t n = s->part[0].w->in, slots = rows * s->slots, groups = least(s->experts, slots);
     if (alone)
         return input_bytes(n, 1, forms_of(s, SET_FEW));
-    int64_t many = least(s->route->experts, slots / MANY_FROM);
+    int64_t many = least(s->experts, slots / MANY_FROM);
     return input_bytes(n, (int32_t)(slots + many * TILE_ROWS), forms_of(s, SET_FEW) | forms_of(s, SET_MANY)) + (size_t)(groups + many + 1) * MOST_PARTS * 64;
 }
 
@@ -57,23 +57,23 @@ static void *take(unsigned char *base, size_t *at, int64_t count, size_t size)
     return here;
 }
 
-static size_t place_lists(struct work *w, unsigned char *base, const struct expert_route *r, int64_t rows)
+static size_t place_lists(struct work *w, unsigned char *base, const struct stage *s, int64_t rows)
 {
     size_t at = 0;
-    int64_t slots = rows * r->chosen;
-    w->group = take(base, &at, least(r->experts, slots), sizeof *w->group);
+    int64_t slots = rows * s->slots;
+    w->group = take(base, &at, least(s->experts, slots), sizeof *w->group);
     w->to = take(base, &at, slots, sizeof *w->to);
     w->from = take(base, &at, slots, sizeof *w->from);
     w->set = take(base, &at, slots, sizeof *w->set);
-    w->count = take(base, &at, r->experts, sizeof *w->count);
-    w->own = take(base, &at, r->experts, sizeof *w->own);
+    w->count = take(base, &at, s->experts, sizeof *w->count);
+    w->own = take(base, &at, s->experts, sizeof *w->own);
     return at;
 }
 
-size_t experts_list_bytes(const struct expert_route *route, int64_t rows)
+size_t experts_list_bytes(const struct stage *s, int64_t rows)
 {
     struct work w;
-    return place_lists(&w, NULL, route, rows);
+    return place_lists(&w, NULL, s, rows);
 }
 
 /* ---- groups ---------------------------------------------------------------------------------------------------------- */
@@ -81,20 +81,20 @@ size_t experts_list_bytes(const struct expert_route *route, int64_t rows)
 /* Another device may have made the choice: one that computes wrong must show as wrong numbers, not as a fault. */
 static int expert_of(const struct compiled *c, const struct stage *s, int64_t slot)
 {
-    int chosen = s->route->chosen;
-    float id = c->buffer[s->z][slot / chosen * 2 * chosen + slot % chosen];
-    return id >= 0 && id < (float)s->route->experts ? (int)id : 0;
+    if (s->z < 0)
+        return (int)(slot % s->slots);
+    float id = c->buffer[s->z][slot / s->slots * 2 * s->slots + slot % s->slots];
+    return id >= 0 && id < (float)s->experts ? (int)id : 0;
 }
 
 /* Which arithmetic each slot gets, and how many slots each expert has. */
 static void count_slots(const struct compiled *c, const struct stage *s, struct work *w)
 {
     const struct batch *b = c->batch;
-    int64_t chosen = s->route->chosen;
-    memset(w->count, 0, (size_t)s->route->experts * sizeof *w->count);
-    memset(w->own, 0, (size_t)s->route->experts * sizeof *w->own);
+    memset(w->count, 0, (size_t)s->experts * sizeof *w->count);
+    memset(w->own, 0, (size_t)s->experts * sizeof *w->own);
     for (int q = 0; q < b->sequences; q++) {
-        int64_t first = b->sequence[q].first_row * chosen, end = first + b->sequence[q].rows * chosen;
+        int64_t first = b->sequence[q].first_row * s->slots, end = first + b->sequence[q].rows * s->slots;
         for (int64_t i = first; i < end; i++)
             w->own[expert_of(c, s, i)]++;
         for (int64_t i = first; i < end; i++) {
@@ -122,12 +122,12 @@ static int64_t runs(const struct stage *s, int64_t run) { return (s->part[0].w->
 /* Fills all lists; returns the items of the stage. */
 static int64_t group_slots(const struct compiled *c, const struct stage *s, struct work *w)
 {
-    int64_t slots = (int64_t)buffer_rows(c, s->part[0].y) * s->route->chosen, items = 0;
+    int64_t slots = (int64_t)buffer_rows(c, s->part[0].y) * s->slots, items = 0;
     int32_t at = 0;
     bool own = own_inputs(c, s);
     count_slots(c, s, w);
     w->groups = 0;
-    for (int e = 0; e < s->route->experts; e++) {
+    for (int e = 0; e < s->experts; e++) {
         struct group *g = &w->group[w->groups];
         if (!w->count[e][SET_FEW] && !w->count[e][SET_MANY])
             continue;
@@ -145,7 +145,7 @@ static int64_t group_slots(const struct compiled *c, const struct stage *s, stru
     for (int64_t i = 0; i < slots; i++) {
         int32_t to = w->count[expert_of(c, s, i)][w->set[i]]++;
         w->to[to] = (int32_t)i;
-        w->from[to] = (int32_t)(own ? i : i / s->route->chosen);
+        w->from[to] = (int32_t)(own ? i : i / s->slots);
     }
     return items;
 }
@@ -196,7 +196,7 @@ static bool is_alone(const struct compiled *c, const struct stage *s) { return b
 int64_t experts_items(const struct compiled *c, const struct stage *s)
 {
     struct group few = {0};
-    return is_alone(c, s) ? s->route->chosen * runs(s, run_of(s, &few)) : 0;
+    return is_alone(c, s) ? s->slots * runs(s, run_of(s, &few)) : 0;
 }
 
 static void compute(struct compiled *c, const struct stage *s, const struct group *g, int64_t first, int64_t end, void *scratch)
@@ -223,7 +223,7 @@ void experts_stage(struct compiled *c, int stage, int thread, int threads)
     struct thread_memory *own = &c->thread[thread];
     struct work w;
     bool alone = is_alone(c, s);
-    place_lists(&w, own->experts, s->route, c->options.max_rows);
+    place_lists(&w, own->experts, s, c->options.max_rows);
     int64_t items = group_slots(c, s, &w), item, end;
     place(c, s, &w, alone ? own->input : c->input, alone);
     if (alone) {

@@ -27,7 +27,9 @@ static int experts_over(const struct program *p, int first)
 {
     const struct op *one = &p->ops[first], *op = one;
     int i = first;
-    for (; i < p->op_count && i - first < STAGE_PARTS && op->kind == OP_EXPERTS && op->x == one->x && op->z == one->z && op->route == one->route; op = &p->ops[++i])
+    for (; i < p->op_count && i - first < STAGE_PARTS && op->kind == OP_EXPERTS && op->x == one->x && op->z == one->z && op->route == one->route &&
+           op_slots(p, op) == op_slots(p, one);
+         op = &p->ops[++i])
         if (op->y == one->x || p->weights[op->w].out != p->weights[one->w].out || (i > first && op->begins))
             break;
     return i - first;
@@ -116,7 +118,8 @@ static int experts_stage_at(struct compiled *c, struct stage *s, int i)
     s->kind = STAGE_EXPERTS;
     s->x = op->x;
     s->z = op->z;
-    s->route = &c->p->routes[op->route];
+    s->experts = c->p->weights[op->w].experts;
+    s->slots = op_slots(c->p, op);
     for (int k = i; k < i + count; k++)
         add_linear(c, s, &c->p->ops[k]);
     s->first_op = i + count;

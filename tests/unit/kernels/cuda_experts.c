@@ -52,7 +52,7 @@ Test(cuda_experts, every_fast_format)
 #undef FAST
     };
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        struct mixture_shape s = {formats[i], 256, 256, 6, 2, i % 2 == 1, i % 3 == 0, i % 3 == 1, false, 0};
+        struct mixture_shape s = {formats[i], 256, 256, 6, 2, i % 2 == 1, i % 3 == 0, i % 3 == 1, false, 0, false};
         check(&s, NULL, formats[i] == STORAGE_F32 ? 1e-5 : 2e-2);
     }
 }
@@ -60,12 +60,12 @@ Test(cuda_experts, every_fast_format)
 Test(cuda_experts, shapes)
 {
     static const struct mixture_shape shapes[] = {
-        {STORAGE_BF16, 40, 56, 5, 3, true, true, false, true, 0}, /* nothing is a whole run */
-        {STORAGE_Q4_0, 96, 64, 8, 2, false, false, true, false, 0},
-        {STORAGE_Q8_0, 64, 96, 8, 3, true, false, false, true, 4},
-        {STORAGE_Q4_K, 256, 512, 3, 1, false, true, false, false, 0},
-        {STORAGE_IQ3_XXS, 256, 256, 4, 2, false, false, false, false, 0}, /* from stored bytes */
-        {STORAGE_Q8_0, 32, 32, 160, 2, false, false, false, true, 8},     /* more experts than threads */
+        {STORAGE_BF16, 40, 56, 5, 3, true, true, false, true, 0, false}, /* nothing is a whole run */
+        {STORAGE_Q4_0, 96, 64, 8, 2, false, false, true, false, 0, false},
+        {STORAGE_Q8_0, 64, 96, 8, 3, true, false, false, true, 4, false},
+        {STORAGE_Q4_K, 256, 512, 3, 1, false, true, false, false, 0, false},
+        {STORAGE_IQ3_XXS, 256, 256, 4, 2, false, false, false, false, 0, false}, /* from stored bytes */
+        {STORAGE_Q8_0, 32, 32, 160, 2, false, false, false, true, 8, false},     /* more experts than threads */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check(&shapes[i], NULL, shapes[i].format == STORAGE_IQ3_XXS ? 1e-5 : 2e-2);
@@ -73,7 +73,7 @@ Test(cuda_experts, shapes)
 
 Test(cuda_experts, plain)
 {
-    struct mixture_shape s = {STORAGE_Q4_K, 256, 256, 6, 2, true, true, true, false, 0};
+    struct mixture_shape s = {STORAGE_Q4_K, 256, 256, 6, 2, true, true, true, false, 0, false};
     check(&s, "plain", 1e-5);
     s.format = STORAGE_BF16;
     check(&s, "plain", 1e-5);

@@ -95,10 +95,13 @@ static void by_hand(const struct mixture *m, const float *x, float *y)
             sum += (double)v * in[i];
         }
         scores[e] = (float)sum;
-        if (route->b >= 0)
+        if (route && route->b >= 0)
             memcpy(&bias[e], m->p.weights[route->b].data + e * 4, 4);
     }
-    route_choose(&m->p.routes[0], scores, route->b >= 0 ? bias : NULL, routing);
+    for (int e = 0; !route && e < s->experts; e++)
+        routing[e] = (float)e, routing[s->experts + e] = scores[e];
+    if (route)
+        route_choose(&m->p.routes[0], scores, route->b >= 0 ? bias : NULL, routing);
     for (int slot = 0; slot < s->chosen; slot++) {
         int e = (int)routing[slot];
         multiply(m, find(&m->p, OP_EXPERTS, 0), e, in, gate);
@@ -121,12 +124,14 @@ static float *draw(int64_t count)
 }
 
 static const struct mixture_shape shapes[] = {
-    {STORAGE_F32, 48, 24, 6, 2, false, false, false, false, 0},
-    {STORAGE_BF16, 40, 56, 5, 3, true, true, false, true, 0},
-    {STORAGE_Q4_0, 96, 64, 8, 2, false, false, true, false, 0},
-    {STORAGE_Q8_0, 64, 96, 8, 3, true, false, false, true, 4},
-    {STORAGE_Q4_K, 256, 256, 4, 4, false, true, false, false, 0},
-    {STORAGE_Q6_K, 512, 256, 16, 1, true, false, false, false, 0},
+    {STORAGE_F32, 48, 24, 6, 2, false, false, false, false, 0, false},
+    {STORAGE_BF16, 40, 56, 5, 3, true, true, false, true, 0, false},
+    {STORAGE_Q4_0, 96, 64, 8, 2, false, false, true, false, 0, false},
+    {STORAGE_Q8_0, 64, 96, 8, 3, true, false, false, true, 4, false},
+    {STORAGE_Q4_K, 256, 256, 4, 4, false, true, false, false, 0, false},
+    {STORAGE_Q6_K, 512, 256, 16, 1, true, false, false, false, 0, false},
+    {STORAGE_Q8_0, 96, 64, 5, 5, false, true, false, false, 0, true},
+    {STORAGE_BF16, 40, 56, 9, 9, true, false, true, false, 0, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 

@@ -10,6 +10,7 @@ struct mixture_shape {
     bool apart;  /* every expert's matrices lie on their own */
     bool bias, factor, sigmoid;
     int groups;
+    bool all; /* every row goes to all experts, slot i to the i-th: chosen is experts, and scores are weights */
 };
 
 struct mixture {
@@ -48,7 +49,7 @@ static inline struct op *mixture_experts(struct mixture *m, int x, int routing, 
         b = program_weight(p, &bias);
     }
     struct op *op = program_add(p, OP_EXPERTS);
-    op->x = x, op->z = routing, op->y = y, op->w = w, op->b = b, op->route = 0;
+    op->x = x, op->z = routing, op->y = y, op->w = w, op->b = b, op->route = routing < 0 ? -1 : 0;
     return op;
 }
 
@@ -60,7 +61,7 @@ static inline void mixture_build(struct mixture *m, const struct mixture_shape *
     p->arena = &m->arena;
     p->vocab = 1;
     int x = program_buffer(p, "x", s->in, ROWS_ALL), scores = program_buffer(p, "scores", s->experts, ROWS_ALL);
-    int routing = program_buffer(p, "routing", 2 * s->chosen, ROWS_ALL);
+    int routing = s->all ? -1 : program_buffer(p, "routing", 2 * s->chosen, ROWS_ALL);
     int gate = program_buffer(p, "gate", s->chosen * s->inner, ROWS_ALL), up = program_buffer(p, "up", s->chosen * s->inner, ROWS_ALL);
     int down = program_buffer(p, "down", s->chosen * s->in, ROWS_ALL);
     m->y = program_buffer(p, "y", s->in, ROWS_ALL);
@@ -71,16 +72,18 @@ static inline void mixture_build(struct mixture *m, const struct mixture_shape *
     op->y = x, op->w = program_weight(p, &e);
     op = program_add(p, OP_LINEAR);
     op->x = x, op->y = scores, op->w = program_weight(p, &router);
-    int bias = s->sigmoid ? tiny_vector(p, "choosing", s->experts, 0) : -1;
-    op = program_add(p, OP_ROUTE);
-    op->x = scores, op->y = routing, op->route = 0, op->b = bias;
+    if (!s->all) {
+        int bias = s->sigmoid ? tiny_vector(p, "choosing", s->experts, 0) : -1;
+        op = program_add(p, OP_ROUTE);
+        op->x = scores, op->y = routing, op->route = 0, op->b = bias;
+    }
     mixture_experts(m, x, routing, gate, "gate");
     mixture_experts(m, x, routing, up, "up");
     op = program_add(p, OP_GATE);
     op->x = op->y = gate, op->z = up, op->activation = ACT_SILU;
     mixture_experts(m, gate, routing, down, "down");
     op = program_add(p, OP_COMBINE);
-    op->x = down, op->z = routing, op->y = m->y;
+    op->x = down, op->z = s->all ? scores : routing, op->y = m->y;
     program_output(p, "y", m->y);
     struct error err = {0};
     cr_assert_eq(program_check(p, &err), STATUS_OK, "%s", err.text);
