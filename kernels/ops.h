@@ -134,7 +134,8 @@ struct op {
     int group, layer;
     int64_t at;      /* CONV, SCAN: where its state begins in the layer's: the last rows of x [taps - 1][width], oldest first;
                         S [heads][k_dim][v_dim] */
-    int heads, head_dim; /* ROPE, ATTEND: of x; JOIN: pieces of a row; NORM: head_dim > 0 normalises every head_dim values on their own */
+    int heads, head_dim; /* ROPE, ATTEND: of x; JOIN: pieces of a row; NORM: head_dim > 0 normalises every head_dim values on their own,
+                            by a w (and b) of so many values, or as wide as x */
     float epsilon;   /* NORM */
     float scale;     /* EMBED, ADD, SCALE, ATTEND, SCAN */
     float cap;       /* SCALE; ATTEND: scores = cap * tanh(scores / cap) before the mask; 0: none */

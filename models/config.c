@@ -26,6 +26,11 @@ enum status config_finish(struct model *m, struct error *err)
     struct config *c = &m->config;
     bool json = m->container == MODEL_SAFETENSORS;
     const char *heads = json ? "num_attention_heads" : "head_count", *kv = json ? "num_key_value_heads" : "head_count_kv";
+    bool attends = strcmp(c->family, "mamba2") != 0;
+    if (attends && (!c->heads || !c->intermediate))
+        return error_set(err, STATUS_BAD_INPUT, "%s is missing", c->heads ? json ? "intermediate_size" : "feed_forward_length" : heads);
+    if (!attends)
+        c->heads = c->kv_heads = 1; /* of nothing */
     if (!c->kv_heads)
         c->kv_heads = c->heads;
     if (c->latent)
