@@ -1,4 +1,6 @@
-/* Recurrent operations by hand: CONV, SCAN, JOIN and stacks of matrices without a choice; whole, in pieces, and beside others. */
+/* Recurrent operations by hand: CONV, SCAN, JOIN and stacks of matrices without a choice; whole, in pieces, and beside others; every
+ * instruction set of this machine against the reference. */
+#include "kernels/cpu/cpu.h"
 #include "tiny.h"
 
 enum { ROWS = 23, HEADS = 4, KEYS = 2, K = 3, V = 5, TAPS = 4, MIX = 2 * KEYS * K + HEADS * V, HIDDEN = 12, VOCAB = 40 };
