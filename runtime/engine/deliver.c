@@ -125,11 +125,14 @@ static void show_rows(struct ingot_engine *e, const struct step *step, int32_t i
 static void advance(struct ingot_request *r, const struct batch_sequence *q)
 {
     struct ingot_session *s = r->session;
+    pthread_mutex_lock(&r->engine->lock);
+    if (q->cached == s->alike && q->rows == PIECE)
+        s->alike += PIECE;
     if (!r->engine->pool.remembers) {
         s->cached = q->cached + q->rows;
+        pthread_mutex_unlock(&r->engine->lock);
         return;
     }
-    pthread_mutex_lock(&r->engine->lock);
     int64_t before = s->mark_count > 1 ? s->marks[s->mark_count - 2].at : 0;
     marks_advance(s, q->cached + q->rows, q->cached == r->reused || q->cached == r->turn_end || q->cached / MARK_EVERY > before / MARK_EVERY);
     pthread_mutex_unlock(&r->engine->lock);

@@ -128,6 +128,7 @@ void ingot_engine_close(struct ingot_engine *e)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
+    rest_close(e);
     if (e->compiled)
         e->backend->free(e->compiled);
     pool_close(&e->pool);

@@ -122,7 +122,19 @@ struct ingot_session {
     int64_t planned; /* the length that rope scaling goes by where it depends on it */
     struct block_table table[MAX_GROUPS];
     struct ingot_request *active;
+    /* rest.c */
+    uint64_t owner;
+    int64_t alike;                   /* of `cached`: computed in whole pieces from the beginning on, as any request would */
+    struct ingot_session *rest_next; /* of state at rest, used longest ago last */
 };
+struct ingot_session *session_new(struct ingot_engine *engine); /* engine lock held; NULL: no memory */
+void session_free(struct ingot_session *s);                     /* engine lock held; its state is gone already */
+/* An empty session gets another's state, shared. Engine lock held. False: no memory, nothing is shared. */
+bool session_share(struct ingot_session *copy, const struct ingot_session *s);
+/* rest.c, engine lock held. A session's state goes to rest, and leaves it without any. */
+void session_rest(struct ingot_session *s);
+bool rest_give_up_oldest(struct ingot_engine *e); /* false: there is none */
+void rest_close(struct ingot_engine *e);
 /* Makes the tables cover `tokens` tokens and the block that `cached` lies in our own. Engine lock held. STATUS_NO_ROOM. */
 enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err);
 /* State of at most `cached` tokens stays: where there are recurrent groups, that of the nearest mark. Engine lock held. */
@@ -296,6 +308,8 @@ struct ingot_engine {
     bool started, closing;
     struct pool pool;
     struct ingot_session *sessions; /* all */
+    struct ingot_session *resting;  /* rest.c */
+    int resting_count;
     uint64_t marks_made;
     struct ingot_request *queue, *running;
     int running_count;

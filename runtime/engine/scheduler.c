@@ -22,6 +22,8 @@ static void admit(struct ingot_engine *e)
     while (e->queue && e->running_count < e->plan.parallel) {
         struct ingot_request *r = e->queue;
         int32_t want = session_blocks_wanted(r->session, r->limit);
+        while (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved && rest_give_up_oldest(e))
+            ;
         if (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved) {
             if (e->running)
                 return; /* somebody will give blocks back */

@@ -1,0 +1,168 @@
+/* State at rest: what an ended request left behind saves work, and is never seen in what comes out. */
+#include <criterion/criterion.h>
+
+#include "runtime/engine/engine.h"
+#include "tests/tiny_model.h"
+
+enum { VOCAB = 300, CONTEXT = 1200 };
+
+struct fixture {
+    char *folder;
+    struct ingot_model *model;
+    struct ingot_engine *engine;
+};
+
+static struct fixture start(const char *name, int parallel, bool deterministic)
+{
+    struct fixture f = {.folder = tiny_make(name)};
+    struct ingot_error err;
+    const struct ingot_engine_options o = {.threads = 2, .parallel = parallel, .context = CONTEXT, .deterministic = deterministic};
+    cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
+    cr_assert_eq(ingot_engine_open(&f.engine, f.model, &o, &err), INGOT_OK, "%s", err.text);
+    return f;
+}
+
+static void stop(struct fixture *f)
+{
+    ingot_engine_close(f->engine);
+    ingot_model_close(f->model);
+    tiny_remove(f->folder);
+}
+
+/* Ids of a text that agrees with text 0 up to `same`. */
+static const int32_t *text(int number, size_t same)
+{
+    static int32_t ids[CONTEXT];
+    for (size_t i = 0; i < CONTEXT; i++)
+        ids[i] = (int32_t)((i * i * 7 + i * 31 + (i < same ? 0 : (size_t)number * 13)) % 256);
+    return ids;
+}
+
+static void keep_row(void *context, size_t position, const float *logits)
+{
+    (void)position;
+    memcpy(context, logits, VOCAB * sizeof *logits);
+}
+
+struct answer {
+    float logits[VOCAB]; /* of the prompt's last row */
+    int32_t tokens[8];
+    size_t reused;
+};
+
+static struct answer ask(struct fixture *f, uint64_t owner, const int32_t *ids, size_t count)
+{
+    struct answer a = {.reused = 9999};
+    struct ingot_session *s;
+    struct ingot_request *r;
+    struct ingot_request_options o;
+    struct ingot_error err;
+    struct ingot_event e;
+    int n = 0;
+    cr_assert_eq(ingot_session_begin(&s, f->engine, owner, ids, count, &err), INGOT_OK, "%s", err.text);
+    ingot_request_defaults(f->model, &o);
+    o.sampling.temperature = 0;
+    o.max_tokens = 8;
+    o.ignore_end = o.rest = o.last_row = true;
+    o.row = keep_row, o.row_context = a.logits;
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
+    while (ingot_request_next(r, -1, &e)) {
+        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+        if (e.kind == INGOT_EVENT_TOKEN)
+            a.tokens[n++] = e.token;
+        a.reused = e.reused_tokens;
+    }
+    cr_assert_eq(n, 8);
+    ingot_request_free(r);
+    ingot_session_close(s);
+    return a;
+}
+
+static void check_same(const struct answer *a, const struct answer *b, const char *what)
+{
+    cr_assert_eq(memcmp(a->logits, b->logits, sizeof a->logits), 0, "%s: other logits", what);
+    cr_assert_eq(memcmp(a->tokens, b->tokens, sizeof a->tokens), 0, "%s: other tokens", what);
+}
+
+Test(rest, is_gone_on_with_and_never_seen)
+{
+    static const char *const models[] = {"plain", "window", "qwen3_moe"};
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++)
+        for (int deterministic = 0; deterministic < 2; deterministic++) {
+            struct fixture f = start(models[m], 8, deterministic), fresh = start(models[m], 1, deterministic);
+            static const struct {
+                size_t same, count, reused[2]; /* of 700 tokens: in whole pieces, and to the token */
+            } asked[] = {{600, 900, {512, 600}}, {512, 512, {256, 511}}, {700, 720, {512, 700}}, {20, 400, {0, 20}}, {10, 300, {0, 0}}};
+            ask(&f, 1, text(0, 0), 700);
+            for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+                const int32_t *ids = text((int)i + 1, asked[i].same);
+                struct answer expected = ask(&fresh, 100 + i, ids, asked[i].count), got = ask(&f, 1, ids, asked[i].count), other = ask(&f, 200 + i, ids, asked[i].count);
+                cr_assert_eq(expected.reused, 0);
+                cr_assert_eq(got.reused, asked[i].reused[deterministic], "%s: of %zu that are the same, %zu were reused", models[m], asked[i].same, got.reused);
+                cr_assert_eq(other.reused, 0, "another's was reused");
+                check_same(&got, &expected, models[m]);
+                check_same(&other, &expected, models[m]);
+            }
+            stop(&f);
+            stop(&fresh);
+        }
+}
+
+/* A conversation: each prompt is the last one, its answer, and more. */
+Test(rest, grows_with_a_conversation)
+{
+    struct fixture f = start("plain", 1, false);
+    int32_t ids[CONTEXT];
+    size_t count = 300, reused = 0;
+    memcpy(ids, text(0, 0), sizeof ids);
+    for (int turn = 0; turn < 5; turn++) {
+        struct answer a = ask(&f, 0, ids, count);
+        cr_assert_eq(a.reused, reused, "turn %d: %zu", turn, a.reused);
+        reused = count / PIECE * PIECE;
+        memcpy(ids + count, a.tokens, sizeof a.tokens);
+        count += 150;
+    }
+    cr_assert_eq(f.engine->resting_count, 1, "what a longer text begins with is kept once");
+    stop(&f);
+}
+
+Test(rest, gives_way)
+{
+    struct fixture f = start("plain", 1, false);
+    ask(&f, 1, text(0, 0), 1100);
+    cr_assert_eq(ask(&f, 1, text(0, 0), 1100).reused, 1024);
+    cr_assert_eq(ask(&f, 2, text(1, 0), 1100).reused, 0); /* there is room for one */
+    cr_assert_eq(ask(&f, 2, text(1, 0), 1100).reused, 1024);
+    cr_assert_eq(ask(&f, 1, text(0, 0), 1100).reused, 0);
+    stop(&f);
+}
+
+/* Two go on with the same, at the same time. */
+Test(rest, is_shared)
+{
+    struct fixture f = start("plain", 4, false);
+    ask(&f, 1, text(0, 0), 800);
+    struct ingot_session *s[2];
+    struct ingot_request *r[2];
+    struct ingot_request_options o;
+    struct ingot_error err;
+    struct ingot_event e;
+    ingot_request_defaults(f.model, &o);
+    o.sampling.temperature = 0;
+    o.max_tokens = 8;
+    o.ignore_end = o.rest = true;
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(ingot_session_begin(&s[i], f.engine, 1, text(i + 1, 790), 1000, &err), INGOT_OK, "%s", err.text);
+        cr_assert_eq(ingot_request_start(&r[i], s[i], &o, &err), INGOT_OK, "%s", err.text);
+    }
+    for (int i = 0; i < 2; i++) {
+        while (ingot_request_next(r[i], -1, &e))
+            cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+        cr_assert_eq(e.reused_tokens, 768);
+        ingot_request_free(r[i]);
+        ingot_session_close(s[i]);
+    }
+    const struct pool *p = &f.engine->pool; /* blocks of both, the first 48 in common */
+    cr_assert_eq(p->blocks[0] - p->free_count[0], 48, "%d blocks at rest", p->blocks[0] - p->free_count[0]);
+    stop(&f);
+}
