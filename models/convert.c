@@ -203,6 +203,13 @@ static enum status add_weight(struct planning *p, const struct weight_name *n, i
     return status ? status : add_tensor(p, name, &like, &how, type);
 }
 
+/* Layers behind the last predict further tokens; no program has them yet, in either container. */
+static bool predicts(const struct config *c, const char *name)
+{
+    const char *layer = strstr(name, "layers.");
+    return c->predict_layers && layer && strtoll(layer + strlen("layers."), NULL, 10) >= c->layers;
+}
+
 /* Nothing may be lost without a word. */
 static enum status check_all_used(const struct planning *p)
 {
@@ -210,7 +217,8 @@ static enum status check_all_used(const struct planning *p)
     for (int64_t i = 0; i < set->tensor_count; i++) {
         const char *name = set->tensors[i].name;
         bool derived = ends_with(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight") || /* follow from the configuration */
-                       ends_with(name, ".input_scale"); /* for activations of 4 bits */
+                       ends_with(name, ".input_scale") || /* for activations of 4 bits */
+                       predicts(&p->c->model->config, name);
         if (!p->used[i] && !derived)
             return error_set(p->err, STATUS_BAD_INPUT, "tensor %s has no name in the other format", QUOTE(name, strlen(name)));
     }
@@ -267,7 +275,8 @@ static enum status check_words(const struct planning *p)
         return error_set(p->err, STATUS_BAD_INPUT, "a folder is written of models of architecture llama without experts alone so far, not of %s", config->family);
     if (c->to == MODEL_GGUF && (c->model->family->architecture ? strcmp(c->model->family->architecture, "llama") != 0 : config->experts > 0) && config->window)
         return error_set(p->err, STATUS_BAD_INPUT, "a sliding window has no key in GGUF files of this architecture: other programs would see all tokens");
-    if (config->head_dim % 2 || (r->dims && r->dims != config->head_dim) || r->partial < 1)
+    bool parts = c->model->family->architecture && (!strcmp(c->model->family->architecture, "glm4moe") || config->latent); /* rope.dimension_count counts there */
+    if (!parts && (config->head_dim % 2 || (r->dims && r->dims != config->head_dim) || r->partial < 1))
         return error_set(p->err, STATUS_BAD_INPUT, "only a part of each head is rotated; files of this architecture always rotate whole heads");
     if (c->to == MODEL_SAFETENSORS) {
         if (r->factors && r->kind != ROPE_DEFAULT)

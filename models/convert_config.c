@@ -195,7 +195,7 @@ static void add_rope_keys(const struct conversion *c, const struct keys *k)
 {
     const struct rope_config *r = &c->model->config.rope;
     char key[128];
-    key_u32(k, "rope.dimension_count", c->model->config.head_dim);
+    key_u32(k, "rope.dimension_count", r->dims ? r->dims : (int64_t)((double)c->model->config.head_dim * r->partial));
     key_f32(k, "rope.freq_base", r->theta);
     if (r->kind != ROPE_LINEAR && r->kind != ROPE_YARN) /* llama3: a tensor */
         return;
@@ -210,6 +210,8 @@ static void add_rope_keys(const struct conversion *c, const struct keys *k)
     if (r->beta_slow > 0)
         key_f32(k, "rope.scaling.yarn_beta_slow", r->beta_slow);
     double usual = rope_mscale(r->factor, 1);
+    if (c->model->config.latent && r->mscale > 0 && r->mscale == r->mscale_all_dim)
+        return; /* its magnitude is 1, and the key above says what it means for scores */
     double said = r->attention_factor > 0               ? r->attention_factor
                   : r->mscale > 0 && r->mscale_all_dim > 0 ? rope_mscale(r->factor, r->mscale) / rope_mscale(r->factor, r->mscale_all_dim)
                                                            : usual;
@@ -226,6 +228,27 @@ static void add_file_type(const struct conversion *c, struct gguf_keys *k)
         gguf_key_int(k, "general.quantization_version", META_U32, 2);
 }
 
+enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2 };
+
+/* How experts are chosen, where an architecture has words for it. */
+static void add_route_keys(const struct conversion *c, const struct keys *k)
+{
+    const struct config *config = &c->model->config;
+    const struct expert_route *r = c->model->program.routes;
+    if (strcmp(k->arch, "glm4moe") && strcmp(k->arch, "deepseek2"))
+        return;
+    key_u32(k, "leading_dense_block_count", config->plain_layers);
+    key_u32(k, "expert_shared_count", config->shared_experts);
+    key_f32(k, "expert_weights_scale", (double)r->scale);
+    key_u32(k, "expert_gating_func", r->sigmoid ? GATING_SIGMOID : GATING_SOFTMAX);
+    char key[128];
+    gguf_key_int(k->k, key_of(k, "expert_weights_norm", key), META_BOOL, r->normalised);
+    if (r->groups > 1) {
+        key_u32(k, "expert_group_count", r->groups);
+        key_u32(k, "expert_group_used_count", r->groups_chosen);
+    }
+}
+
 static void add_expert_keys(const struct conversion *c, const struct keys *k)
 {
     const struct config *config = &c->model->config;
@@ -233,10 +256,27 @@ static void add_expert_keys(const struct conversion *c, const struct keys *k)
         return;
     key_u32(k, "expert_count", config->experts);
     key_u32(k, "expert_used_count", config->experts_chosen);
-    if (!strncmp(config->family, "qwen", 4))
+    if (config->expert_width != config->intermediate || (strcmp(k->arch, "llama") && strncmp(k->arch, "granite", 7))) /* which know one width */
         key_u32(k, "expert_feed_forward_length", config->expert_width);
     if (config->shared_width)
         key_u32(k, "expert_shared_feed_forward_length", config->shared_width);
+    add_route_keys(c, k);
+}
+
+/* Heads as they are behind their up-projections; the file keeps both of these as one matrix, and so nothing of the latent key's lengths. */
+static void add_head_keys(const struct conversion *c, const struct keys *k)
+{
+    const struct config *config = &c->model->config;
+    key_u32(k, "attention.head_count", config->heads);
+    key_u32(k, "attention.head_count_kv", config->latent ? config->heads : config->kv_heads);
+    key_u32(k, "attention.key_length", config->latent ? config->nope_dim + config->rope_dim : config->head_dim);
+    key_u32(k, "attention.value_length", config->latent ? config->v_dim : config->head_dim);
+    if (config->latent)
+        key_u32(k, "attention.kv_lora_rank", config->latent);
+    if (config->q_latent)
+        key_u32(k, "attention.q_lora_rank", config->q_latent);
+    if (config->latent && config->rope.mscale_all_dim > 0)
+        key_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * config->rope.mscale_all_dim);
 }
 
 static void add_scale_keys(const struct conversion *c, const struct keys *k)
@@ -263,10 +303,7 @@ static void new_keys(const struct conversion *c, const char *name, struct gguf_k
     key_u32(k, "embedding_length", config->hidden);
     key_u32(k, "block_count", config->layers);
     key_u32(k, "feed_forward_length", config->intermediate);
-    key_u32(k, "attention.head_count", config->heads);
-    key_u32(k, "attention.head_count_kv", config->kv_heads);
-    key_u32(k, "attention.key_length", config->head_dim);
-    key_u32(k, "attention.value_length", config->head_dim);
+    add_head_keys(c, k);
     key_f32(k, "attention.layer_norm_rms_epsilon", config->norm_epsilon);
     if (config->window)
         key_u32(k, "attention.sliding_window", config->window);

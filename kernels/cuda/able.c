@@ -26,43 +26,15 @@ static bool has(const struct asking *a, int first, int count)
 /* Those of a format: the plain one, and where there are others, all of them, and what makes bytes or bf16 of their input. */
 static bool has_linear(const struct asking *a, enum storage format)
 {
-    static const int plain[STORAGE_COUNT] = {
-#define FORMAT(id, name, encode, round) [STORAGE_##id] = CUDA_linear_##name,
-#include "kernels/formats/formats.def"
-#undef FORMAT
-    };
-    static const struct {
-        int fast, matrix; /* the first of four; 0: there is none */
-    } others[STORAGE_COUNT] = {
-#define RUNS(id, name) [STORAGE_##id] = {CUDA_gemv_##name, CUDA_matrix_##name##_8},
-#define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name) [STORAGE_##id] = {CUDA_gemv_##name, 0},
-#define FAST(id, name, kind) kind(id, name)
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
-    return has(a, plain[format], 1) && (!others[format].fast || has(a, others[format].fast, 4)) &&
-           (!others[format].matrix || (has(a, others[format].matrix, 4) && has(a, CUDA_input, 1)));
+    const struct format_kernels *k = &cuda_format_kernels[format];
+    return has(a, k->plain, 1) && (!k->gemv || has(a, k->gemv, 4)) && (!k->matrix || (has(a, k->matrix, 4) && has(a, CUDA_input, 1)));
 }
 
 /* The plain kernel; where matrix units do it, both, and what puts rows in order. */
 static bool has_experts(const struct asking *a, enum storage format)
 {
-    static const int matrix[STORAGE_COUNT] = { /* the first of two; 0: there is none */
-#define RUNS(id, name) [STORAGE_##id] = CUDA_experts_##name##_8,
-#define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name)
-#define FAST(id, name, kind) kind(id, name)
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
-    return has(a, CUDA_experts, 1) && (!matrix[format] || (has(a, matrix[format], 2) && has(a, CUDA_group, 1) && has(a, CUDA_gather, 1)));
+    enum cuda_kernel matrix = cuda_format_kernels[format].experts;
+    return has(a, CUDA_experts, 1) && (!matrix || (has(a, matrix, 2) && has(a, CUDA_group, 1) && has(a, CUDA_gather, 1)));
 }
 
 static bool heads_fit(const struct asking *a, const struct state_group *g)

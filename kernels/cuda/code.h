@@ -98,44 +98,23 @@ __device__ static inline float half_bits_float(uint16_t bits)
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
 }
-__device__ static inline uint32_t bf16_pair_fma(uint32_t a, uint32_t b, uint32_t c)
-{
-    uint32_t out;
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
-    return out;
-}
-__device__ static inline uint32_t bf16_pair(float low, float high)
-{
-    uint32_t out;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
-    return out;
-}
-__device__ static inline uint32_t half_pair(float low, float high)
-{
-    uint32_t out;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
-    return out;
-}
-__device__ static inline uint32_t halves_add(uint32_t a, uint32_t b)
-{
-    uint32_t out;
-    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
-    return out;
-}
-__device__ static inline uint32_t halves_multiply(uint32_t a, uint32_t b)
-{
-    uint32_t out;
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
-    return out;
-}
+/* One instruction that makes a word. */
+#define WORD_OF(name, parameters, instruction, ...)           \
+    __device__ static inline uint32_t name parameters         \
+    {                                                         \
+        uint32_t out;                                         \
+        asm(instruction ";" : "=r"(out) : __VA_ARGS__);       \
+        return out;                                           \
+    }
+WORD_OF(bf16_pair_fma, (uint32_t a, uint32_t b, uint32_t c), "fma.rn.bf16x2 %0, %1, %2, %3", "r"(a), "r"(b), "r"(c))
+WORD_OF(bf16_pair, (float low, float high), "cvt.rn.bf16x2.f32 %0, %1, %2", "f"(high), "f"(low))
+WORD_OF(half_pair, (float low, float high), "cvt.rn.f16x2.f32 %0, %1, %2", "f"(high), "f"(low))
+WORD_OF(halves_add, (uint32_t a, uint32_t b), "add.rn.f16x2 %0, %1, %2", "r"(a), "r"(b))
+WORD_OF(halves_multiply, (uint32_t a, uint32_t b), "mul.rn.f16x2 %0, %1, %2", "r"(a), "r"(b))
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-__device__ static inline uint32_t e4m3_halves(uint32_t bytes)
-{
-    uint32_t out;
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((uint16_t)bytes));
-    return out;
-}
+WORD_OF(e4m3_halves, (uint32_t bytes), "cvt.rn.f16x2.e4m3x2 %0, %1", "h"((uint16_t)bytes))
 #endif
+#undef WORD_OF
 __device__ static inline uint32_t turn_pairs(uint32_t word)
 {
     uint32_t out;

@@ -56,6 +56,13 @@ struct chooser {
 enum fast { FAST_NOT, FAST_BYTES, FAST_FLOATS, FAST_MATRIX };
 enum { STAGE_LINEARS = 3, INPUT_UNIT = 256 };
 
+/* formats.c. What there is for a format: its kernels follow one another from the first of each kind on; 0 (CUDA_embed): none of it. */
+struct format_kernels {
+    enum fast fast; /* besides `plain`, with no matrix units for codes; cuda_fast() says what is taken */
+    enum cuda_kernel plain, gemv, matrix, hopper, experts; /* one; four (interface.h); four, two, two, by rows (matrix.def, hopper.def, experts.def) */
+};
+extern const struct format_kernels cuda_format_kernels[STORAGE_COUNT];
+
 /* Operations that are done together (fuse.c). */
 struct stage {
     int first, ops;

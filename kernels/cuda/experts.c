@@ -103,17 +103,6 @@ static struct experts_matrix_args matrix_of(const struct compiled *c, const stru
 
 int cuda_run_expert_stage(const struct compiled *c, const struct stage *s)
 {
-    static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of two: see experts.def */
-#define RUNS(id, name) [STORAGE_##id] = CUDA_experts_##name##_8,
-#define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name)
-#define FAST(id, name, kind) kind(id, name)
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
     const struct op *op = s->expert[0];
     const struct expert_route *r = &c->p->routes[op->route];
     int32_t rows = rows_of(c, op->y);
@@ -129,8 +118,8 @@ int cuda_run_expert_stage(const struct compiled *c, const struct stage *s)
     struct experts_matrix_args a = matrix_of(c, s);
     size_t shared = few_rows ? sizeof(float) * CUDA_THREADS * 4 : (size_t)MATRIX_STAGES * MATRIX_TILES * 2048;
     a.g.blocks = few_rows ? out : parts(out, a.g.gated ? CUDA_WARPS / 2 : CUDA_WARPS);
-    return launch(c, (enum cuda_kernel)((int)kernels[c->p->weights[op->w].format] + !few_rows), a.g.blocks, most_tiles(r, slots, 8 * tiles), shared, &a,
-                  sizeof a);
+    enum cuda_kernel kernel = nth(cuda_format_kernels[c->p->weights[op->w].format].experts, !few_rows);
+    return launch(c, kernel, a.g.blocks, most_tiles(r, slots, 8 * tiles), shared, &a, sizeof a);
 }
 
 int cuda_run_experts(const struct compiled *c, const struct op *op)

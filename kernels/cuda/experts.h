@@ -199,24 +199,13 @@ KERNEL_CODE void experts_few(int format, int runs, int tiles, const struct gemv_
 {
     SHARED_FLOATS(room);
     int lane = THREAD % 32, i = THREAD / 32;
-    float sums[MATRIX_TILES][4], sum[MATRIX_TILES], gate[MATRIX_TILES];
+    float sum[MATRIX_TILES], gate[MATRIX_TILES];
     UNROLL for (int n = 0; n < tiles; n++)
         sum[n] = 0;
     UNROLL for (int k = 0; k < 2; k++) {
         if (k > a->gated)
             break;
-        matrix_class(format, runs, tiles, a, k ? &two : &one, BLOCK * 16, 0, sums);
-        BLOCK_BARRIER(); /* room may still be read */
-        UNROLL for (int n = 0; n < tiles; n++)
-            UNROLL for (int j = 0; j < 4; j++)
-                room[((THREAD / 32 * tiles + n) * 4 + j) * 32 + lane] = sums[n][j];
-        BLOCK_BARRIER();
-        UNROLL for (int n = 0; n < tiles; n++) { /* now a thread has result i of that lane */
-            gate[n] = sum[n];
-            sum[n] = 0;
-            UNROLL for (int class_ = 0; class_ < MATRIX_CLASSES; class_++)
-                sum[n] += room[((class_ * tiles + n) * 4 + i) * 32 + lane];
-        }
+        matrix_all(format, runs, tiles, a, k ? &two : &one, BLOCK * 16, 0, room, lane, sum, gate);
     }
     struct gemv_part last = a->gated ? two : one;
     UNROLL for (int n = 0; n < tiles; n++)

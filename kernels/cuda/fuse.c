@@ -12,18 +12,7 @@
 
 enum fast cuda_fast(const struct compiled *c, const struct weight *w)
 {
-    static const enum fast kinds[STORAGE_COUNT] = {
-#define RUNS FAST_BYTES
-#define PLAIN FAST_MATRIX
-#define FLOATS FAST_FLOATS
-#define FAST(id, name, kind) [STORAGE_##id] = kind,
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
-    enum fast kind = c->plain ? FAST_NOT : kinds[w->format];
+    enum fast kind = c->plain ? FAST_NOT : cuda_format_kernels[w->format].fast;
     if (kind == FAST_BYTES)
         return c->bytes ? FAST_BYTES : FAST_MATRIX;
     if (kind && w->in % 8) /* 16 bytes at a time */

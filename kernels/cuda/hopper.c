@@ -3,18 +3,6 @@
 
 #include "base/log.h"
 
-static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of two; no kernel's number is 0: CUDA_embed */
-#define RUNS(id, name) [STORAGE_##id] = CUDA_hopper_##name##_128,
-#define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name)
-#define FAST(id, name, kind) kind(id, name)
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-};
-
 /* The library has them for this card alone: compute capability 9.0a. Sums are in an order of their own: not with `deterministic`. */
 void cuda_hopper_find(struct compiled *c)
 {
@@ -23,9 +11,9 @@ void cuda_hopper_find(struct compiled *c)
     c->hopper = !c->options.deterministic && !c->plain && !c->bytes && c->options.max_rows >= c->tune.hopper_rows;
     for (int i = 0; i < p->op_count && c->hopper; i++)
         if (p->ops[i].kind == OP_LINEAR && cuda_fast(c, &p->weights[p->ops[i].w]) == FAST_MATRIX) {
-            enum cuda_kernel first = kernels[p->weights[p->ops[i].w].format];
+            enum cuda_kernel first = cuda_format_kernels[p->weights[p->ops[i].w].format].hopper;
             asked = true;
-            c->hopper = c->cuda->has(c->options.device, first) && c->cuda->has(c->options.device, (enum cuda_kernel)((int)first + 1));
+            c->hopper = c->cuda->has(c->options.device, first) && c->cuda->has(c->options.device, nth(first, 1));
         }
     c->hopper = c->hopper && asked;
     if (c->hopper && !c->cuda->maps()) {
@@ -66,6 +54,6 @@ int cuda_hopper_run(const struct compiled *c, enum storage format, const struct 
     if (!code && !runs)
         code = map_weights(c, g, &a);
     return code ? code
-                : launch(c, (enum cuda_kernel)((int)kernels[format] + wide), tiles < c->info.processors ? tiles : c->info.processors, 1,
+                : launch(c, nth(cuda_format_kernels[format].hopper, wide), tiles < c->info.processors ? tiles : c->info.processors, 1,
                          (size_t)HOPPER_SHARED(runs, rows), &a, sizeof a);
 }

@@ -3,16 +3,11 @@
 
 static int linear_rows(const struct compiled *c, const struct op *op, int32_t first, int32_t rows)
 {
-    static const enum cuda_kernel kernels[STORAGE_COUNT] = {
-#define FORMAT(id, name, encode, round) [STORAGE_##id] = CUDA_linear_##name,
-#include "kernels/formats/formats.def"
-#undef FORMAT
-    };
     const struct weight *w = &c->p->weights[op->w];
     struct linear_args a = {.x = buffer(c, op->x) + first * w->in, .y = buffer(c, op->y) + first * w->out, .weight = c->weight[op->w],
                             .grids = c->grids, .bias = vector(c, op->b), .in = w->in, .out = w->out, .row_bytes = cuda_row_bytes(c, w), .factor = w->factor,
                             .rows = rows};
-    return launch(c, kernels[w->format], parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
+    return launch(c, cuda_format_kernels[w->format].plain, parts(w->out, CUDA_WARPS), parts(a.rows, LINEAR_ROWS), 0, &a, sizeof a);
 }
 
 int cuda_run_linear(const struct compiled *c, const struct op *op) { return linear_rows(c, op, 0, rows_of(c, op->x)); }
@@ -78,13 +73,8 @@ static struct gemv_args gemv_of(const struct compiled *c, const struct stage *s,
 
 static int run_gemv(const struct compiled *c, enum storage format, const struct gemv_args *a)
 {
-    static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of four: see interface.h */
-#define FAST(id, name, kind) [STORAGE_##id] = CUDA_gemv_##name,
-#include "kernels/cuda/fast.def"
-#undef FAST
-    };
     int many = a->rows > 1;
-    enum cuda_kernel kernel = (enum cuda_kernel)((int)kernels[format] + many + 2 * a->gated);
+    enum cuda_kernel kernel = nth(cuda_format_kernels[format].gemv, many + 2 * a->gated);
     return launch(c, kernel, parts(a->outs, CUDA_WARPS), parts(a->rows, many ? GEMV_TILE : 1), 0, a, sizeof *a);
 }
 
@@ -138,17 +128,6 @@ int64_t cuda_split_floats(const struct compiled *c)
 
 static int run_matrix(const struct compiled *c, enum storage format, struct gemv_args *a)
 {
-    static const enum cuda_kernel kernels[STORAGE_COUNT] = { /* the first of four: see matrix.def */
-#define RUNS(id, name) [STORAGE_##id] = CUDA_matrix_##name##_8,
-#define PLAIN(id, name) RUNS(id, name)
-#define FLOATS(id, name)
-#define FAST(id, name, kind) kind(id, name)
-#include "kernels/cuda/fast.def"
-#undef FAST
-#undef FLOATS
-#undef PLAIN
-#undef RUNS
-    };
     int tiles = tiles_for(c, a->rows), number = 0;
     while (1 << number < tiles)
         number++;
@@ -158,7 +137,7 @@ static int run_matrix(const struct compiled *c, enum storage format, struct gemv
     a->blocks = matrix_blocks(a, tiles);
     a->split = !few && a->blocks * y <= cuda_split_blocks(c, a->rows);
     a->partial = c->split, a->arrived = c->arrived_classes;
-    return launch(c, (enum cuda_kernel)((int)kernels[format] + number), a->blocks, a->split ? y * MATRIX_CLASSES : y, shared, a, sizeof *a);
+    return launch(c, nth(cuda_format_kernels[format].matrix, number), a->blocks, a->split ? y * MATRIX_CLASSES : y, shared, a, sizeof *a);
 }
 
 /* ---- a stage -------------------------------------------------------------------------------------------------------------------- */

@@ -150,6 +150,28 @@ KERNEL_CODE void matrix_class(int format, int runs, int tiles, const struct gemv
             matrix_run(format, runs, tiles, a, low, high, first, run, sums);
 }
 
+/* All classes of 16 outputs and 8 * tiles rows, a warp for each: in sum[tile], thread 32 i + l has result i of lane l, and in gate what sum
+ * had before. room: CUDA_THREADS * 4 * tiles shared floats. lane: THREAD % 32, the caller's: found anew here it moved registers on 10.0
+ * and 12.0. */
+KERNEL_CODE void matrix_all(int format, int runs, int tiles, const struct gemv_args *a, const struct gemv_part *p, int64_t out, int64_t first, float *room,
+                            int lane, float *sum, float *gate)
+{
+    int i = THREAD / 32;
+    float sums[MATRIX_TILES][4];
+    matrix_class(format, runs, tiles, a, p, out, first, sums);
+    BLOCK_BARRIER(); /* room may still be read */
+    UNROLL for (int n = 0; n < tiles; n++)
+        UNROLL for (int j = 0; j < 4; j++)
+            room[((i * tiles + n) * 4 + j) * 32 + lane] = sums[n][j];
+    BLOCK_BARRIER();
+    UNROLL for (int n = 0; n < tiles; n++) {
+        gate[n] = sum[n];
+        sum[n] = 0;
+        UNROLL for (int class_ = 0; class_ < MATRIX_CLASSES; class_++)
+            sum[n] += room[((class_ * tiles + n) * 4 + i) * 32 + lane];
+    }
+}
+
 /* What `sharers` groups of 16 threads will read first of 16 rows, before the kernel may begin. */
 KERNEL_CODE void matrix_prefetch(const struct gemv_args *a, const struct gemv_part *p, int64_t out, int sharer, int sharers)
 {
@@ -165,26 +187,14 @@ KERNEL_CODE void matrix_few(int format, int runs, int tiles, const struct gemv_a
     SHARED_FLOATS(room);
     int64_t tile = BLOCK, first = BLOCK_Y * 8 * tiles;
     int part = a->gated ? 0 : matrix_part(a, &tile), lane = THREAD % 32, i = THREAD / 32;
-    float sums[MATRIX_TILES][4], sum[MATRIX_TILES], gate[MATRIX_TILES];
+    float sum[MATRIX_TILES], gate[MATRIX_TILES];
     UNROLL for (int n = 0; n < tiles; n++)
         sum[n] = 0;
     for (int k = 0; k <= a->gated; k++)
         matrix_prefetch(a, &a->part[part + k], tile * 16, THREAD / 16, CUDA_THREADS / 16);
     GRID_WAIT();
-    for (int k = 0; k <= a->gated; k++) {
-        matrix_class(format, runs, tiles, a, &a->part[part + k], tile * 16, first, sums);
-        BLOCK_BARRIER(); /* room may still be read */
-        UNROLL for (int n = 0; n < tiles; n++)
-            UNROLL for (int j = 0; j < 4; j++)
-                room[((THREAD / 32 * tiles + n) * 4 + j) * 32 + lane] = sums[n][j];
-        BLOCK_BARRIER();
-        UNROLL for (int n = 0; n < tiles; n++) { /* now a thread has result i of that lane */
-            gate[n] = sum[n];
-            sum[n] = 0;
-            UNROLL for (int class_ = 0; class_ < MATRIX_CLASSES; class_++)
-                sum[n] += room[((class_ * tiles + n) * 4 + i) * 32 + lane];
-        }
-    }
+    for (int k = 0; k <= a->gated; k++)
+        matrix_all(format, runs, tiles, a, &a->part[part + k], tile * 16, first, room, lane, sum, gate);
     UNROLL for (int n = 0; n < tiles; n++)
         matrix_finish(a, &a->part[part + a->gated], tile * 16 + lane / 4 + i / 2 * 8, first + 8 * n + 2 * (lane % 4) + i % 2, sum[n], gate[n]);
 }

@@ -16,6 +16,9 @@ static inline int64_t values_of(const struct compiled *c, int i) { return rows_o
 
 static inline int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
+/* Of kernels that follow one another from `first` on. */
+static inline enum cuda_kernel nth(enum cuda_kernel first, int i) { return (enum cuda_kernel)((int)first + i); }
+
 /* No rows: nothing to do. */
 static inline int launch(const struct compiled *c, enum cuda_kernel kernel, int64_t x, int64_t y, size_t shared, const void *args, size_t size)
 {
