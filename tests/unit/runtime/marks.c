@@ -35,7 +35,7 @@ Test(marks, rewind_goes_to_the_nearest_and_on_as_fresh)
 {
     struct fixture f = start_with("hybrid", (struct ingot_engine_options){.parallel = 3, .context = 4096, .deterministic = true});
     struct ingot_session *s = session(&f, 0, 2600);
-    int32_t out[8], expected[8], copy[2600];
+    int32_t out[8], expected[8], copy[2604];
     size_t count;
     greedy(&f, s, 4, out);
     memcpy(copy, ingot_session_tokens(s, &count), sizeof copy);
