@@ -73,6 +73,10 @@ bool cuda_runs_with(const struct cuda_interface *cuda, const struct program *p, 
         snprintf(why, size, "no kernel for %s", asked->kind == OP_EXPERTS ? "stacks of matrices without a choice" : op_names[asked->kind]);
         return false;
     }
+    if (asked->kind == OP_NORM && asked->head_dim > 0 && asked->w >= 0 && p->weights[asked->w].in > asked->head_dim) {
+        snprintf(why, size, "norms of groups by weights of their own");
+        return false;
+    }
     if (asked->group >= 0 && !heads_fit(&a, &p->groups[asked->group]))
         return false;
     if (asked->kind == OP_LINEAR)
