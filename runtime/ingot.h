@@ -117,6 +117,7 @@ struct ingot_engine_options {
     int cpu_networks;     /* feed-forward networks, of the first layers, that stay on the CPU; -1: all; 0: as the plan has it */
     int stream_rows;      /* rows of a prompt's piece from which networks that stay on the CPU are sent to the card and done there; -1: never; 0: as
                            * the plan has it */
+    int64_t kv_host;      /* bytes of the host's memory for state at rest, where the KV cache lies on a card; -1: none; 0: at most a quarter of what is free */
     const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
@@ -156,6 +157,7 @@ struct ingot_plan {
     int parallel, threads;
     uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
     uint64_t recurrent_bytes; /* of kv_bytes, what recurrent layers take, whatever the context */
+    uint64_t rest_bytes; /* of the host's memory, taken as it is used, for state at rest of a cache on a card */
     uint64_t read_bytes; /* of the weights, for a token */
     bool fits;
     char advice[4][200];

@@ -23,6 +23,7 @@ void session_free(struct ingot_session *s)
     *at = s->next;
     for (int g = 0; g < MAX_GROUPS; g++)
         free(s->table[g].blocks);
+    free(s->place);
     ids_free(&s->tokens);
     free(s);
 }
@@ -58,6 +59,7 @@ void ingot_session_close(struct ingot_session *s)
         pthread_cond_wait(&s->active->wake, &s->engine->lock);
     }
     struct ingot_engine *e = s->engine;
+    rest_forget(s);
     session_cut(s, 0);
     session_free(s);
     pthread_mutex_unlock(&e->lock);
@@ -146,6 +148,8 @@ size_t ingot_session_rewind(struct ingot_session *s, size_t position)
         return s->tokens.count;
     s->tokens.count = position;
     pthread_mutex_lock(&s->engine->lock);
+    if (s->source_tokens > (int64_t)position)
+        rest_forget(s);
     if (s->cached > (int64_t)position)
         session_cut(s, (int64_t)position);
     pthread_mutex_unlock(&s->engine->lock);

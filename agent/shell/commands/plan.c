@@ -31,8 +31,8 @@ static void print_json(const struct ingot_plan *p, double host)
     struct str out = {0};
     str_format(&out, "{\"device\": \"%s\", \"context\": %lld, \"k_type\": \"%s\", \"v_type\": \"%s\", \"threads\": %d, \"weights_bytes\": %llu, ", p->device,
                (long long)p->context, p->k_type, p->v_type, p->threads, (unsigned long long)p->weights_bytes);
-    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"recurrent_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"read_bytes_per_token\": %llu, \"fits\": %s, \"advice\": [",
-               (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->recurrent_bytes, (unsigned long long)p->scratch_bytes,
+    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"recurrent_bytes\": %llu, \"rest_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"read_bytes_per_token\": %llu, \"fits\": %s, \"advice\": [",
+               (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->recurrent_bytes, (unsigned long long)p->rest_bytes, (unsigned long long)p->scratch_bytes,
                (unsigned long long)p->total_bytes, (unsigned long long)p->available_bytes, (unsigned long long)p->read_bytes, p->fits ? "true" : "false");
     for (int i = 0; i < p->advice_count; i++) {
         str_add_text(&out, i ? ", " : "");
@@ -88,6 +88,8 @@ static void print_text(const struct ingot_plan *p, double host)
            (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type, (unsigned long long)p->kv_bytes_per_token, (double)p->scratch_bytes / 0x1p20);
     if (p->recurrent_bytes)
         printf("of it      %10.1f MiB   what recurrent layers remember, whatever the context\n", (double)p->recurrent_bytes / 0x1p20);
+    if (p->rest_bytes)
+        printf("at rest    %10.1f MiB   of the host's memory at most, for the cache of earlier prompts\n", (double)p->rest_bytes / 0x1p20);
     printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
            p->fits ? "fits" : "does NOT fit");
     for (int i = 0; i < p->part_count; i++) {

@@ -166,3 +166,127 @@ Test(rest, is_shared)
     cr_assert_eq(p->blocks[0] - p->free_count[0], 48, "%d blocks at rest", p->blocks[0] - p->free_count[0]);
     stop(&f);
 }
+
+/* ---- on the shelf: the CPU's backend with one of its own, whose moves happen as late as they may ---- */
+
+enum { MOVES = 4096 };
+struct shelf {
+    unsigned char *memory;
+    size_t bytes; /* of a block */
+    struct {
+        unsigned char *to, *from;
+    } move[MOVES];
+    int moves, moved;
+};
+
+static size_t block_bytes; /* of the one group */
+
+static enum status open_shelf(struct shelf **out, const struct compiled *c, const int32_t *places, struct error *err)
+{
+    (void)c, (void)err;
+    *out = calloc(1, sizeof **out);
+    **out = (struct shelf){.memory = calloc((size_t)places[0], block_bytes), .bytes = block_bytes};
+    return STATUS_OK;
+}
+
+static enum status move_block(struct shelf *s, const struct state_memory *state, int group, int32_t block, int32_t place, bool away, struct error *err)
+{
+    unsigned char *here = state->pool[group] + (size_t)block * s->bytes, *there = s->memory + (size_t)place * s->bytes;
+    (void)err;
+    cr_assert_lt(s->moves, MOVES);
+    s->move[s->moves].to = away ? there : here;
+    s->move[s->moves++].from = away ? here : there;
+    return STATUS_OK;
+}
+
+static enum status wait_for_moves(struct shelf *s, struct error *err)
+{
+    (void)err;
+    for (int i = 0; i < s->moves; i++)
+        memcpy(s->move[i].to, s->move[i].from, s->bytes);
+    s->moved += s->moves;
+    s->moves = 0;
+    return STATUS_OK;
+}
+
+static void close_shelf(struct shelf *s)
+{
+    free(s->memory);
+    free(s);
+}
+
+static void put_up_shelf(struct fixture *f, struct backend *b, int places)
+{
+    struct compile_sizes sizes;
+    struct error err;
+    *b = *f->engine->backend;
+    b->shelf_open = open_shelf, b->shelf_move = move_block, b->shelf_wait = wait_for_moves, b->shelf_close = close_shelf;
+    f->engine->backend = b;
+    cr_assert_eq(b->sizes(&f->model->model->program, &f->engine->compile, &sizes, &err), STATUS_OK);
+    block_bytes = (size_t)sizes.block_bytes[0];
+    cr_assert_eq(shelf_start(f->engine, block_bytes * (size_t)places, &err), STATUS_OK, "%s", err.text);
+}
+
+Test(rest, comes_back_from_the_shelf)
+{
+    for (int deterministic = 0; deterministic < 2; deterministic++) {
+        struct fixture f = start("plain", 1, deterministic), fresh = start("plain", 1, deterministic);
+        struct backend b;
+        put_up_shelf(&f, &b, 600);
+        ask(&f, 1, text(0, 0), 1100);
+        for (int i = 1; i < 4; i++) { /* there is room for one in the pool, and for all of them in both */
+            struct answer expected = ask(&fresh, (uint64_t)(100 + i), text(i, 0), 1100), got = ask(&f, 1, text(i, 0), 1100);
+            cr_assert_eq(got.reused, 0);
+            check_same(&got, &expected, "a new one");
+        }
+        for (int round = 0; round < 3; round++)
+            for (int i = 0; i < 4; i++) {
+                struct answer expected = ask(&fresh, (uint64_t)(200 + 10 * round + i), text(i, 0), 1105), got = ask(&f, 1, text(i, 0), 1105);
+                cr_assert_eq(got.reused, deterministic ? (round ? 1104 : 1100) : 1024, "round %d, text %d: %zu", round, i, got.reused);
+                check_same(&got, &expected, "one that came back");
+            }
+        cr_assert_eq(ask(&f, 2, text(0, 0), 1100).reused, 0, "another's was reused");
+        stop(&f);
+        stop(&fresh);
+    }
+}
+
+/* A text that grows leaves its places to the longer one; what has no place goes. */
+Test(rest, the_shelf_is_bounded)
+{
+    struct fixture f = start("plain", 1, false);
+    struct backend b;
+    put_up_shelf(&f, &b, 100);
+    ask(&f, 1, text(0, 0), 600);
+    ask(&f, 1, text(0, 0), 900);
+    struct ingot_engine *e = f.engine;
+    cr_assert_eq(e->resting_count, 1);
+    cr_assert_eq(e->places - e->free_places, 48, "%d places are taken", e->places - e->free_places);
+    shelf_settle(e);
+    cr_assert_eq(e->shelf->moved, 48, "%d blocks moved: what lay there moved again", e->shelf->moved);
+    ask(&f, 1, text(1, 0), 1100); /* 64 more: the first has to go */
+    cr_assert_eq(e->places - e->free_places, 64);
+    cr_assert_eq(ask(&f, 1, text(0, 0), 900).reused, 0);
+    cr_assert_eq(ask(&f, 1, text(0, 0), 900).reused, 768);
+    stop(&f);
+}
+
+/* One that waits for its turn holds what it will go on with. */
+Test(rest, waits_for_what_it_will_need)
+{
+    struct fixture f = start("plain", 1, false);
+    struct backend b;
+    put_up_shelf(&f, &b, 70);
+    ask(&f, 1, text(0, 0), 1100);
+    ask(&f, 1, text(1, 0), 200); /* takes the pool's room from the first */
+    struct ingot_session *s, *t;
+    struct ingot_error err;
+    cr_assert_eq(ingot_session_begin(&t, f.engine, 9, text(2, 0), 1100, &err), INGOT_OK);
+    ask(&f, 3, text(3, 0), 1100);
+    cr_assert_eq(ingot_session_begin(&s, f.engine, 3, text(3, 0), 1100, &err), INGOT_OK);
+    ingot_session_close(s);
+    ingot_session_close(t);
+    for (int i = 4; i < 8; i++)
+        ask(&f, 3, text(i, 0), 1100);
+    stop(&f);
+}
