@@ -197,10 +197,10 @@ def test_quantised_and_converted(kind, tmp_path):
     assert r.returncode == 4 and "recurrent" in r.stderr, r.stderr
     r = ingot("convert", model, tmp_path / "half", "--type", "bf16")
     assert r.returncode == 0, r.stderr
-    assert rel(logits(tmp_path / "half", tmp_path), expected) < 6e-2
+    assert rel(logits(tmp_path / "half", tmp_path), expected) < 0.1
     r = ingot("convert", tmp_path / "m.gguf", tmp_path / "q.gguf", "--type", "q8_0")
     assert r.returncode == 0, r.stderr
-    assert rel(logits(tmp_path / "q.gguf", tmp_path), expected) < 5e-2
+    assert rel(logits(tmp_path / "q.gguf", tmp_path), expected) < 0.1
 
 
 @pytest.mark.parametrize("change, words", [
