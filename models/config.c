@@ -40,6 +40,8 @@ enum status config_finish(struct model *m, struct error *err)
             return error_set(err, STATUS_BAD_INPUT, "%s: %" PRId64 " heads do not divide a hidden size of %" PRId64, heads, c->heads, c->hidden);
         c->head_dim = c->hidden / c->heads;
     }
+    if (!c->scan_v_dim && c->scan_heads)
+        c->scan_v_dim = c->scan_inner / c->scan_heads;
     if (c->heads % c->kv_heads)
         return error_set(err, STATUS_BAD_INPUT, "%s: %" PRId64 " kv heads do not divide %" PRId64 " heads", kv, c->kv_heads, c->heads);
     if (c->heads * c->head_dim > 1 << 24)

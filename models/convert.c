@@ -13,7 +13,7 @@
 
 #include "base/files/writer.h"
 #include "base/team.h"
-#include "models/private.h"
+#include "models/decoder.h"
 
 enum { RAW_PIECE = 1 << 20, BATCH = 1 << 20 };
 
@@ -325,6 +325,8 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
     if (to == MODEL_SAFETENSORS && mix && mix_quantises(mix))
         return error_set(err, STATUS_USAGE, "%s: a safetensors file cannot hold blocks of %s; write a GGUF file (--to gguf), or take f32, f16 or bf16",
                          mix_name(mix), storage_types[mix_type(mix)].name);
+    if (m->container != to && m->family->names[MIX_CONV].hf)
+        return error_set(err, STATUS_BAD_INPUT, "%s: models with recurrent layers are not written into the other container yet; their own takes other types", m->path);
     struct planning p;
     enum status status = begin(&p, c, arena, m, to, mix, im, err);
     if (status)

@@ -113,6 +113,8 @@ enum status rope_read_gguf(struct model *m, const char *arch, struct error *err)
 {
     struct rope_config *r = &m->config.rope;
     *r = (struct rope_config){.theta = 10000, .partial = 1, .truncate = true};
+    if (!m->config.heads) /* nothing turns; config_finish() tells who may have none */
+        return STATUS_OK;
     char theta[128], factor[128], key[128];
     snprintf(theta, sizeof theta, "%s.rope.freq_base", arch);
     snprintf(factor, sizeof factor, "%s.rope.scaling.factor", arch);

@@ -39,6 +39,8 @@ static enum status write_both(struct model *m, const struct weight_name *names, 
     struct config *c = &m->config;
     bool gguf = m->container == MODEL_GGUF;
     struct decoder d = {.names = names, .recurrent = MIXER_DELTA, .gated = true, .qk_norm = true, .log_decay = !gguf, .norm_offset = gguf ? 0 : 1, .tiled = gguf && tiled};
+    if (gguf) /* counts the layers that predict further tokens */
+        c->layers -= c->predict_layers < c->layers ? c->predict_layers : 0;
     if (c->experts) { /* GGUF has no key for norm_chosen */
         d.route = decoder_route(c, c->norm_chosen || gguf);
         d.expert_width = c->expert_width;
