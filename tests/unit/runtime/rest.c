@@ -108,6 +108,23 @@ Test(rest, is_gone_on_with_and_never_seen)
         }
 }
 
+/* Recurrent layers go on from where they kept their state: from the first piece's end at least. */
+Test(rest, of_recurrent_layers)
+{
+    for (int deterministic = 0; deterministic < 2; deterministic++) {
+        struct fixture f = start("hybrid", 4, deterministic), fresh = start("hybrid", 1, deterministic);
+        ask(&f, 1, text(0, 0), 900);
+        for (int i = 1; i < 4; i++) {
+            const int32_t *ids = text(i, 800);
+            struct answer expected = ask(&fresh, (uint64_t)(100 + i), ids, 1000), got = ask(&f, 1, ids, 1000);
+            cr_assert(got.reused >= PIECE && got.reused <= 800, "%zu", got.reused);
+            check_same(&got, &expected, "hybrid");
+        }
+        stop(&f);
+        stop(&fresh);
+    }
+}
+
 /* A conversation: each prompt is the last one, its answer, and more. */
 Test(rest, grows_with_a_conversation)
 {
