@@ -256,7 +256,8 @@ def test_a_plan_counts_one_key_for_all_heads(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path):
     model, c, w = write(tmp_path / "model", "v3")
     for change, words in ((dict(kv_lora_rank=23), "kv_a_proj_with_mqa.weight has shape [32, 48] where [31, 48]"), (dict(qk_rope_head_dim=7), "pairs need an even number"),
-                          (dict(v_head_dim=None), "v_head_dim"), (dict(q_lora_rank=None), "q_proj.weight is missing"),
+                          (dict(v_head_dim=None), "v_head_dim"), (dict(n_group=3), "n_group is 3 and topk_group 2"), (dict(topk_group=5), "topk_group 5"),
+                          (dict(num_experts_per_tok=7), "7 chosen ones"), (dict(q_lora_rank=None), "q_proj.weight is missing"),
                           (dict(model_type="deepseek_v2", topk_method="noaux_tc"), "topk_method is noaux_tc")):
         (model / "config.json").write_text(json.dumps(c | change))
         r = ingot("plan", model)
