@@ -156,8 +156,8 @@ def test_numbers(kind, tmp_path):
     assert rel(logits(model, tmp_path, "--kv", "f32"), expected) < 1e-5
     for options in ((), ("--chunk", 3), ("--deterministic",)):
         assert rel(logits(model, tmp_path, *options), expected) < 2e-2, options
-    rounded = logits(model, tmp_path, "--kv", "q8_0", "--reference")  # may choose other experts
-    assert rel(logits(model, tmp_path, "--kv", "q8_0"), rounded) < 2e-2
+    plain, c, w = write(tmp_path / "plain", kind, first_k_dense_replace=c["num_hidden_layers"])  # no experts whose choice rounding could turn
+    assert rel(logits(plain, tmp_path, "--kv", "q8_0"), by_numpy(c, w)) < 5e-2
 
 
 def rewrite_apart(source, target, c):
