@@ -29,7 +29,7 @@ static int stretch_end(const struct program *p, int first)
 
 static bool begins(const struct op *op) { return op->streamed && op->begins; }
 
-/* Matrices that one stretch of streamed operations has and nothing else. */
+/* Matrices that one stretch of streamed operations has and nothing else. Of experts all come: a step that is long enough goes to most. */
 bool cuda_streamed(const struct program *p, int weight)
 {
     int stretch = 0, owner = 0;
@@ -41,7 +41,7 @@ bool cuda_streamed(const struct program *p, int weight)
             return false;
         owner = stretch;
     }
-    return owner && p->weights[weight].experts <= 1 && cuda_is_matrix(p, weight) && !cuda_is_vector(p, weight);
+    return owner && cuda_is_matrix(p, weight) && !cuda_is_vector(p, weight);
 }
 
 /* Gives the stretch's matrices their places from `at` on; NULL: only counts. */
@@ -54,7 +54,7 @@ static size_t lay_out(const struct compiled *c, int first, unsigned char *at)
             if (p->ops[i].w == w && cuda_streamed(p, w)) {
                 if (at)
                     c->weight[w] = at + bytes;
-                bytes += ((size_t)(p->weights[w].out * cuda_row_bytes(c, &p->weights[w])) + 255) / 256 * 256;
+                bytes += ((size_t)(p->weights[w].out * p->weights[w].experts * cuda_row_bytes(c, &p->weights[w])) + 255) / 256 * 256;
                 break;
             }
     return bytes;

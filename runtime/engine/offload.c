@@ -140,10 +140,11 @@ static void cpu_matrices(struct offload *o, uint64_t *bytes, double *row_seconds
     *bytes = 0;
     for (int i = 0; i < o->p->op_count; i++) {
         const struct op *op = &o->p->ops[i];
-        if (!o->cpu[i] || op->kind != OP_LINEAR)
+        if (!o->cpu[i] || !multiplies(op))
             continue;
         const struct weight *w = &o->p->weights[op->w];
-        products[storage_types[w->format].block_elements == 1] += 2 * (double)w->out * (double)w->in;
+        int slots = op->kind == OP_EXPERTS ? op_slots(o->p, op) : 1;
+        products[storage_types[w->format].block_elements == 1] += 2 * (double)w->out * (double)w->in * slots;
         *bytes += program_weight_bytes(o->p, i, i + 1);
     }
     if (!o->peak[0] && *bytes) /* measured once */
@@ -159,7 +160,7 @@ static bool may_stream(const struct offload *o)
     const struct compile_options *c = &o->e->compile;
     bool may = o->at->cards == 1 && c->segment_count > 1 && !c->deterministic && !o->cpu[0] && !o->cpu[o->p->op_count - 1];
     for (int i = 0; i < o->p->op_count; i++)
-        may &= !o->cpu[i] || (!o->lacks[i] && o->p->ops[i].group < 0 && (o->p->ops[i].w < 0 || o->p->weights[o->p->ops[i].w].experts <= 1)); /* all experts would come */
+        may &= !o->cpu[i] || (!o->lacks[i] && o->p->ops[i].group < 0);
     return may;
 }
 

@@ -1,14 +1,15 @@
 /* Matrices that come to the card for each step that streams (kernels/cuda/stream.c). */
 #include "cuda_backend.h"
 
-enum { LAYERS = 5, VOCAB = 37 };
+enum { LAYERS = 5, VOCAB = 37, EXPERTS = 6 };
 
-/* The card has all but the networks; streamed, each row has the bits of a card that has them, too. Slots are used again and again, and what
+/* mixture: each network is one of experts, of which all come.
+ * The card has all but the networks; streamed, each row has the bits of a card that has them, too. Slots are used again and again, and what
  * is asked of a stream is done late. */
-Test(cuda, streams)
+static void check(bool mixture)
 {
-    static const struct tiny_shape shape = {.hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .inner = 96, .layers = LAYERS, .vocab = VOCAB,
-                                            .format = STORAGE_Q4_0, .head_format = STORAGE_F16, .bias = true};
+    const struct tiny_shape shape = {.hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .inner = 96, .layers = LAYERS, .vocab = VOCAB, .format = STORAGE_Q4_0,
+                                     .head_format = STORAGE_F16, .bias = !mixture, .experts = mixture ? EXPERTS : 0, .chosen = mixture ? 2 : 0};
     static const int counts[][TINY_SEQUENCES] = {{9, 0, 17, 0}, {12, 9, 0, 0}, {1, 0, 2, 0}};
     static float whole[60 * VOCAB], streamed[60 * VOCAB];
     static int32_t tokens[64];
@@ -35,7 +36,7 @@ Test(cuda, streams)
         split.stream_rows = k ? 9 : 0;
         cr_assert_eq(both->sizes(&t.p, &split, &sizes[k], &err), STATUS_OK, "%s", err.text);
     }
-    cr_assert_geq(sizes[1].scratch_bytes, sizes[0].scratch_bytes + 2 * 3 * 64 * 96 / 32 * 18, "what comes and goes is not planned for");
+    cr_assert_geq(sizes[1].scratch_bytes, sizes[0].scratch_bytes + 2 * 3 * 64 * 96 / 32 * 18 * (mixture ? EXPERTS : 1), "what comes and goes is not planned for");
     tiny_open(&alone, &t, card, &o);
     tiny_open(&parts, &t, both, &split);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -55,3 +56,7 @@ Test(cuda, streams)
     tiny_close(&parts);
     arena_free(&t.arena);
 }
+
+Test(cuda, streams) { check(false); }
+
+Test(cuda, streams_experts) { check(true); }
