@@ -386,7 +386,7 @@ const struct backend *backend_split(const struct segment *segments, int count);
 struct part_sizes {
     const struct segment *segment; /* its first */
     uint64_t weight_bytes;
-    int layers; /* of the first group */
+    int layers; /* that have state there */
     int stretches; /* that it does in a step: others work between them */
     struct compile_sizes sizes;
 };

@@ -29,20 +29,18 @@ enum status config_finish(struct model *m, struct error *err)
     bool attends = strcmp(c->family, "mamba2") != 0;
     if (attends && (!c->heads || !c->intermediate))
         return error_set(err, STATUS_BAD_INPUT, "%s is missing", c->heads ? json ? "intermediate_size" : "feed_forward_length" : heads);
-    if (!attends)
-        c->heads = c->kv_heads = 1; /* of nothing */
     if (!c->kv_heads)
         c->kv_heads = c->heads;
     if (c->latent)
         c->head_dim = c->rope_dim; /* what turns; latent.c knows the rest */
-    if (!c->head_dim) {
+    if (attends && !c->head_dim) {
         if (c->hidden % c->heads)
             return error_set(err, STATUS_BAD_INPUT, "%s: %" PRId64 " heads do not divide a hidden size of %" PRId64, heads, c->heads, c->hidden);
         c->head_dim = c->hidden / c->heads;
     }
     if (!c->scan_v_dim && c->scan_heads)
         c->scan_v_dim = c->scan_inner / c->scan_heads;
-    if (c->heads % c->kv_heads)
+    if (attends && c->heads % c->kv_heads)
         return error_set(err, STATUS_BAD_INPUT, "%s: %" PRId64 " kv heads do not divide %" PRId64 " heads", kv, c->kv_heads, c->heads);
     if (c->heads * c->head_dim > 1 << 24)
         return error_set(err, STATUS_BAD_INPUT, "%s times head_dim is absurdly large (%" PRId64 ")", heads, c->heads * c->head_dim);

@@ -349,12 +349,17 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
 
 static enum status add_quantised(struct planning *p, const struct weight_name *n, int layer, int expert)
 {
-    const struct tensor *from = source(p, n, layer, expert);
+    const struct model *m = p->c->model;
     char name[200];
     enum storage type;
-    bool again = n->rows == ROWS_SECOND_HALF && p->c->model->container == MODEL_SAFETENSORS; /* one tensor with the first */
-    if (!from || from->dims < 2 || again || is_idle(p->c, n, from))
+    if (!n->hf)
         return STATUS_OK;
+    weight_spell(n, m->container == MODEL_GGUF ? NULL : p->prefix, layer, expert, name, sizeof name);
+    const struct tensor *from = tensor_find(m->tensors, name);
+    bool *used = from ? &p->used[from - m->tensors->tensors] : NULL; /* one tensor may have several roles */
+    if (!from || from->dims < 2 || *used || is_idle(p->c, n, from))
+        return STATUS_OK;
+    *used = true;
     weight_spell(n, NULL, layer, expert, name, sizeof name);
     enum status status = choose_type(p, from, name, &type);
     if (status || storage_types[type].block_elements == 1)

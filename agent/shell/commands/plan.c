@@ -84,14 +84,15 @@ static void print_rate(const struct ingot_plan *p, double host)
 static void print_text(const struct ingot_plan *p, double host)
 {
     printf("device     %s, %d threads\ncontext    %lld tokens\n", p->device, p->threads, (long long)p->context);
-    printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   (%s/%s, %llu bytes per token)\nscratch    %10.1f MiB\n", (double)p->weights_bytes / 0x1p20,
-           (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type, (unsigned long long)p->kv_bytes_per_token, (double)p->scratch_bytes / 0x1p20);
+    printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   (%s/%s, %llu bytes per token", (double)p->weights_bytes / 0x1p20, (double)p->kv_bytes / 0x1p20, p->k_type, p->v_type,
+           (unsigned long long)p->kv_bytes_per_token);
     if (p->recurrent_bytes)
-        printf("of it      %10.1f MiB   what recurrent layers remember, whatever the context\n", (double)p->recurrent_bytes / 0x1p20);
-    if (p->rest_bytes)
-        printf("at rest    %10.1f MiB   of the host's memory at most, for the cache of earlier prompts\n", (double)p->rest_bytes / 0x1p20);
+        printf("; %.1f MiB are what recurrent layers remember, whatever the context", (double)p->recurrent_bytes / 0x1p20);
+    printf(")\nscratch    %10.1f MiB\n", (double)p->scratch_bytes / 0x1p20);
     printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
            p->fits ? "fits" : "does NOT fit");
+    if (p->rest_bytes)
+        printf("at rest    %10.1f MiB   of the host's memory at most, for the cache of earlier prompts\n", (double)p->rest_bytes / 0x1p20);
     for (int i = 0; i < p->part_count; i++) {
         const struct ingot_plan_part *part = &p->parts[i];
         printf("%-10s %10.1f MiB of %.1f   %d layers%s, %.1f weights, %.1f KV cache\n", part->device,
