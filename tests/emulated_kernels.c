@@ -101,7 +101,7 @@ static void (*const emulated[CUDA_KERNELS])(const void *) = {
 #ifdef __x86_64__
 __attribute__((noinline, noreturn, no_sanitize("address"))) static void fiber_go(fiber_place *there) { __builtin_longjmp(*there, 1); }
 
-__attribute__((no_sanitize("address"))) void fiber_switch(fiber_place *here, fiber_place *there, ucontext_t *first)
+__attribute__((noinline, no_sanitize("address"))) void fiber_switch(fiber_place *here, fiber_place *there, ucontext_t *first)
 {
     if (__builtin_setjmp(*here))
         return;
