@@ -14,7 +14,7 @@ struct parser {
     struct arena *arena;
     const char *begin, *at, *end;
     int depth, limit;
-    bool unique;
+    bool unique, infinite;
     const struct json_options *options; /* set if it asks for large containers */
     int which;                          /* the next container is this large one */
     struct arena scratch;               /* what the children of a large container point to */
@@ -175,11 +175,24 @@ static bool digits(struct parser *p)
     return p->at > start;
 }
 
+static bool word(struct parser *p, const char *text)
+{
+    size_t n = strlen(text);
+    if ((size_t)(p->end - p->at) < n || memcmp(p->at, text, n) != 0)
+        return false;
+    p->at += n;
+    return true;
+}
+
 static enum status parse_number(struct parser *p, struct json *v)
 {
     const char *start = p->at;
     if (*p->at == '-')
         p->at++;
+    if (p->infinite && (word(p, "Infinity") || (start == p->at && word(p, "NaN")))) {
+        *v = (struct json){.kind = JSON_NUMBER, .size = (uint32_t)(p->at - start), .text = start};
+        return STATUS_OK;
+    }
     if (p->at < p->end && *p->at == '0')
         p->at++;
     else if (!digits(p))
@@ -394,15 +407,6 @@ static enum status parse_container(struct parser *p, struct json *v)
     return STATUS_OK;
 }
 
-static bool word(struct parser *p, const char *text)
-{
-    size_t n = strlen(text);
-    if ((size_t)(p->end - p->at) < n || memcmp(p->at, text, n) != 0)
-        return false;
-    p->at += n;
-    return true;
-}
-
 static enum status parse_value(struct parser *p, struct json *v)
 {
     skip_space(p);
@@ -443,6 +447,7 @@ enum status json_parse(struct arena *arena, const char *text, size_t size, const
     if (options) {
         p.limit = options->depth ? options->depth : p.limit;
         p.unique = options->unique;
+        p.infinite = options->infinite;
         p.options = options->large ? options : NULL;
     }
     if (size > UINT32_MAX)

@@ -38,6 +38,7 @@ struct json_member {
 struct json_options {
     int depth;   /* deepest nesting allowed; 0 means 500 */
     bool unchecked; /* whoever calls sees to it that the text is UTF-8, at the latest before anything is believed: json_check() */
+    bool infinite; /* NaN, Infinity and -Infinity are numbers, too, as Python writes them; json_double() still wants finite ones */
     bool unique; /* a key that occurs twice in an object is an error that names it */
 
     /* Containers too large for a tree (a vocabulary costs a page fault for every 128 entries). large() is asked about

@@ -134,7 +134,8 @@ struct op {
     int group, layer;
     int64_t at;      /* CONV, SCAN: where its state begins in the layer's: the last rows of x [taps - 1][width], oldest first;
                         S [heads][k_dim][v_dim] */
-    int heads, head_dim; /* ROPE, ATTEND: of x; JOIN: pieces of a row; NORM: head_dim > 0 normalises every head_dim values on their own */
+    int heads, head_dim; /* ROPE, ATTEND: of x; JOIN: pieces of a row; NORM: head_dim > 0 normalises every head_dim values on their own,
+                            by a w (and b) of so many values, or as wide as x */
     float epsilon;   /* NORM */
     float scale;     /* EMBED, ADD, SCALE, ATTEND, SCAN */
     float cap;       /* SCALE; ATTEND: scores = cap * tanh(scores / cap) before the mask; 0: none */
@@ -280,7 +281,7 @@ struct compile_sizes {
     uint64_t block_bytes[8]; /* [group]: one block (BLOCK_TOKENS tokens, all layers of the group); RECURRENT: one slot */
 };
 
-/* Memory for state: of every group the same number of blocks. Made by the backend whose steps use it; handed to every step. */
+/* Memory for state: blocks (RECURRENT: slots), so many for each group. Made by the backend whose steps use it; handed to every step. */
 struct state_memory {
     unsigned char *pool[8];     /* [group]: block b at pool + b * block_bytes; where the backend's steps reach it */
     size_t bytes[8];            /* of the pools */
@@ -288,6 +289,7 @@ struct state_memory {
 };
 
 struct compiled;
+struct shelf;
 
 struct backend {
     const char *name;
@@ -318,10 +320,17 @@ struct backend {
                               float *out, struct error *err);
     enum status (*write_state)(const struct compiled *c, struct state_memory *state, int group, int32_t block, int first, int count,
                                const float *in, struct error *err);
-    /* The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
-    enum status (*state_open)(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err);
+    /* blocks: [group]. The caller owns the memory and never looks inside. STATUS_NO_ROOM: there is none; *out then holds nothing. */
+    enum status (*state_open)(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err);
     void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */
     enum status (*state_copy)(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
+    /* Blocks of paged state at rest, in the host's memory beside a device's. Room for so many of each group, taken bit by bit as it is
+     * used; then moves there (`away`) and back, asked for in order and done beside steps, until shelf_wait(). A block must stay what it
+     * is while it moves away, and not be used before it is back. One thread at a time. NULL: state lies in the host's memory anyway. */
+    enum status (*shelf_open)(struct shelf **out, const struct compiled *c, const int32_t *places, struct error *err);
+    enum status (*shelf_move)(struct shelf *s, const struct state_memory *state, int group, int32_t block, int32_t place, bool away, struct error *err);
+    enum status (*shelf_wait)(struct shelf *s, struct error *err);
+    void (*shelf_close)(struct shelf *s); /* NULL is fine */
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);
@@ -332,7 +341,7 @@ void choice_make(struct row_choice *c, const float *row, int64_t vocab, float *s
 
 /* state_open and state_close of backends that run in the process's own memory: mapped at once and touched by use, so an idle context
  * costs address space only. sizes: of the program. */
-enum status state_map(const struct program *p, const struct compile_sizes *sizes, int32_t blocks, struct state_memory *out, struct error *err);
+enum status state_map(const struct program *p, const struct compile_sizes *sizes, const int32_t *blocks, struct state_memory *out, struct error *err);
 void state_unmap(struct state_memory *memory);
 
 /* The plain truth: one operation after the other, float with double sums, K and V in float32 unless asked otherwise. */
@@ -377,7 +386,7 @@ const struct backend *backend_split(const struct segment *segments, int count);
 struct part_sizes {
     const struct segment *segment; /* its first */
     uint64_t weight_bytes;
-    int layers; /* of the first group */
+    int layers; /* that have state there */
     int stretches; /* that it does in a step: others work between them */
     struct compile_sizes sizes;
 };

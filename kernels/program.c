@@ -236,6 +236,12 @@ static enum status check_scan(struct check *c)
     return check_weight(c, op->w, 3, s->heads);
 }
 
+/* A norm's weight has values for a head, or for all of them. */
+static int64_t norm_values(const struct program *p, int w, int64_t head, int64_t all)
+{
+    return w >= 0 && w < p->weight_count && p->weights[w].in == all ? all : head;
+}
+
 static enum status check_op(struct check *c)
 {
     const struct op *op = c->op;
@@ -249,8 +255,8 @@ static enum status check_op(struct check *c)
         int64_t n = op->head_dim ? op->head_dim : x;
         if (x < 0 || x != y || n <= 0 || x % n)
             return wrong(c, "x and y must have one width");
-        if (!(status = check_weight(c, op->w, 1, n)))
-            status = check_weight(c, op->b, 1, n);
+        if (!(status = check_weight(c, op->w, 1, norm_values(c->p, op->w, n, x))))
+            status = check_weight(c, op->b, 1, norm_values(c->p, op->b, n, x));
         return status;
     }
     case OP_LINEAR:

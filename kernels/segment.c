@@ -41,7 +41,7 @@ static uint64_t sum_bytes(const struct program *p, int first, int end, bool read
         for (int i = first; i < end; i++)
             if (!p->ops[i].streamed && (p->ops[i].w == w || p->ops[i].b == w)) {
                 bool some = reads && p->weights[w].experts > 1;
-                bytes += matrix_bytes(&p->weights[w]) * (uint64_t)(some ? p->routes[p->ops[i].route].chosen : p->weights[w].experts);
+                bytes += matrix_bytes(&p->weights[w]) * (uint64_t)(some ? op_slots(p, &p->ops[i]) : p->weights[w].experts);
                 break;
             }
     return bytes;

@@ -53,7 +53,7 @@ static void settle(struct sharing *s, const struct op *op)
         make_whole(s, op->kind == OP_SEND ? op->x : op->y);
         break;
     case OP_NORM:
-        if (op->head_dim == 0 || !divides(s, p->buffers[op->x].width / op->head_dim))
+        if (op->head_dim == 0 || (op->w >= 0 && p->weights[op->w].in > op->head_dim) || !divides(s, p->buffers[op->x].width / op->head_dim))
             make_whole(s, op->x), make_whole(s, op->y);
         alike(s, op->x, op->y, -1);
         break;

@@ -331,7 +331,7 @@ static void split_state_close(const struct compile_options *o, struct state_memo
     *memory = (struct state_memory){0};
 }
 
-static enum status split_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status split_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     struct compiled *c;
     *out = (struct state_memory){0};
@@ -497,7 +497,9 @@ enum status split_part_sizes(const struct program *p, const struct compile_optio
     for (int i = 0; i < c->count && !status; i++) {
         const struct part *part = &c->part[i];
         out[i] = (struct part_sizes){.segment = part->segment, .weight_bytes = program_weight_bytes(&part->program, 0, part->program.op_count),
-                                     .layers = part->program.group_count ? part->program.groups[0].layers : 0, .stretches = part->stretches};
+                                     .stretches = part->stretches};
+        for (int g = 0; g < part->program.group_count; g++)
+            out[i].layers += part->program.groups[g].layers;
         status = part->segment->backend->sizes(&part->program, &part->options, &out[i].sizes, err);
     }
     split_free(c);

@@ -5,14 +5,14 @@
 
 #include "kernels/ops.h"
 
-enum status state_map(const struct program *p, const struct compile_sizes *sizes, int32_t blocks, struct state_memory *out, struct error *err)
+enum status state_map(const struct program *p, const struct compile_sizes *sizes, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     *out = (struct state_memory){0};
     for (int g = 0; g < p->group_count; g++) {
         size_t bytes;
-        if (__builtin_mul_overflow((size_t)blocks, (size_t)sizes->block_bytes[g], &bytes)) {
+        if (__builtin_mul_overflow((size_t)blocks[g], (size_t)sizes->block_bytes[g], &bytes)) {
             state_unmap(out);
-            return error_set(err, STATUS_NO_ROOM, "a KV cache of %d blocks does not fit the address space", blocks);
+            return error_set(err, STATUS_NO_ROOM, "a KV cache of %d blocks does not fit the address space", blocks[g]);
         }
         if (!bytes) /* none of the group's layers are here */
             continue;

@@ -264,7 +264,7 @@ static enum status run(const struct trial *t, const struct backend *b, const str
     struct state_memory state = {0};
     struct batch_row rows[PROMPT];
     const int32_t wanted[] = {PROMPT - 2, PROMPT - 1}, alone[] = {0};
-    enum status status = b->state_open(&t->p, o, 2, &state, err);
+    enum status status = b->state_open(&t->p, o, (const int32_t[]){2, 2}, &state, err);
     if (!status)
         status = b->compile(&c, &t->p, o, err);
     for (int step = 0; step < 2 && !status; step++) {

@@ -35,7 +35,7 @@ static void name_weight(const struct binder *b, const struct weight_name *n, int
 
 const char *weight_prefix(const struct model *m, const struct weight_name *embedding)
 {
-    static const char *const prefixes[] = {"model.", "", "transformer.", "model.language_model.", "language_model.model."};
+    static const char *const prefixes[] = {"model.", "", "transformer.", "backbone.", "model.language_model.", "language_model.model."};
     char name[200];
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         weight_spell(embedding, prefixes[i], 0, 0, name, sizeof name);
@@ -136,9 +136,12 @@ int weight_bind(struct binder *b, const struct weight_name *n, int layer, int64_
 {
     const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, optional);
     bool vector = t && out == 1 && t->dims != 2; /* one row may be written either way */
-    if (!t || !check(b, t, vector ? &in : (int64_t[]){out, in}, vector ? 1 : 2))
+    bool half = !in_gguf(b) && n->rows >= ROWS_FIRST_HALF;
+    int64_t rows = half ? 2 * out : out;
+    if (!t || !check(b, t, vector ? &in : (int64_t[]){rows, in}, vector ? 1 : 2))
         return -1;
-    struct weight w = {.out = out, .in = in, .data = t->data, .row_bytes = (int64_t)(t->bytes / (uint64_t)out), .experts = 1};
+    int64_t row_bytes = (int64_t)(t->bytes / (uint64_t)rows);
+    struct weight w = {.out = out, .in = in, .data = t->data + (half && n->rows == ROWS_SECOND_HALF ? out * row_bytes : 0), .row_bytes = row_bytes, .experts = 1};
     return keep(b, t, &w, !vector);
 }
 
@@ -150,6 +153,51 @@ int part_bind(struct binder *b, const struct weight_name *n, int layer, int64_t 
     int64_t size = storage_types[t->type].block_bytes;
     struct weight w = {.out = 1, .in = count, .data = t->data + first * size, .row_bytes = count * size, .experts = 1};
     return keep(b, t, &w, false);
+}
+
+int slices_bind(struct binder *b, const struct weight_name *n, int layer, const struct row_slices *r, bool optional)
+{
+    const struct tensor *t = b->status ? NULL : find(b, n, layer, 0, optional);
+    if (!t || !check(b, t, &r->total, 1))
+        return -1;
+    int64_t size = storage_types[t->type].block_bytes;
+    struct weight w = {.out = r->pieces, .in = r->out, .data = t->data + r->first * size, .row_bytes = r->stride * size, .experts = 1};
+    return keep(b, t, &w, false);
+}
+
+/* Values in plain floats of any shape: vectors that some write with dimensions of 1, or by groups. */
+static const struct tensor *find_flat(struct binder *b, const struct weight_name *n, int layer, int64_t count, bool optional)
+{
+    const struct tensor *t = b->status || !n->hf ? NULL : find(b, n, layer, 0, optional);
+    if (t && (t->type == STORAGE_F32 || t->type == STORAGE_F16 || t->type == STORAGE_BF16) && t->bytes == (uint64_t)(count * storage_types[t->type].block_bytes))
+        return t;
+    if (t)
+        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s: %" PRId64 " values of F32, F16 or BF16 are needed", b->m->path, t->name, count);
+    return NULL;
+}
+
+int flat_bind(struct binder *b, const struct weight_name *n, int layer, int64_t out, int64_t in, bool optional)
+{
+    const struct tensor *t = find_flat(b, n, layer, out * in, optional);
+    struct weight w = {.out = out, .in = in, .experts = 1};
+    if (!t)
+        return -1;
+    if (out > 1 && t->shape[t->dims - 1] != in) {
+        b->status = error_set(b->err, STATUS_BAD_INPUT, "%s: tensor %s: rows of %" PRId64 " values where %" PRId64 " are needed", b->m->path, t->name,
+                              t->shape[t->dims - 1], in);
+        return -1;
+    }
+    w.data = t->data;
+    w.row_bytes = in * storage_types[t->type].block_bytes;
+    return keep(b, t, &w, false);
+}
+
+bool values_read(struct binder *b, const struct weight_name *n, int layer, int64_t count, float *out, bool optional)
+{
+    const struct tensor *t = find_flat(b, n, layer, count, optional);
+    if (t)
+        format_find(t->type)->decode(t->data, out, count);
+    return t != NULL;
 }
 
 int rows_bind(struct binder *b, const struct weight_name *n, int layer, const struct row_slices *r, int64_t in)

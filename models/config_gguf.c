@@ -8,6 +8,24 @@
 
 enum { REQUIRED = -1 };
 
+/* A number, or the largest of a list that has one for each layer (hybrids have no kv heads in some). */
+static enum status read_int(const struct tensor_set *set, const char *key, int64_t *out, bool *found, struct error *err)
+{
+    const struct meta *m = meta_find(set, key), *list;
+    if (!m || m->type != META_ARRAY)
+        return meta_int(set, key, out, found, err);
+    enum status status = meta_array(set, key, m->element == META_U32 ? META_U32 : META_I32, &list, err);
+    int64_t most = 0;
+    for (uint64_t i = 0; !status && i < list->count; i++) {
+        int32_t value;
+        memcpy(&value, list->data + 4 * i, 4);
+        most = value > most ? value : most;
+    }
+    *found = true;
+    *out = most;
+    return status;
+}
+
 static enum status read_size(const struct tensor_set *set, const char *arch, const char *suffix, int64_t low, int64_t high,
                              int64_t standard, int64_t *out, struct error *err)
 {
@@ -16,8 +34,12 @@ static enum status read_size(const struct tensor_set *set, const char *arch, con
     *out = standard;
     if (!suffix)
         return STATUS_OK;
-    snprintf(key, sizeof key, "%s.%s", arch, suffix);
-    enum status status = meta_int(set, key, out, &found, err);
+    for (const char *at = suffix; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) { /* the first that is there, or else the last */
+        snprintf(key, sizeof key, "%s.%.*s", arch, (int)strcspn(at, "|"), at);
+        if (meta_find(set, key))
+            break;
+    }
+    enum status status = read_int(set, key, out, &found, err);
     if (status)
         return status;
     if (!found)
@@ -98,5 +120,12 @@ enum status config_read_gguf(struct model *m, const struct family **family, stru
     if ((status = rope_read_gguf(m, arch, err)))
         return status;
     m->config.rope.interleaved = turns_neighbours(*family);
+    m->config.dt_most = INFINITY;
+    if (!strcmp(arch, "granitehybrid")) { /* says so by a key of another use */
+        bool turns = true;
+        if ((status = meta_bool(m->tensors, "granitehybrid.rope.scaling.finetuned", &turns, NULL, err)))
+            return status;
+        m->config.nope = !turns;
+    }
     return config_finish(m, err);
 }

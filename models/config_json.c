@@ -15,11 +15,12 @@ enum { KEY_ROOM = 64 };
 static const struct json *find_key(const struct json *root, const char *keys, char *key)
 {
     const struct json *v = NULL;
+    *key = 0;
     for (const char *at = keys; !v && at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
         snprintf(key, KEY_ROOM, "%.*s", (int)strcspn(at, "|"), at);
         v = json_get(root, key);
     }
-    if (!v)
+    if (!v && keys)
         snprintf(key, KEY_ROOM, "%.*s", (int)strcspn(keys, "|"), keys);
     return v;
 }
@@ -30,6 +31,8 @@ static enum status read_size(const struct json *root, const char *keys, int64_t 
 {
     char key[KEY_ROOM];
     const struct json *v = find_key(root, keys, key);
+    if (json_is_text(v, "auto") && standard != REQUIRED) /* as if it were not there */
+        v = NULL;
     if (!v && standard == REQUIRED)
         return error_set(err, STATUS_BAD_INPUT, "%s is missing", key);
     if (!v || (v->kind == JSON_NULL && standard != REQUIRED)) {
@@ -46,9 +49,10 @@ static enum status read_size(const struct json *root, const char *keys, int64_t 
     return STATUS_OK;
 }
 
-static enum status read_real(const struct json *root, const char *key, double standard, double *out, struct error *err)
+static enum status read_real(const struct json *root, const char *keys, double standard, double *out, struct error *err)
 {
-    const struct json *v = json_get(root, key);
+    char key[KEY_ROOM];
+    const struct json *v = find_key(root, keys, key);
     *out = standard;
     if (!v || v->kind == JSON_NULL)
         return STATUS_OK;
@@ -58,9 +62,10 @@ static enum status read_real(const struct json *root, const char *key, double st
     return STATUS_OK;
 }
 
-static enum status read_switch(const struct json *root, const char *key, bool standard, bool *out, struct error *err)
+static enum status read_switch(const struct json *root, const char *keys, bool standard, bool *out, struct error *err)
 {
-    const struct json *v = json_get(root, key);
+    char key[KEY_ROOM];
+    const struct json *v = find_key(root, keys, key);
     *out = standard;
     if (!v || v->kind == JSON_NULL)
         return STATUS_OK;
@@ -92,6 +97,112 @@ static enum status read_deepseek(struct config *c, const struct json *root, stru
         return STATUS_OK;
     return error_set(err, STATUS_BAD_INPUT, "topk_method is %s; greedy and group_limited_greedy are possible",
                      json_is(method, JSON_STRING) ? QUOTE(method->text, method->size) : json_kind_name(method));
+}
+
+/* A bound of time steps: Infinity as Python writes it, or as {"__float__": "Infinity"}. */
+static bool read_bound(const struct json *v, double *out)
+{
+    if (json_is(v, JSON_OBJECT))
+        v = json_get(v, "__float__");
+    if (json_is_text(v, "Infinity") || (json_is(v, JSON_NUMBER) && v->size == 8 && !memcmp(v->text, "Infinity", 8)))
+        *out = INFINITY;
+    else
+        return json_double(v, out);
+    return true;
+}
+
+/* Families with recurrent layers: defaults of their configuration classes where they are not everybody's. */
+static const struct recurrent_defaults {
+    const char *family;
+    int64_t taps, heads, groups, k_dim, v_dim, context; /* 0: everybody's */
+    double epsilon;
+    bool conv_bias, tied;
+} recurrent_defaults[] = {
+    {"mamba2", 4, 128, 8, 128, 64, 1 << 20, 1e-5, true, false},
+    {"granitemoehybrid", 4, 128, 1, 256, 0, 0, 0, true, false},
+    {"qwen3_next", 4, 32, 16, 128, 128, 32768, 0, false, false},
+    {"qwen3_5", 4, 32, 16, 128, 128, 32768, 0, false, false},
+    {"lfm2", 3, 0, 0, 0, 0, 128000, 1e-5, false, true},
+};
+
+static const struct recurrent_defaults *find_recurrent(const char *family)
+{
+    for (size_t i = 0; i < sizeof recurrent_defaults / sizeof *recurrent_defaults; i++) /* qwen3_5's have suffixes */
+        if (!strncmp(family, recurrent_defaults[i].family, strlen(recurrent_defaults[i].family)))
+            return &recurrent_defaults[i];
+    return NULL;
+}
+
+static bool lacks(const struct json *root, const char *keys)
+{
+    char key[KEY_ROOM];
+    return !find_key(root, keys, key);
+}
+
+static enum status read_recurrent(struct config *c, const struct json *root, const struct recurrent_defaults *d, struct error *err)
+{
+    c->taps = c->taps ? c->taps : d->taps;
+    c->scan_heads = c->scan_heads ? c->scan_heads : d->heads;
+    c->scan_groups = c->scan_groups ? c->scan_groups : d->groups;
+    c->scan_k_dim = c->scan_k_dim ? c->scan_k_dim : d->k_dim;
+    c->context = d->context && lacks(root, "max_position_embeddings") ? d->context : c->context;
+    c->norm_epsilon = d->epsilon && lacks(root, "rms_norm_eps|layer_norm_epsilon|norm_eps") ? d->epsilon : c->norm_epsilon;
+    c->conv_bias = lacks(root, "use_conv_bias|mamba_conv_bias|conv_bias") ? d->conv_bias : c->conv_bias;
+    c->tied = lacks(root, "tie_embedding|tie_word_embeddings") ? d->tied : c->tied;
+    if (!strcmp(c->family, "mamba2")) { /* its heads are no others */
+        c->scan_v_dim = c->head_dim;
+        c->head_dim = 0;
+    }
+    c->scan_v_dim = c->scan_v_dim ? c->scan_v_dim : d->v_dim ? d->v_dim : c->scan_heads ? c->hidden * c->scan_expand / c->scan_heads : 0;
+    c->dt_most = INFINITY;
+    const struct json *limit = json_get(root, "time_step_limit"), *items = json_is(limit, JSON_ARRAY) && limit->size == 2 ? limit->items : NULL;
+    bool given = limit && limit->kind != JSON_NULL;
+    if (given && (!items || !read_bound(&items[0], &c->dt_least) || !read_bound(&items[1], &c->dt_most) || c->dt_least > c->dt_most))
+        return error_set(err, STATUS_BAD_INPUT, "time_step_limit: a least and a most number are needed");
+    const struct json *positions = json_get(root, "position_embedding_type");
+    bool granite = !strncmp(c->family, "granite", 7), turns = json_is_text(positions, "rope");
+    if (granite && positions && positions->kind != JSON_NULL && !turns && !json_is_text(positions, "nope"))
+        return error_set(err, STATUS_BAD_INPUT, "position_embedding_type is %s; rope and nope are possible",
+                         json_is(positions, JSON_STRING) ? QUOTE(positions->text, positions->size) : json_kind_name(positions));
+    c->nope = granite && !turns;
+    return STATUS_OK;
+}
+
+/* Defaults of Qwen3NextConfig, Qwen3_5TextConfig and their like, GraniteMoeHybridConfig and Lfm2Config that are nobody else's. */
+static enum status read_hybrid(struct config *c, const struct json *root, struct error *err)
+{
+    bool next = !strcmp(c->family, "qwen3_next"), experts = next || !strncmp(c->family, "qwen3_5_moe", 11);
+    if (!strncmp(c->family, "qwen3_", 6)) {
+        c->head_dim = c->head_dim ? c->head_dim : 256;
+        c->norm_chosen = experts && (c->norm_chosen || lacks(root, "norm_topk_prob"));
+        c->experts = experts && lacks(root, "num_experts") ? next ? 512 : 256 : c->experts;
+        c->experts_chosen = experts && lacks(root, "num_experts_per_tok") ? next ? 10 : 8 : c->experts_chosen;
+        c->expert_width = experts && !c->expert_width ? 512 : c->expert_width;
+        c->shared_width = experts && lacks(root, "shared_expert_intermediate_size") ? 512 : c->shared_width;
+        c->intermediate = c->intermediate ? c->intermediate : next ? 5632 : 12288;
+    } else if (!strcmp(c->family, "granitemoehybrid")) {
+        c->experts = lacks(root, "num_local_experts") ? 8 : c->experts;
+        c->experts_chosen = lacks(root, "num_experts_per_tok") ? 2 : c->experts_chosen;
+        c->shared_width = lacks(root, "shared_intermediate_size") ? 1024 : c->shared_width;
+        c->intermediate = c->experts ? c->intermediate : c->shared_width;
+    } else if (!strcmp(c->family, "lfm2")) {
+        bool adjusted = true;
+        double factor = 1;
+        int64_t multiple = 256;
+        enum status status = read_switch(root, "block_auto_adjust_ff_dim", true, &adjusted, err);
+        if (status || (status = read_real(root, "block_ffn_dim_multiplier", 1, &factor, err)) ||
+            (status = read_size(root, "block_multiple_of", 1, 1 << 24, 256, &multiple, err)))
+            return status;
+        const struct json *none = json_get(root, "block_ffn_dim_multiplier");
+        c->intermediate = adjusted ? 2 * c->intermediate / 3 : c->intermediate;
+        if (adjusted && !json_is(none, JSON_NULL)) {
+            double wide = factor * (double)c->intermediate;
+            if (!(wide >= 1 && wide <= 1 << 24))
+                return error_set(err, STATUS_BAD_INPUT, "block_ffn_dim_multiplier is %g, which gives no possible width", factor);
+            c->intermediate = ((int64_t)wide + multiple - 1) / multiple * multiple;
+        }
+    }
+    return STATUS_OK;
 }
 
 static enum status read_values(struct config *c, const struct json *root, struct error *err)
@@ -126,6 +237,9 @@ static enum status read_values(struct config *c, const struct json *root, struct
         c->norm_chosen = true;
     if (!strncmp(c->family, "granite", 7) && c->attention_scale == 0)
         c->attention_scale = 1;
+    const struct recurrent_defaults *recurrent = find_recurrent(c->family);
+    if (recurrent && ((status = read_recurrent(c, root, recurrent, err)) || (status = read_hybrid(c, root, err))))
+        return status;
     return strncmp(c->family, "deepseek_v", 10) ? STATUS_OK : read_deepseek(c, root, err);
 }
 
@@ -142,6 +256,7 @@ static enum status read_windows(struct model *m, const struct json *root, struct
 {
     struct config *c = &m->config;
     const struct json *types = json_get(root, "layer_types");
+    bool recurrent = find_recurrent(c->family) != NULL; /* which layers are shows by their weights */
     bool *windowed = c->window ? arena_array(&m->arena, (size_t)c->layers, sizeof *windowed) : NULL;
     if (c->window && !windowed)
         return error_memory(err, "the layers");
@@ -150,7 +265,8 @@ static enum status read_windows(struct model *m, const struct json *root, struct
     for (int64_t i = 0; i < c->layers; i++) {
         const struct json *type = json_is(types, JSON_ARRAY) ? &types->items[i] : NULL;
         bool slides = json_is_text(type, "sliding_attention");
-        if (type && !slides && !json_is_text(type, "full_attention"))
+        bool recurs = recurrent && (json_is_text(type, "linear_attention") || json_is_text(type, "mamba") || json_is_text(type, "conv") || json_is_text(type, "attention"));
+        if (type && !slides && !recurs && !json_is_text(type, "full_attention"))
             return error_set(err, STATUS_BAD_INPUT, "layer_types: %s is not supported", json_is(type, JSON_STRING) ? QUOTE(type->text, type->size) : json_kind_name(type));
         if (slides && !c->window)
             return error_set(err, STATUS_BAD_INPUT, "layer_types names sliding_attention, but there is no sliding_window");
@@ -233,7 +349,7 @@ static enum status load_json(struct arena *arena, const char *path, struct json 
     enum status status = file_read(arena, path, CONFIG_LIMIT, &text, &size, err);
     if (status)
         return status;
-    struct json_options options = {.depth = 64, .unique = true};
+    struct json_options options = {.depth = 64, .unique = true, .infinite = true};
     if ((status = json_parse(arena, text, size, &options, root, err)))
         return error_prefix(err, "%s", path), status;
     if (root->kind != JSON_OBJECT)
@@ -288,9 +404,13 @@ enum status config_read_json(struct model *m, const char *path, const struct fam
     if (status)
         return status;
     struct config *c = &m->config;
-    if ((status = find_family(m, &root, family, err)) || (status = refuse_unsupported(&root, err)) || (status = read_values(c, &root, err)) ||
-        (status = read_windows(m, &root, err)) ||
-        (status = read_activation(c, &root, err)) || (status = rope_read_json(c, &root, err)) || (status = config_finish(m, err)))
+    if ((status = find_family(m, &root, family, err)) || (status = refuse_unsupported(&root, err)))
+        return error_prefix(err, "%s", path), status;
+    /* a model that also sees has its language part's values in an object of their own */
+    const struct json *text = json_get(&root, "text_config");
+    text = json_is(text, JSON_OBJECT) && !strncmp(c->family, "qwen3_5", 7) ? text : &root;
+    if ((status = read_values(c, text, err)) || (status = read_windows(m, text, err)) ||
+        (status = read_activation(c, text, err)) || (status = rope_read_json(c, text, err)) || (status = config_finish(m, err)))
         return error_prefix(err, "%s", path), status;
     const struct json *dtype = json_get(&root, "dtype");
     if (!json_is(dtype, JSON_STRING))

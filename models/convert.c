@@ -13,7 +13,7 @@
 
 #include "base/files/writer.h"
 #include "base/team.h"
-#include "models/private.h"
+#include "models/decoder.h"
 
 enum { RAW_PIECE = 1 << 20, BATCH = 1 << 20 };
 
@@ -325,6 +325,8 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
     if (to == MODEL_SAFETENSORS && mix && mix_quantises(mix))
         return error_set(err, STATUS_USAGE, "%s: a safetensors file cannot hold blocks of %s; write a GGUF file (--to gguf), or take f32, f16 or bf16",
                          mix_name(mix), storage_types[mix_type(mix)].name);
+    if (m->container != to && m->family->names[MIX_CONV].hf)
+        return error_set(err, STATUS_BAD_INPUT, "%s: models with recurrent layers are not written into the other container yet; their own takes other types", m->path);
     struct planning p;
     enum status status = begin(&p, c, arena, m, to, mix, im, err);
     if (status)
@@ -347,12 +349,17 @@ enum status conversion_plan(struct conversion *c, struct arena *arena, const str
 
 static enum status add_quantised(struct planning *p, const struct weight_name *n, int layer, int expert)
 {
-    const struct tensor *from = source(p, n, layer, expert);
+    const struct model *m = p->c->model;
     char name[200];
     enum storage type;
-    bool again = n->rows == ROWS_SECOND_HALF && p->c->model->container == MODEL_SAFETENSORS; /* one tensor with the first */
-    if (!from || from->dims < 2 || again || is_idle(p->c, n, from))
+    if (!n->hf)
         return STATUS_OK;
+    weight_spell(n, m->container == MODEL_GGUF ? NULL : p->prefix, layer, expert, name, sizeof name);
+    const struct tensor *from = tensor_find(m->tensors, name);
+    bool *used = from ? &p->used[from - m->tensors->tensors] : NULL; /* one tensor may have several roles */
+    if (!from || from->dims < 2 || *used || is_idle(p->c, n, from))
+        return STATUS_OK;
+    *used = true;
     weight_spell(n, NULL, layer, expert, name, sizeof name);
     enum status status = choose_type(p, from, name, &type);
     if (status || storage_types[type].block_elements == 1)

@@ -125,7 +125,7 @@ static enum status old_config(const struct conversion *c, struct str *out, struc
     bool named = false;
     enum status status = path ? file_read(&arena, path, 16 << 20, &text, &size, err) : error_memory(err, "a path");
     if (!status)
-        status = json_parse(&arena, text, size, NULL, &root, err);
+        status = json_parse(&arena, text, size, &(struct json_options){.infinite = true}, &root, err);
     for (uint32_t i = 0; !status && i < root.size; i++) {
         const struct json_member *m = &root.members[i];
         bool dtype = (m->key_size == 5 && !memcmp(m->key, "dtype", 5)) || (m->key_size == 11 && !memcmp(m->key, "torch_dtype", 11));

@@ -30,6 +30,7 @@ void writer_norm(struct writer *w, int x, int weight, int y, int64_t head_dim)
     op->y = y;
     op->head_dim = (int)head_dim;
     op->epsilon = (float)w->c->norm_epsilon;
+    op->offset = w->d->norm_offset;
 }
 
 void writer_linear(struct writer *w, int x, int weight, int bias, int y)
@@ -58,13 +59,16 @@ void writer_turn(struct writer *w, int x, int64_t heads, int64_t head_dim)
     op->head_dim = (int)head_dim;
 }
 
-static void gate(struct writer *w, int x, int z)
+void writer_gate(struct writer *w, enum activation activation, int x, int z, int y)
 {
     struct op *op = program_add(w->p, OP_GATE);
-    op->x = op->y = x;
+    op->x = x;
     op->z = z;
-    op->activation = w->c->activation;
+    op->y = y;
+    op->activation = activation;
 }
+
+static void gate(struct writer *w, int x, int z) { writer_gate(w, w->c->activation, x, z, x); }
 
 static void combine(struct writer *w, int x, int weights, enum activation activation, int y)
 {
@@ -106,6 +110,19 @@ static void attend(struct writer *w, int layer)
     op->scale = w->d->attention_scale != 0 ? w->d->attention_scale : (float)(1 / sqrt((double)w->c->head_dim));
 }
 
+/* Rows of the matrix by heads: the query's, the gate's. */
+static void gated_queries(struct writer *w, int layer, bool bias)
+{
+    const struct config *c = w->c;
+    bool gguf = w->b.m->container == MODEL_GGUF;
+    writer_need(w, &w->f.q_gate, "q_gate", c->heads * c->head_dim);
+    for (int gates = 0; gates < 2; gates++) {
+        struct row_slices r = {2 * c->heads * c->head_dim, gates * c->head_dim, 2 * c->head_dim, c->head_dim, (int)c->heads};
+        writer_experts(w, w->f.normed, -1, rows_bind(&w->b, &w->d->names[Q], layer, &r, c->hidden), gates ? w->f.q_gate : w->f.q);
+        w->p->ops[w->p->op_count - 1].b = gguf || bias ? slices_bind(&w->b, &w->d->names[Q_BIAS], layer, &r, gguf) : -1;
+    }
+}
+
 static void attention(struct writer *w, int layer)
 {
     const struct config *c = w->c;
@@ -116,16 +133,23 @@ static void attention(struct writer *w, int layer)
     writer_need(w, &f->k, "k", kv_out);
     writer_need(w, &f->v, "v", kv_out);
     writer_need(w, &f->attended, "attended", q_out);
-    writer_linear(w, f->normed, writer_bind(w, Q, layer, q_out, c->hidden), writer_bind_bias(w, Q_BIAS, bias, layer, q_out), f->q);    /* [rows, heads * head_dim] */
+    if (w->d->gated)
+        gated_queries(w, layer, bias);
+    else
+        writer_linear(w, f->normed, writer_bind(w, Q, layer, q_out, c->hidden), writer_bind_bias(w, Q_BIAS, bias, layer, q_out), f->q); /* [rows, heads * head_dim] */
     writer_linear(w, f->normed, writer_bind(w, K, layer, kv_out, c->hidden), writer_bind_bias(w, K_BIAS, bias, layer, kv_out), f->k); /* [rows, kv_heads * head_dim] */
     writer_linear(w, f->normed, writer_bind(w, V, layer, kv_out, c->hidden), writer_bind_bias(w, V_BIAS, bias, layer, kv_out), f->v);
     if (w->d->qk_norm) {
         writer_norm(w, f->q, writer_bind(w, Q_NORM, layer, 1, c->head_dim), f->q, c->head_dim);
         writer_norm(w, f->k, writer_bind(w, K_NORM, layer, 1, c->head_dim), f->k, c->head_dim);
     }
-    writer_turn(w, f->q, c->heads, c->head_dim);
-    writer_turn(w, f->k, c->kv_heads, c->head_dim);
+    if (!c->nope) {
+        writer_turn(w, f->q, c->heads, c->head_dim);
+        writer_turn(w, f->k, c->kv_heads, c->head_dim);
+    }
     attend(w, layer);
+    if (w->d->gated)
+        writer_gate(w, ACT_SIGMOID, f->q_gate, f->attended, f->attended);
     writer_linear(w, f->attended, writer_bind(w, O, layer, c->hidden, q_out), writer_bind_bias(w, O_BIAS, output_bias, layer, c->hidden), f->update);
 }
 
@@ -135,6 +159,8 @@ static void mixer(struct writer *w, int layer)
     writer_norm(w, w->f.x, writer_bind(w, ATTN_NORM, layer, 1, w->c->hidden), w->f.normed, 0);
     if (w->d->latent)
         latent_attention(w, layer);
+    else if (is_recurrent(w, layer))
+        recurrent_mixer(w, layer);
     else
         attention(w, layer);
     writer_add(w, w->f.update);
@@ -206,6 +232,8 @@ static void mixture(struct writer *w, int layer)
 
 static void feed_forward(struct writer *w, int layer)
 {
+    if (!w->d->names[MLP_NORM].hf) /* its layers have none */
+        return;
     writer_norm(w, w->f.x, writer_bind(w, MLP_NORM, layer, 1, w->c->hidden), w->f.normed, 0);
     if (w->d->route.experts && binder_has(&w->b, &w->d->names[ROUTER], layer))
         mixture(w, layer);
@@ -240,13 +268,18 @@ static void head(struct writer *w, int embedding)
 static void open_groups(struct writer *w)
 {
     const struct config *c = w->c;
-    int layers[2] = {0, 0};
+    int layers[2] = {0, 0}, recurrent = 0;
     if (w->d->latent) {
         latent_open_group(w);
         return;
     }
     for (int i = 0; i < c->layers; i++)
-        layers[c->window && (!c->windowed || c->windowed[i])]++;
+        if (is_recurrent(w, i))
+            recurrent++;
+        else
+            layers[c->window && (!c->windowed || c->windowed[i])]++;
+    if (recurrent)
+        recurrent_open_group(w, recurrent);
     for (int windowed = 0; windowed < 2; windowed++) {
         struct state_group g = {.kind = STATE_PAGED, .layers = layers[windowed], .heads = (int)c->kv_heads, .k_dim = (int)c->head_dim, .v_dim = (int)c->head_dim,
                                 .window = !windowed || c->window > INT32_MAX ? 0 : (int)c->window};
@@ -263,7 +296,8 @@ enum status decoder_write(struct model *m, const struct decoder *d, struct error
     writer_need(&w, &w.f.x, "x", w.c->hidden);
     writer_need(&w, &w.f.normed, "normed", w.c->hidden);
     writer_need(&w, &w.f.update, "update", w.c->hidden);
-    if ((w.rope = rope_add(m, err)) < 0)
+    w.rope = -1;
+    if (!w.c->nope && (w.rope = rope_add(m, err)) < 0)
         return err ? err->status : STATUS_BAD_INPUT;
     w.route = d->route.experts ? program_route(w.p, &d->route) : -1;
     open_groups(&w);

@@ -118,14 +118,14 @@ static bool is_there(enum where where, int layer, int layers, int64_t queries_pe
     return false;
 }
 
-/* Small or delicate matrices that stay floats: what chooses experts, positions. */
+/* Small or delicate matrices that stay floats: what chooses experts, positions, convolutions, and what is no weight (a scan's decay). */
 static bool stays_float(const char *part)
 {
-    static const char *const parts[] = {"_norm", "ffn_gate_inp", "position_embd", "token_types", "ssm_conv1d"};
+    static const char *const parts[] = {"_norm", "ffn_gate_inp", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv."};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strstr(part, parts[i]))
             return true;
-    return false;
+    return !strstr(part, ".weight");
 }
 
 enum storage mix_choose(const struct mix *m, const struct config *config, bool tied, const char *name, int64_t columns, enum storage *wanted)

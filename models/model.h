@@ -37,6 +37,8 @@ struct config {
 #undef REAL
 #undef SWITCH
     enum activation activation;
+    double dt_least, dt_most; /* bounds of a state space layer's time steps */
+    bool nope;                /* attention knows no positions */
     const bool *windowed; /* [layers]: which of them see `window` tokens only; NULL: all do where there is a window */
     struct rope_config rope;
     const char *dtype; /* "bfloat16", ... as config.json says; "" if it does not */

@@ -82,6 +82,12 @@ int rows_bind(struct binder *b, const struct weight_name *name, int layer, const
 int rows_bind_transposed(struct binder *b, const struct weight_name *name, int layer, const struct row_slices *rows, int64_t in);
 /* Values [first, first + n) of a vector of `total`. -1 where it is absent and optional. */
 int part_bind(struct binder *b, const struct weight_name *name, int layer, int64_t total, int64_t first, int64_t n, bool optional);
+/* Of a vector of `total` values, runs of `out` as the rows of a matrix [pieces, out]. */
+int slices_bind(struct binder *b, const struct weight_name *name, int layer, const struct row_slices *values, bool optional);
+/* Plain floats in whatever dimensions they are written: [out, in]. */
+int flat_bind(struct binder *b, const struct weight_name *name, int layer, int64_t out, int64_t in, bool optional);
+/* The same as numbers; false: it is absent (and optional), or a failure. */
+bool values_read(struct binder *b, const struct weight_name *name, int layer, int64_t count, float *out, bool optional);
 /* A name of the tables with its layer and expert. prefix: of `base` names, for config.json's form; NULL: GGUF's form. */
 void weight_spell(const struct weight_name *name, const char *prefix, int layer, int expert, char *out, size_t size);
 /* Has every expert a tensor of its own by this name? */

@@ -47,10 +47,12 @@ static enum status check(const struct rope_config *r, const char *theta, const c
     return STATUS_OK;
 }
 
+static bool is_qwen3_next(const char *family) { return !strcmp(family, "qwen3_next") || !strncmp(family, "qwen3_5", 7); }
+
 enum status rope_read_json(struct config *c, const struct json *root, struct error *err)
 {
     struct rope_config *r = &c->rope;
-    *r = (struct rope_config){.theta = 10000, .partial = strcmp(c->family, "glm4_moe") ? 1 : 0.5, .truncate = true};
+    *r = (struct rope_config){.theta = strcmp(c->family, "lfm2") ? 10000 : 1e6, .partial = !strcmp(c->family, "glm4_moe") ? 0.5 : is_qwen3_next(c->family) ? 0.25 : 1, .truncate = true};
     const struct json *scaling = json_get(root, "rope_parameters");
     if (!scaling || scaling->kind == JSON_NULL)
         scaling = json_get(root, "rope_scaling");
@@ -111,6 +113,8 @@ enum status rope_read_gguf(struct model *m, const char *arch, struct error *err)
 {
     struct rope_config *r = &m->config.rope;
     *r = (struct rope_config){.theta = 10000, .partial = 1, .truncate = true};
+    if (!m->config.heads) /* nothing turns; config_finish() tells who may have none */
+        return STATUS_OK;
     char theta[128], factor[128], key[128];
     snprintf(theta, sizeof theta, "%s.rope.freq_base", arch);
     snprintf(factor, sizeof factor, "%s.rope.scaling.factor", arch);

@@ -14,6 +14,9 @@ struct decoder_buffers {
     int shared_gate, shared_up, shared, shared_score;
     /* latent attention; widths: see latent.c */
     int q_down, q_nope, q_rope, q_latent, latent, k_rope, latent_attended;
+    int q_gate; /* [rows, heads * head_dim] */
+    /* recurrent layers; widths: see recurrent.c */
+    int mix_q, mix_k, mix_qk, mix_v, mix_in, mix_conv, mix_gate, mix_dt, mix_beta, mix_steps, mix_out;
 };
 
 struct writer {
@@ -24,6 +27,7 @@ struct writer {
     struct decoder_buffers f;
     int rope, route;
     int group[2], layers[2]; /* of layers that see all, and of those with a window: state groups, and layers in them so far */
+    int recurrent_group, recurrent_layers, scan;
 };
 
 static inline float or_one(float scale) { return scale != 0 ? scale : 1; }
@@ -37,6 +41,8 @@ int writer_need(struct writer *w, int *buffer, const char *name, int64_t width);
 void writer_norm(struct writer *w, int x, int weight, int y, int64_t head_dim);
 void writer_linear(struct writer *w, int x, int weight, int bias, int y);
 void writer_add(struct writer *w, int z); /* to x, the residual */
+/* y = act(x) * z */
+void writer_gate(struct writer *w, enum activation activation, int x, int z, int y);
 void writer_turn(struct writer *w, int x, int64_t heads, int64_t head_dim);
 /* y[slot] = W x, all slots by routing, or (-1) slot i by the i-th matrix. */
 void writer_experts(struct writer *w, int x, int routing, int weight, int y);
@@ -46,5 +52,9 @@ void writer_experts(struct writer *w, int x, int routing, int weight, int y);
 /* Multi-head latent attention of normed, into update. */
 void latent_attention(struct writer *w, int layer);
 void latent_open_group(struct writer *w);
+/* A recurrent layer of normed, into update. */
+bool is_recurrent(struct writer *w, int layer);
+void recurrent_mixer(struct writer *w, int layer);
+void recurrent_open_group(struct writer *w, int layers); /* STATUS_BAD_INPUT by the binder: sizes that do not fit each other */
 
 #endif

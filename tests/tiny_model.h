@@ -24,9 +24,10 @@ struct tiny {
     bool qk_norm;
     int plain_layers;   /* without experts */
     bool stacked;       /* the experts of a layer in two tensors */
+    int mamba_layers;   /* the first ones are Mamba 2 as Granite 4 has it: 4 heads of 12 values, 2 groups, a state of 10 */
 };
 
-#define TINY(name, kv, head_dim, positions, tied, biases, extra) {name, extra, 48, 80, 2, 4, kv, head_dim, 300, positions, tied, biases, biases, NULL, 0, 0, 0, false, 0, false}
+#define TINY(name, kv, head_dim, positions, tied, biases, extra) {name, extra, 48, 80, 2, 4, kv, head_dim, 300, positions, tied, biases, biases, NULL, 0, 0, 0, false, 0, false, 0}
 static const struct tiny tiny_models[] = {
     TINY("plain", 2, 12, 64, true, false, ""),
     TINY("llama3", 2, 12, 64, true, false, ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
@@ -38,13 +39,17 @@ static const struct tiny tiny_models[] = {
                                          "\"original_max_position_embeddings\": 64}"),
     TINY("window", 2, 12, 64, true, false, ", \"model_type\": \"mistral\", \"sliding_window\": 7"),
     {"mixtral", ", \"model_type\": \"mixtral\", \"num_local_experts\": 5, \"num_experts_per_tok\": 2", 48, 32, 2, 4, 2, 12, 300, 64, false, false, false,
-     "block_sparse_moe", 5, 32, 0, false, 0, false},
+     "block_sparse_moe", 5, 32, 0, false, 0, false, 0},
     {"qwen2_moe", ", \"model_type\": \"qwen2_moe\", \"num_experts\": 6, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": 24, \"shared_expert_intermediate_size\": 40, "
                   "\"norm_topk_prob\": false, \"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 9, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
-     48, 80, 2, 4, 2, 12, 300, 64, false, true, false, "mlp", 6, 24, 40, false, 0, false},
+     48, 80, 2, 4, 2, 12, 300, 64, false, true, false, "mlp", 6, 24, 40, false, 0, false, 0},
     {"qwen3_moe", ", \"model_type\": \"qwen3_moe\", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 24, \"norm_topk_prob\": true, "
                   "\"mlp_only_layers\": [0]",
-     48, 80, 2, 4, 2, 12, 300, 64, true, false, false, "mlp", 8, 24, 0, true, 1, true},
+     48, 80, 2, 4, 2, 12, 300, 64, true, false, false, "mlp", 8, 24, 0, true, 1, true, 0},
+    {"hybrid", ", \"model_type\": \"granitemoehybrid\", \"num_local_experts\": 0, \"shared_intermediate_size\": 80, \"mamba_n_heads\": 4, \"mamba_d_head\": 12, "
+               "\"mamba_n_groups\": 2, \"mamba_d_state\": 10, \"mamba_expand\": 1, \"time_step_limit\": [0.001, Infinity], \"attention_multiplier\": 0.3, "
+               "\"eos_token_id\": 257",
+     48, 80, 3, 4, 2, 12, 300, 64, true, false, false, NULL, 0, 0, 0, false, 0, false, 2},
 };
 enum { TINY_MODELS = sizeof tiny_models / sizeof *tiny_models };
 static const char tiny_template[] = "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
@@ -106,6 +111,21 @@ static inline void tiny_experts(struct tiny_weights *w, const struct tiny *t, in
     }
 }
 
+static inline void tiny_mamba(struct tiny_weights *w, const struct tiny *t, int layer)
+{
+    enum { HEADS = 4, STATE = 2 * 10, TAPS = 4 };
+    int mix = t->hidden + 2 * STATE;
+    char name[120];
+    tiny_add(w, NAME("mamba.in_proj.weight"), t->hidden + mix + HEADS, t->hidden, 0.3, 0);
+    tiny_add_stack(w, NAME("mamba.conv1d.weight"), mix, 1, TAPS, 0.5, 0);
+    tiny_add(w, NAME("mamba.conv1d.bias"), 0, mix, 0.2, 0);
+    tiny_add(w, NAME("mamba.A_log"), 0, HEADS, 1, 0);
+    tiny_add(w, NAME("mamba.dt_bias"), 0, HEADS, 1, -1);
+    tiny_add(w, NAME("mamba.D"), 0, HEADS, 0.5, 1);
+    tiny_add(w, NAME("mamba.norm.weight"), 0, t->hidden, 0.3, 1);
+    tiny_add(w, NAME("mamba.out_proj.weight"), t->hidden, t->hidden, 0.3, 0);
+}
+
 static inline void tiny_layer(struct tiny_weights *w, const struct tiny *t, int layer)
 {
     static const char *const qkvo[] = {"q", "k", "v", "o"}, *const mlp[] = {"gate", "up", "down"};
@@ -114,7 +134,9 @@ static inline void tiny_layer(struct tiny_weights *w, const struct tiny *t, int 
     int mlp_out[] = {t->inter, t->inter, t->hidden}, mlp_in[] = {t->hidden, t->hidden, t->inter};
     char name[120];
     tiny_add(w, NAME("input_layernorm.weight"), 0, t->hidden, 0.3, 1);
-    for (int i = 0; i < 4; i++)
+    if (layer < t->mamba_layers)
+        tiny_mamba(w, t, layer);
+    for (int i = 0; i < 4 && layer >= t->mamba_layers; i++)
         tiny_add(w, NAME("self_attn.%s_proj.weight", qkvo[i]), out[i], in[i], i < 2 ? 0.4 : 0.3, 0);
     for (int i = 0; i < (t->shared ? 3 : 4) && t->bias; i++) /* qwen's output has none */
         tiny_add(w, NAME("self_attn.%s_proj.bias", qkvo[i]), 0, out[i], 0.5, 0);
@@ -123,6 +145,11 @@ static inline void tiny_layer(struct tiny_weights *w, const struct tiny *t, int 
     tiny_add(w, NAME("post_attention_layernorm.weight"), 0, t->hidden, 0.3, 1);
     if (t->block && layer >= t->plain_layers) {
         tiny_experts(w, t, layer);
+        return;
+    }
+    if (t->mamba_layers) {
+        tiny_add(w, NAME("shared_mlp.input_linear.weight"), 2 * t->inter, t->hidden, 0.3, 0);
+        tiny_add(w, NAME("shared_mlp.output_linear.weight"), t->hidden, t->inter, 0.3, 0);
         return;
     }
     for (int i = 0; i < 3; i++)

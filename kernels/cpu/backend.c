@@ -35,8 +35,8 @@ static enum status check(const struct isa *isa, const struct program *p, const s
         if (!state_storage(i ? o->v_type : o->k_type))
             return error_set(err, STATUS_USAGE, "a KV cache of type %s is not supported", storage_types[i ? o->v_type : o->k_type].name);
     for (int i = 0; i < p->op_count; i++)
-        if (op_keeps(&p->ops[i]) && p->ops[i].kind != OP_STORE)
-            return error_set(err, STATUS_BAD_INPUT, "recurrent layers (%s) are computed by the reference only so far", op_names[p->ops[i].kind]);
+        if (p->ops[i].kind == OP_CONV && p->weights[p->ops[i].w].in > TAPS_MOST)
+            return error_set(err, STATUS_BAD_INPUT, "convolutions of more than %d taps are not supported", TAPS_MOST);
         else if (p->ops[i].kind == OP_REDUCE) /* one compute team serves the process: ranks would wait for each other in it */
             return error_set(err, STATUS_USAGE, "the CPU cannot be one of several devices that share matrices");
     return STATUS_OK;
@@ -75,7 +75,7 @@ static void *take(struct room *r, int64_t count, size_t size)
 static bool is_vector(const struct program *p, int weight)
 {
     for (int k = 0; k < p->op_count; k++)
-        if (p->ops[k].b == weight || (p->ops[k].kind == OP_NORM && p->ops[k].w == weight))
+        if (p->ops[k].b == weight || ((p->ops[k].kind == OP_NORM || p->ops[k].kind == OP_CONV || p->ops[k].kind == OP_SCAN) && p->ops[k].w == weight))
             return true;
     return false;
 }
@@ -144,9 +144,9 @@ static void attend_room(struct compiled *c, struct room *r)
     c->partial = take(r, partial, sizeof(float));
     c->partial_done = take(r, ATTEND_ITEMS * c->threads, sizeof *c->partial_done);
     for (int t = 0; t < c->threads; t++) {
-        float *memory = take(r, own, sizeof(float));
+        float *memory = take(r, own, sizeof(float)), *scan = take(r, scan_thread_floats(c->p), sizeof(float));
         if (c->thread)
-            c->thread[t].attend = memory;
+            c->thread[t].attend = memory, c->thread[t].scan = scan;
     }
 }
 
@@ -221,6 +221,22 @@ static enum status plan(const struct isa *isa, struct compiled **out, const stru
     return STATUS_OK;
 }
 
+/* All rows as float32; a convolution's [channels, taps] turned over. */
+static void read_vector(const struct program *p, int weight, float *out)
+{
+    const struct weight *w = &p->weights[weight];
+    bool conv = false;
+    for (int k = 0; k < p->op_count; k++)
+        conv |= p->ops[k].kind == OP_CONV && p->ops[k].w == weight;
+    for (int64_t row = 0; row < w->out; row++) {
+        const unsigned char *from = w->data + row * w->row_bytes;
+        float taps[TAPS_MOST];
+        format_find(w->format)->decode(from, conv ? taps : out + row * w->in, w->in);
+        for (int64_t k = 0; conv && k < w->in; k++)
+            out[k * w->out + row] = taps[k];
+    }
+}
+
 enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const struct program *p, const struct compile_options *o,
                              struct error *err)
 {
@@ -241,8 +257,8 @@ enum status cpu_compile_with(const struct isa *isa, struct compiled **out, const
     lay_out(c, base + (64 - (uintptr_t)base % 64) % 64);
     plan_stages(c); /* again: biases have addresses now */
     for (int i = 0; i < p->weight_count; i++)
-        for (int64_t row = 0; c->vector[i] && row < p->weights[i].out; row++)
-            format_find(p->weights[i].format)->decode(p->weights[i].data + row * p->weights[i].row_bytes, c->vector[i] + row * p->weights[i].in, p->weights[i].in);
+        if (c->vector[i])
+            read_vector(p, i, c->vector[i]);
     *out = c;
     return STATUS_OK;
 }
@@ -318,7 +334,7 @@ static enum status cpu_write(const struct compiled *c, struct state_memory *stat
     return STATUS_OK;
 }
 
-static enum status cpu_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status cpu_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     struct compile_sizes sizes;
     enum status status = cpu_sizes(p, o, &sizes, err);

@@ -40,7 +40,7 @@ enum form {
     FORMS_PACKED = FORM_PACKED8 | FORM_APART | FORM_PAIRS | FORM_PACKED16 | FORM_PACKED32
 };
 
-enum { UNIT = 256, PACK_ROWS = 6, TILE_ROWS = 16, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024 };
+enum { UNIT = 256, PACK_ROWS = 6, TILE_ROWS = 16, PANEL_ROWS = 32, HEAD_DIM_MOST = 1024, TAPS_MOST = 256 };
 
 /* Which arithmetic a row gets depends on its own sequence alone: on how many of the sequence's rows are in this step
  * (rows that are wanted, behind SELECT). So what else runs never shows in an answer. Below six rows a sequence's rows are
@@ -182,6 +182,34 @@ struct norm_shape {
     bool centred;
 };
 
+/* Channels of a CONV over the rows of a sequence. */
+struct conv_part {
+    int32_t rows;
+    int taps;
+    int64_t width;          /* channels: of rows of w [taps][width] and of the states, the last rows of x [taps - 1][width] */
+    const float *x, *w, *bias; /* bias: NULL or [width] */
+    float *y;
+    int64_t x_stride, y_stride;
+    enum activation activation;
+    const float *read;      /* NULL: zeros; may be what is written */
+    float *write;
+};
+
+/* A head of a SCAN over some rows of a sequence. */
+struct scan_part {
+    int rows, k_dim;
+    bool delta;
+    const float *q, *k;        /* [rows][k_dim] */
+    const float *fade, *rate, *qk; /* [rows]: what S is multiplied by; dt, or beta; q k, with the delta rule */
+    const float *v;
+    float *y;
+    int64_t v_stride, y_stride; /* from one row to the next */
+    const float *from;         /* S [k_dim][stride]; NULL: zeros; may be what is written */
+    float *to;
+    int64_t stride;
+    float scale, skip;
+};
+
 struct isa {
     const char *name;
     const struct linear_kernel *(*linear)(enum storage format); /* NULL: none */
@@ -189,6 +217,10 @@ struct isa {
     void (*add)(const float *x, const float *z, float scale, float *y, int64_t n);
     void (*activate)(enum activation a, const float *x, const float *z, float *y, int64_t n); /* z: NULL or a factor */
     void (*rope)(float *x, int heads, int head_dim, const float *cosine, const float *sine, int pairs, bool interleaved);
+    void (*conv)(const struct conv_part *c, int64_t first, int64_t end); /* channels [first, end) */
+    void (*scan)(const struct scan_part *s, int64_t first, int64_t end); /* columns [first, end) of S */
+    void (*unit)(const float *x, float *y, int64_t n, bool unit); /* y = x, or x / sqrt(sum of x^2 + 1e-6) */
+    float (*dot)(const float *x, const float *y, int64_t n);
     void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half); /* to F16 or BF16, nearest even */
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
@@ -220,7 +252,7 @@ bool amx_usable(const char **why);
 
 /* ---- compiled programs ------------------------------------------------------------------------------------------------- */
 
-enum stage_kind { STAGE_ROWS, STAGE_LINEAR, STAGE_ATTEND, STAGE_EXPERTS };
+enum stage_kind { STAGE_ROWS, STAGE_LINEAR, STAGE_ATTEND, STAGE_EXPERTS, STAGE_CONV, STAGE_SCAN };
 
 struct part { /* one LINEAR, or EXPERTS */
     const struct weight *w;
@@ -253,7 +285,7 @@ struct share { /* a thread's items of a stage */
     int64_t end;
 };
 
-struct state_layout { /* of a paged group */
+struct state_layout { /* of a group; recurrent ones have no k and v */
     uint64_t k_bytes, v_bytes; /* one kv head in one layer */
     uint64_t layer_bytes, block_bytes;
 };
@@ -264,6 +296,7 @@ struct thread_memory {
     void *scratch;          /* of linear kernels */
     unsigned char *experts; /* lists of an EXPERTS stage */
     float *attend;          /* tile scratch, outputs and rows */
+    float *scan;            /* q, k and gates of some rows */
 };
 
 struct compiled {
@@ -275,7 +308,7 @@ struct compiled {
     int stage_count;
     struct share *shares;      /* [stage][threads] */
     struct state_layout layout[8];
-    float **vector;            /* [weight]: norm weights and biases as float32 */
+    float **vector;            /* [weight]: norm weights, biases and scans' parameters as float32; convolutions' [taps][channels] */
     float **buffer;            /* [program buffer] -> [rows, width] */
     float *rope_table;         /* [rope][row][2][pairs] of this step */
     int64_t rope_stride;       /* floats of one row of one rope: 2 * most pairs */
@@ -337,6 +370,12 @@ enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are
 int64_t attend_items(const struct compiled *c, const struct op *op);
 int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim);
 int64_t attend_thread_floats(int k_dim, int v_dim);
+/* scan.c */
+void conv_stage(struct compiled *c, int stage, int thread, int threads);
+void scan_stage(struct compiled *c, int stage, int thread, int threads);
+int64_t conv_items(const struct compiled *c, const struct op *op);
+int64_t scan_items(const struct compiled *c, const struct op *op);
+int64_t scan_thread_floats(const struct program *p);
 /* step.c */
 enum status cpu_step(struct compiled *c, const struct batch *b, const struct state_memory *state, int output, const float **result,
                      struct error *err);

@@ -6,6 +6,7 @@
  *   EXPERTS over one input, then ADD or GATE or SCALE of their results
  *                                           -> one stage
  *   norms, ROPE and STORE of single heads, then ATTEND -> one stage
+ *   CONV, SCAN                             -> a stage each
  *   anything else that needs only its own row -> runs of such operations, row by row
  * A barrier stands only between stages, and none holds operations of two stretches of a split program (op.begins). */
 #include <string.h>
@@ -13,6 +14,9 @@
 #include "kernels/cpu/cpu.h"
 
 static bool elementwise(enum op_kind kind) { return kind == OP_ADD || kind == OP_GATE || kind == OP_SCALE; }
+
+/* Needs other rows of its sequence, too, in their order. */
+static bool over_rows(const struct op *op) { return op->kind == OP_CONV || op->kind == OP_SCAN; }
 
 static int linears_over(const struct program *p, int first, int x)
 {
@@ -163,13 +167,17 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     }
     if (op->kind == OP_EXPERTS)
         return experts_stage_at(c, s, i);
-    s->kind = STAGE_ROWS;
     s->first_op = i;
+    if (over_rows(op)) {
+        s->kind = op->kind == OP_CONV ? STAGE_CONV : STAGE_SCAN;
+        return s->op_count = 1;
+    }
+    s->kind = STAGE_ROWS;
     enum buffer_rows rows = p->buffers[op_writes(op) >= 0 ? op_writes(op) : op->x].rows;
     int n = 0;
     for (; i + n < p->op_count; n++) {
         const struct op *o = &p->ops[i + n];
-        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || o->kind == OP_EXPERTS || head_ops(p, i + n) || (n && o->begins))
+        if (o->kind == OP_LINEAR || o->kind == OP_ATTEND || o->kind == OP_EXPERTS || over_rows(o) || head_ops(p, i + n) || (n && o->begins))
             break;
         int target = op_writes(o) >= 0 ? op_writes(o) : o->x;
         if (n && (o->kind == OP_SELECT || p->buffers[target].rows != rows)) /* other rows: a stage of its own */

@@ -6,7 +6,8 @@
 
 static float *row_of(const struct compiled *c, int buffer, int32_t row) { return c->buffer[buffer] + row * c->p->buffers[buffer].width; }
 
-static void norm_slice(const struct compiled *c, const struct op *op, const float *x, float *y, int64_t width)
+/* first: of x in its row. */
+static void norm_slice(const struct compiled *c, const struct op *op, int64_t first, const float *x, float *y, int64_t width)
 {
     struct norm_shape shape = {.n = op->head_dim > 0 ? op->head_dim : width,
                                .weight = op->w >= 0 ? c->vector[op->w] : NULL,
@@ -14,12 +15,22 @@ static void norm_slice(const struct compiled *c, const struct op *op, const floa
                                .epsilon = op->epsilon,
                                .offset = op->offset,
                                .centred = op->centred};
-    c->isa->norm(&shape, x, y, width);
+    int64_t weight = op->w >= 0 && c->p->weights[op->w].in > shape.n, bias = op->b >= 0 && c->p->weights[op->b].in > shape.n;
+    if (!weight && !bias) {
+        c->isa->norm(&shape, x, y, width);
+        return;
+    }
+    for (int64_t at = 0; at < width; at += shape.n) { /* values of their own for each head */
+        struct norm_shape own = shape;
+        own.weight += weight * (first + at);
+        own.bias += bias * (first + at);
+        c->isa->norm(&own, x + at, y + at, shape.n);
+    }
 }
 
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y)
 {
-    norm_slice(c, op, x, y, c->p->buffers[op->x].width);
+    norm_slice(c, op, 0, x, y, c->p->buffers[op->x].width);
 }
 
 static void embed(struct compiled *c, const struct op *op, int32_t row)
@@ -72,7 +83,7 @@ void head_op(struct compiled *c, const struct op *op, int32_t row, int first, in
     else if (op->kind == OP_ROPE)
         rope(c, op, row, first, end);
     else
-        norm_slice(c, op, row_of(c, op->x, row) + first * op->head_dim, row_of(c, op->y, row) + first * op->head_dim,
+        norm_slice(c, op, first * op->head_dim, row_of(c, op->x, row) + first * op->head_dim, row_of(c, op->y, row) + first * op->head_dim,
                    (int64_t)(end - first) * op->head_dim);
 }
 

@@ -51,6 +51,10 @@ static int64_t items_of(const struct compiled *c, const struct stage *s)
         return experts_items(c, s);
     case STAGE_ATTEND:
         return attend_items(c, s->attend);
+    case STAGE_CONV:
+        return conv_items(c, &c->p->ops[s->first_op]);
+    case STAGE_SCAN:
+        return scan_items(c, &c->p->ops[s->first_op]);
     }
     return 0;
 }
@@ -96,6 +100,12 @@ static void work(void *argument, int thread, int threads)
             break;
         case STAGE_EXPERTS:
             experts_stage(c, i, thread, threads);
+            break;
+        case STAGE_CONV:
+            conv_stage(c, i, thread, threads);
+            break;
+        case STAGE_SCAN:
+            scan_stage(c, i, thread, threads);
             break;
         }
         team_barrier();

@@ -367,14 +367,14 @@ void cuda_state_close_with(const struct cuda_interface *cuda, const struct compi
     *memory = (struct state_memory){0};
 }
 
-enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int32_t blocks,
+enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, const int32_t *blocks,
                                  struct state_memory *out, struct error *err)
 {
     struct compile_sizes sizes;
     *out = (struct state_memory){0};
     enum status status = cuda_sizes(p, o, &sizes, err);
     for (int g = 0; g < p->group_count && !status; g++) {
-        out->bytes[g] = (size_t)sizes.block_bytes[g] * (size_t)blocks;
+        out->bytes[g] = (size_t)sizes.block_bytes[g] * (size_t)blocks[g];
         int code = out->bytes[g] ? cuda->allocate(o->device, (void **)&out->pool[g], out->bytes[g]) : 0;
         if (code)
             status = error_set(err, code == cuda->no_memory ? STATUS_NO_ROOM : STATUS_DEVICE, "cuda:%d: %.2f GiB for the KV cache: %s", o->device,
@@ -385,7 +385,7 @@ enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct
     return status;
 }
 
-static enum status cuda_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status cuda_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     const struct cuda_interface *cuda;
     struct cuda_info info;
@@ -433,6 +433,10 @@ const struct backend cuda_backend = {
     .state_open = cuda_state_open,
     .state_close = cuda_state_close,
     .state_copy = cuda_copy_state,
+    .shelf_open = cuda_shelf_open,
+    .shelf_move = cuda_shelf_move,
+    .shelf_wait = cuda_shelf_wait,
+    .shelf_close = cuda_shelf_close,
     .describe = cuda_describe,
     .free = cuda_free,
 };

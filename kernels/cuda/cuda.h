@@ -177,7 +177,7 @@ enum { RANK_GAVE_UP = -1 }; /* beside the device's own numbers */
 extern const struct backend cuda_backend;
 enum status cuda_compile_with(const struct cuda_interface *cuda, struct compiled **out, const struct program *p, const struct compile_options *o,
                               struct error *err);
-enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, int32_t blocks,
+enum status cuda_state_open_with(const struct cuda_interface *cuda, const struct program *p, const struct compile_options *o, const int32_t *blocks,
                                  struct state_memory *out, struct error *err);
 void cuda_state_close_with(const struct cuda_interface *cuda, const struct compile_options *o, struct state_memory *memory);
 /* A call that failed: "cuda:0 (name): what: words". Out of memory is STATUS_NO_ROOM, all else STATUS_DEVICE. */
@@ -202,6 +202,11 @@ int64_t cuda_widest_handed(const struct compiled *c); /* of inputs that the stag
 int64_t cuda_split_blocks(const struct compiled *c, int32_t rows); /* of a LINEAR that blocks share out by classes, at most */
 int64_t cuda_split_floats(const struct compiled *c);               /* that their sums wait in */
 
+/* shelf.c: see struct backend */
+enum status cuda_shelf_open(struct shelf **out, const struct compiled *c, const int32_t *places, struct error *err);
+enum status cuda_shelf_move(struct shelf *s, const struct state_memory *state, int group, int32_t block, int32_t place, bool away, struct error *err);
+enum status cuda_shelf_wait(struct shelf *s, struct error *err);
+void cuda_shelf_close(struct shelf *s);
 /* experts.c */
 struct experts_sizes {
     int64_t slots, tiles, values; /* places in the order; numbers of the list of tiles; of inputs as bf16 */

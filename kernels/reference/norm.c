@@ -9,6 +9,7 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
     const float *weight = op->w >= 0 ? r->norm_weights : NULL, *bias = op->b >= 0 ? r->norm_weights + r->widest_row : NULL;
     const float *x = r->buffer[op->x] + row * width;
     float *y = r->buffer[op->y] + row * width;
+    int64_t wide_weight = weight && r->p->weights[op->w].in > n, wide_bias = bias && r->p->weights[op->b].in > n; /* values of their own for each head */
     for (int64_t at = 0; at < width; at += n, x += n, y += n) {
         double mean = 0, square = 0;
         if (op->centred) {
@@ -22,8 +23,8 @@ static void body(struct reference *r, const struct op *op, int64_t row, int thre
         for (int64_t i = 0; i < n; i++) {
             double v = (x[i] - mean) * scale;
             if (weight)
-                v *= (double)weight[i] + op->offset;
-            y[i] = (float)(bias ? v + bias[i] : v);
+                v *= (double)weight[i + at * wide_weight] + op->offset;
+            y[i] = (float)(bias ? v + bias[i + at * wide_bias] : v);
         }
     }
 }

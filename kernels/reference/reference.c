@@ -181,7 +181,7 @@ static enum status reference_write(const struct compiled *c, struct state_memory
     return STATUS_OK;
 }
 
-static enum status reference_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static enum status reference_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     struct compile_sizes sizes;
     enum status status = reference_sizes(p, o, &sizes, err);

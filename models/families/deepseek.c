@@ -9,7 +9,7 @@
 
 extern const struct weight_name family_deepseek_names[];
 extern const int family_deepseek_name_count;
-const struct weight_name family_deepseek_names[] = {
+const struct weight_name family_deepseek_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_ALIKE, ROWS_ALIKE, "blk.%d.ffn_norm.weight"),
     EXPERT_NAMES("mlp", "gate_proj", "up_proj", "down_proj"),
     [Q_DOWN] = {"layers.%d.self_attn.q_a_proj.weight", "blk.%d.attn_q_a.weight", true, ROWS_ALIKE},

@@ -4,7 +4,7 @@
 
 extern const struct weight_name family_glm4_moe_names[];
 extern const int family_glm4_moe_name_count;
-const struct weight_name family_glm4_moe_names[] = {
+const struct weight_name family_glm4_moe_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_ALIKE, ROWS_ALIKE, "blk.%d.post_attention_norm.weight"),
     EXPERT_NAMES("mlp", "gate_proj", "up_proj", "down_proj"),
     [Q_NORM] = {"layers.%d.self_attn.q_norm.weight", "blk.%d.attn_q_norm.weight", true, ROWS_ALIKE},

@@ -3,11 +3,10 @@
 
 extern const struct weight_name family_granite_names[];
 extern const int family_granite_name_count;
-const struct weight_name family_granite_names[] = {
+const struct weight_name family_granite_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_OF_HEADS, ROWS_OF_KV_HEADS, "blk.%d.ffn_norm.weight"),
     [ROUTER] = {"layers.%d.block_sparse_moe.router.layer.weight", "blk.%d.ffn_gate_inp.weight", true, ROWS_ALIKE},
     STACK_NAMES("block_sparse_moe.input_linear.weight", "block_sparse_moe.output_linear.weight"),
-    [SHARED_DOWN] = {0},
 };
 const int family_granite_name_count = DECODER_ROLES;
 

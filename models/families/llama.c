@@ -4,10 +4,9 @@
 
 extern const struct weight_name family_llama_names[];
 extern const int family_llama_name_count;
-const struct weight_name family_llama_names[] = {
+const struct weight_name family_llama_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_OF_HEADS, ROWS_OF_KV_HEADS, "blk.%d.ffn_norm.weight"),
     EXPERT_NAMES("block_sparse_moe", "w1", "w3", "w2"),
-    [SHARED_DOWN] = {0},
 };
 const int family_llama_name_count = DECODER_ROLES;
 

@@ -4,7 +4,7 @@
 
 extern const struct weight_name family_qwen2_names[];
 extern const int family_qwen2_name_count;
-const struct weight_name family_qwen2_names[] = {
+const struct weight_name family_qwen2_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_ALIKE, ROWS_ALIKE, "blk.%d.ffn_norm.weight"),
     EXPERT_NAMES("mlp", "gate_proj", "up_proj", "down_proj"),
     [SHARED_ROUTER] = {"layers.%d.mlp.shared_expert_gate.weight", "blk.%d.ffn_gate_inp_shexp.weight", true, ROWS_ALIKE},

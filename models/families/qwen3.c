@@ -4,12 +4,11 @@
 
 extern const struct weight_name family_qwen3_names[];
 extern const int family_qwen3_name_count;
-const struct weight_name family_qwen3_names[] = {
+const struct weight_name family_qwen3_names[DECODER_ROLES] = {
     DECODER_NAMES(ROWS_ALIKE, ROWS_ALIKE, "blk.%d.ffn_norm.weight"),
     EXPERT_NAMES("mlp", "gate_proj", "up_proj", "down_proj"),
     [Q_NORM] = {"layers.%d.self_attn.q_norm.weight", "blk.%d.attn_q_norm.weight", true, ROWS_ALIKE},
     [K_NORM] = {"layers.%d.self_attn.k_norm.weight", "blk.%d.attn_k_norm.weight", true, ROWS_ALIKE},
-    [SHARED_DOWN] = {0},
 };
 const int family_qwen3_name_count = DECODER_ROLES;
 

@@ -44,10 +44,15 @@ static enum status allocate(struct ingot_engine *e, struct error *err)
     e->choices = calloc((size_t)parallel * 2, sizeof *e->choices);
     if (!e->rows || !e->wanted || !e->sequences || !e->tables || !e->choices)
         return error_memory(err, "an engine");
-    int64_t blocks = ((e->plan.context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * parallel;
-    if (blocks > INT32_MAX)
-        return error_set(err, STATUS_NO_ROOM, "a KV cache of %lld blocks is over the limit; take a smaller --context", (long long)blocks);
-    return pool_open(&e->pool, e->backend, &e->compile, &e->model->model->program, (int32_t)blocks, err);
+    const struct program *p = &e->model->model->program;
+    int32_t blocks[MAX_GROUPS] = {0};
+    for (int g = 0; g < p->group_count; g++) {
+        uint64_t count = plan_blocks(&e->plan, &p->groups[g]);
+        if (count > INT32_MAX)
+            return error_set(err, STATUS_NO_ROOM, "a KV cache of %llu blocks is over the limit; take a smaller --context", (unsigned long long)count);
+        blocks[g] = (int32_t)count;
+    }
+    return pool_open(&e->pool, e->backend, &e->compile, p, blocks, err);
 }
 
 struct uploading {
@@ -93,6 +98,8 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
         status = allocate(e, err);
     if (!status)
         status = compile(e, o, err);
+    if (!status)
+        status = shelf_start(e, e->plan.rest_bytes, err);
     if (status == STATUS_NO_ROOM && e->plan.fits)
         status = no_room_after_all(e, o, err);
     if (!status && pthread_create(&e->thread, NULL, scheduler_main, e))
@@ -123,6 +130,8 @@ void ingot_engine_close(struct ingot_engine *e)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
+    rest_close(e);
+    shelf_end(e);
     if (e->compiled)
         e->backend->free(e->compiled);
     pool_close(&e->pool);

@@ -72,20 +72,22 @@ void chat_note(struct ingot_chat *c, const char *format, ...) __attribute__((for
 /* constraint.c: response_format and tool_choice of a request as chat->grammar. */
 enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err);
 
-/* ---- pool: blocks of paged state, counted references ------------------------------------------------------------------ */
+/* ---- pool: blocks of paged state and slots of recurrent state, counted references ------------------------------------------------------------------ */
 
 struct pool {
     const struct backend *backend; /* whose memory it is */
     struct compile_options options;
     struct state_memory memory;
     int group_count;
-    int32_t blocks;              /* of each group */
+    bool recurrent[MAX_GROUPS], remembers; /* which groups are; any is */
+    int paged;                   /* the first that is not; -1: all are */
+    int32_t blocks[MAX_GROUPS];
     int32_t *free[MAX_GROUPS];   /* stack of free ids */
     int32_t free_count[MAX_GROUPS];
     int32_t *references[MAX_GROUPS];
-    int32_t reserved;            /* promised to running requests, not yet taken */
+    int32_t reserved;            /* of each paged group, promised to running requests and not yet taken */
 };
-enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, int32_t blocks,
+enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, const int32_t *blocks,
                       struct error *err);
 void pool_close(struct pool *p);
 int32_t pool_take(struct pool *p, int group); /* -1: none left */
@@ -99,17 +101,68 @@ struct block_table {
     int32_t count, capacity;
 };
 
+/* What recurrent groups had behind `at` tokens. Such a state cannot be cut back, so some are kept on the way. */
+struct mark {
+    int64_t at;
+    uint64_t made; /* when: the oldest go first where slots run out */
+    int32_t slot[MAX_GROUPS];
+};
+enum { MARKS_MOST = 8, MARK_EVERY = 1024, SLOTS_EACH = 6 }; /* of a session; tokens between those of long texts; slots of each parallel sequence: two for steps, others to keep */
+
 struct ingot_session {
     struct ingot_engine *engine;
+    struct ingot_session *next; /* of the engine's */
     struct ids tokens;
     int64_t cached; /* tokens whose state is in blocks */
+    struct mark marks[MARKS_MOST + 1]; /* ascending; where there are recurrent groups and cached > 0, the last is at `cached` */
+    int mark_count;
+    int32_t slots[MAX_GROUPS][2]; /* of a step that runs: what it reads and writes */
+    bool stepping;                /* those that are written are ours */
+    bool pinned;                  /* being saved: nothing is taken from it */
     int64_t planned; /* the length that rope scaling goes by where it depends on it */
     struct block_table table[MAX_GROUPS];
     struct ingot_request *active;
+    /* rest.c, shelf.c */
+    uint64_t owner;
+    int64_t alike;                   /* of `cached`: computed in whole pieces from the beginning on, as any request would */
+    struct ingot_session *rest_next; /* of state at rest, used longest ago last */
+    int32_t *place, placed;          /* of its blocks on the shelf, the first ones */
+    int claims;                      /* sessions that wait for what it has there alone */
+    struct ingot_session *source;    /* such a one; it has */
+    int64_t source_tokens;           /* so many that we want */
 };
+struct ingot_session *session_new(struct ingot_engine *engine); /* engine lock held; NULL: no memory */
+void session_free(struct ingot_session *s);                     /* engine lock held; its state is gone already */
+/* An empty session gets another's state, shared. Engine lock held. False: no memory, nothing is shared. */
+bool session_share(struct ingot_session *copy, const struct ingot_session *s);
+/* rest.c, engine lock held. A session's state goes to rest, and leaves it without any. */
+void session_rest(struct ingot_session *s);
+bool rest_make_room(struct ingot_engine *e); /* in the pool; false: nothing rests there */
+bool rest_clear_shelf(struct ingot_engine *e, const struct ingot_session *but); /* for another; false: nothing can go */
+void rest_bring(struct ingot_session *s);  /* what it waits for on the shelf, if it does, into blocks that it may take */
+void rest_forget(struct ingot_session *s); /* it does not wait any more */
+void rest_close(struct ingot_engine *e);
+/* shelf.c, engine lock held. */
+/* What of the host's memory an engine may take for it at most; asked: see ingot_engine_options.kv_host. */
+uint64_t shelf_bytes(const struct ingot_engine *e, const struct program *p, int64_t asked);
+enum status shelf_start(struct ingot_engine *e, uint64_t bytes, struct error *err);
+void shelf_end(struct ingot_engine *e);
+void shelf_settle(struct ingot_engine *e); /* nothing is on its way any more */
+bool shelf_put(struct ingot_session *r);   /* all blocks that have no place yet; false: there is no room, or no shelf */
+void shelf_drop(struct ingot_session *r);  /* settled: its places are free */
+void shelf_inherit(struct ingot_session *r, struct ingot_session *from); /* places of whole blocks that both begin with */
+bool shelf_bring(struct ingot_session *s, const struct ingot_session *from, int64_t tokens); /* false: s has blocks, but not these */
 /* Makes the tables cover `tokens` tokens and the block that `cached` lies in our own. Engine lock held. STATUS_NO_ROOM. */
 enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err);
-void session_cut(struct ingot_session *s, int64_t cached); /* engine lock held */
+/* State of at most `cached` tokens stays: where there are recurrent groups, that of the nearest mark. Engine lock held. */
+void session_cut(struct ingot_session *s, int64_t cached);
+/* marks.c, engine lock held. Before a step: s->slots, for which marks may go, of sessions at rest the last ones too. STATUS_NO_ROOM. */
+enum status marks_begin(struct ingot_session *s, struct error *err);
+/* Behind it: the state is that of `cached` tokens; the one before stays as a mark if it is worth it. */
+void marks_advance(struct ingot_session *s, int64_t cached, bool keep);
+void marks_give_up(struct ingot_session *s); /* the step failed: state is as it was */
+int64_t marks_cut(struct ingot_session *s, int64_t cached); /* the tokens of the nearest mark */
+void marks_share(struct ingot_session *copy, const struct ingot_session *s);
 int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens); /* beyond those it has */
 
 /* ---- sampling ------------------------------------------------------------------------------------------------------- */
@@ -217,6 +270,7 @@ struct ingot_request {
     int64_t limit;            /* tokens the session may reach */
     int64_t prompt_end;       /* tokens of the session when the request started */
     int64_t reused;
+    int64_t turn_end;         /* tokens up to where a mark is kept: the prompt without what asks for the answer */
     int64_t generated;
     atomic_bool cancel;
     double started, first, ended;
@@ -270,6 +324,13 @@ struct ingot_engine {
     pthread_t thread;
     bool started, closing;
     struct pool pool;
+    struct ingot_session *sessions; /* all */
+    struct ingot_session *resting;  /* rest.c */
+    int resting_count;
+    struct shelf *shelf; /* shelf.c; NULL: none */
+    int32_t places, *free_place, free_places; /* of each paged group; which are free */
+    bool shelf_busy;     /* moves may be on their way */
+    uint64_t marks_made;
     struct ingot_request *queue, *running;
     int running_count;
     /* one step's batch; the scheduler's alone */
@@ -322,7 +383,7 @@ enum status offload_fit(struct ingot_engine *e, const struct program *p, const s
 /* bandwidth.c: seconds that a token takes when `filled` of the cache is read; 0: a bandwidth is not known. */
 double plan_seconds(const struct ingot_plan *p, double host, double filled);
 void plan_total(struct ingot_plan *p); /* of what one device takes, and whether it fits */
-uint64_t plan_blocks(const struct ingot_plan *p); /* of the cache */
+uint64_t plan_blocks(const struct ingot_plan *p, const struct state_group *g); /* of the cache */
 uint64_t plan_host_memory(void); /* what the system can give without swapping, within the cgroup's limit */
 
 #endif

@@ -10,7 +10,7 @@
 #include "runtime/fetch/fetch.h"
 
 /* Enough to tell checkpoints apart without reading them whole: names, types, shapes, 64 bytes of each tensor; and what the
- * configuration makes of the same weights: angles, state, norms. */
+ * configuration makes of the same weights: angles, time steps, state, norms. */
 static bool identify(const struct model *m, const struct tensor_set *set, unsigned char out[32])
 {
     const struct program *p = &m->program;
@@ -22,6 +22,11 @@ static bool identify(const struct model *m, const struct tensor_set *set, unsign
         const struct rope *r = &p->ropes[i];
         double turns[] = {r->dims, r->interleaved, (double)r->magnitude, (double)r->original, r->base, r->factor};
         good = EVP_DigestUpdate(hash, turns, sizeof turns) && EVP_DigestUpdate(hash, r->inverse_frequency, (size_t)r->dims / 2 * sizeof(float));
+    }
+    for (int i = 0; i < p->scan_count && good; i++) {
+        const struct scan *s = &p->scans[i];
+        double steps[] = {s->heads, s->key_heads, s->k_dim, s->v_dim, s->tiled, (double)s->dt_least, (double)s->dt_most};
+        good = EVP_DigestUpdate(hash, steps, sizeof steps);
     }
     for (int64_t i = 0; i < set->tensor_count && good; i++) {
         const struct tensor *t = &set->tensors[i];

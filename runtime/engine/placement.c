@@ -146,11 +146,11 @@ static struct ingot_plan_part part_of(const struct ingot_engine *e, const struct
 {
     const struct segment *s = sizes->segment;
     bool card = s->backend == at->backend;
-    uint64_t block = 0;
+    uint64_t cache = 0;
     for (int g = 0; g < p->group_count; g++)
-        block += sizes->sizes.block_bytes[g];
+        cache += sizes->sizes.block_bytes[g] * plan_blocks(&e->plan, &p->groups[g]);
     struct ingot_plan_part part = {.layers = sizes->layers, .stretches = sizes->stretches, .shared = s->ranks > 1, .weights_bytes = sizes->weight_bytes,
-                                   .kv_bytes = block * plan_blocks(&e->plan), .scratch_bytes = sizes->sizes.scratch_bytes};
+                                   .kv_bytes = cache, .scratch_bytes = sizes->sizes.scratch_bytes};
     uint64_t unread = program_weight_bytes(p, s->first, s->end) - program_read_bytes(p, s->first, s->end); /* ranks have one segment */
     part.read_bytes = s->ranks > 1 ? part.weights_bytes - unread / (uint64_t)s->ranks : read_bytes_of(p, e->compile.segments, e->compile.segment_count, s);
     snprintf(part.device, sizeof part.device, card ? "cuda:%d" : "cpu", s->device);
@@ -161,18 +161,32 @@ static struct ingot_plan_part part_of(const struct ingot_engine *e, const struct
 
 bool part_fits(const struct ingot_plan_part *part) { return part->weights_bytes + part->kv_bytes + part->scratch_bytes <= part->available_bytes; }
 
+/* What a device has of the cache; sizes NULL: none has any yet. */
+static void count_cache(struct ingot_plan *plan, const struct program *p, const struct compile_sizes *sizes)
+{
+    if (!sizes)
+        plan->kv_bytes_per_token = plan->recurrent_bytes = 0;
+    for (int g = 0; g < p->group_count && sizes; g++)
+        if (p->groups[g].kind == STATE_RECURRENT)
+            plan->recurrent_bytes += sizes->block_bytes[g] * plan_blocks(plan, &p->groups[g]);
+        else
+            plan->kv_bytes_per_token += sizes->block_bytes[g] / BLOCK_TOKENS;
+}
+
 static enum status measure_parts(struct ingot_engine *e, const struct program *p, const struct placement *at, struct error *err)
 {
     struct ingot_plan *plan = &e->plan;
     struct part_sizes *sizes = calloc((size_t)e->compile.segment_count, sizeof *sizes);
     enum status status = sizes ? split_part_sizes(p, &e->compile, sizes, &plan->part_count, err) : error_memory(err, "a plan");
-    plan->weights_bytes = plan->read_bytes = plan->kv_bytes = plan->kv_bytes_per_token = plan->scratch_bytes = plan->available_bytes = 0;
+    plan->weights_bytes = plan->read_bytes = plan->kv_bytes = plan->scratch_bytes = plan->available_bytes = 0;
     plan->read_bandwidth = 0; /* each part's */
     plan->fits = true;
     plan->hand_overs = -1;
+    count_cache(plan, p, NULL);
     for (int i = 0; i < plan->part_count && !status; i++) {
         struct ingot_plan_part *part = &plan->parts[i];
         *part = part_of(e, p, at, &sizes[i]);
+        count_cache(plan, p, &sizes[i].sizes);
         plan->fits &= part_fits(part);
         plan->hand_overs += sizes[i].segment->rank ? 0 : part->stretches;
         plan->weights_bytes += part->weights_bytes;
@@ -181,7 +195,6 @@ static enum status measure_parts(struct ingot_engine *e, const struct program *p
         plan->scratch_bytes += part->scratch_bytes;
         plan->available_bytes += part->available_bytes;
     }
-    plan->kv_bytes_per_token = plan->kv_bytes / (plan_blocks(plan) * BLOCK_TOKENS);
     plan->total_bytes = plan->weights_bytes + plan->kv_bytes + plan->scratch_bytes;
     free(sizes);
     return status;
@@ -201,9 +214,8 @@ enum status placement_measure(struct ingot_engine *e, const struct program *p, c
     plan->weights_bytes = at->weights_bytes;
     plan->read_bytes = at->read_bytes;
     plan->scratch_bytes = sizes.scratch_bytes;
-    plan->kv_bytes_per_token = 0;
-    for (int g = 0; g < p->group_count; g++)
-        plan->kv_bytes_per_token += sizes.block_bytes[g] / BLOCK_TOKENS;
+    count_cache(plan, p, NULL);
+    count_cache(plan, p, &sizes);
     plan->available_bytes = at->cards ? at->card_bytes[0] : at->host_bytes;
     plan->read_bandwidth = at->cards ? at->card_bandwidth[0] : 0;
     plan_total(plan);

@@ -94,11 +94,16 @@ static void advise(struct ingot_plan *p, const char *format, ...)
     va_end(args);
 }
 
-uint64_t plan_blocks(const struct ingot_plan *p) { return (uint64_t)((p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * (uint64_t)p->parallel; }
+static uint64_t paged_blocks(const struct ingot_plan *p) { return (uint64_t)((p->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS + 1) * (uint64_t)p->parallel; }
+
+uint64_t plan_blocks(const struct ingot_plan *p, const struct state_group *g)
+{
+    return g->kind == STATE_PAGED ? paged_blocks(p) : (uint64_t)SLOTS_EACH * (uint64_t)p->parallel;
+}
 
 void plan_total(struct ingot_plan *p)
 {
-    p->kv_bytes = plan_blocks(p) * BLOCK_TOKENS * p->kv_bytes_per_token;
+    p->kv_bytes = paged_blocks(p) * BLOCK_TOKENS * p->kv_bytes_per_token + p->recurrent_bytes;
     p->total_bytes = p->weights_bytes + p->kv_bytes + p->scratch_bytes;
     p->fits = p->total_bytes <= p->available_bytes;
 }
@@ -110,7 +115,7 @@ static void choose_context(struct ingot_plan *p, int64_t asked, int64_t own)
     plan_total(p);
     if (p->fits || asked)
         return;
-    uint64_t fixed = p->weights_bytes + p->scratch_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
+    uint64_t fixed = p->weights_bytes + p->scratch_bytes + p->recurrent_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
     int64_t most = p->available_bytes > fixed && per_token ? (int64_t)((p->available_bytes - fixed) / per_token) - 2 * BLOCK_TOKENS : 0;
     most -= most % BLOCK_TOKENS;
     if (most >= 512) {
@@ -123,14 +128,14 @@ static void choose_context(struct ingot_plan *p, int64_t asked, int64_t own)
 /* What would help a plan that does not fit. */
 static void advise_room(struct ingot_plan *p)
 {
-    uint64_t fixed = p->weights_bytes + p->scratch_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
+    uint64_t fixed = p->weights_bytes + p->scratch_bytes + p->recurrent_bytes, per_token = p->kv_bytes_per_token * (uint64_t)p->parallel;
     int64_t most = p->available_bytes > fixed && per_token ? (int64_t)((p->available_bytes - fixed) / per_token) - 2 * BLOCK_TOKENS : 0;
     most -= most % BLOCK_TOKENS;
     if (most > 0 && most < p->context)
         advise(p, "--context %" PRId64 " would fit", most);
-    if (p->available_bytes < fixed)
+    if (p->available_bytes < fixed - p->recurrent_bytes)
         advise(p, "the weights alone take %.1f GiB of %.1f GiB: take a smaller model, or one quantised to fewer bits",
-               (double)fixed / 0x1p30, (double)p->available_bytes / 0x1p30);
+               (double)(fixed - p->recurrent_bytes) / 0x1p30, (double)p->available_bytes / 0x1p30);
     else
         advise(p, "a model quantised to fewer bits leaves more room");
     if (p->parallel > 1)
@@ -226,7 +231,9 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
         return status;
     at.weights_bytes = model->weight_bytes;
     at.read_bytes = model_read_bytes(model);
-    return at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
+    status = at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
+    p->rest_bytes = status ? 0 : shelf_bytes(e, &model->program, o->kv_host);
+    return status;
 }
 
 /* Whether the plan, which has parts on the CPU, promises more than the CPU alone. */

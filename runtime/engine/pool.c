@@ -1,20 +1,24 @@
-/* The block pool: every group has the same number of blocks, each covering BLOCK_TOKENS tokens of one sequence. */
+/* The block pool: blocks of paged groups, each covering BLOCK_TOKENS tokens of one sequence, and slots of recurrent ones. */
 #include <stdlib.h>
 
 #include "runtime/engine/engine.h"
 
-enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, int32_t blocks,
+enum status pool_open(struct pool *p, const struct backend *backend, const struct compile_options *o, const struct program *program, const int32_t *blocks,
                       struct error *err)
 {
-    *p = (struct pool){.backend = backend, .options = *o, .group_count = program->group_count, .blocks = blocks};
+    *p = (struct pool){.backend = backend, .options = *o, .group_count = program->group_count, .paged = -1};
     for (int g = 0; g < p->group_count; g++) {
-        p->free[g] = malloc((size_t)blocks * sizeof *p->free[g]);
-        p->references[g] = calloc((size_t)blocks, sizeof *p->references[g]);
+        int32_t count = p->blocks[g] = blocks[g];
+        p->recurrent[g] = program->groups[g].kind == STATE_RECURRENT;
+        p->remembers |= p->recurrent[g];
+        p->paged = p->paged < 0 && !p->recurrent[g] ? g : p->paged;
+        p->free[g] = malloc((size_t)count * sizeof *p->free[g]);
+        p->references[g] = calloc((size_t)count, sizeof *p->references[g]);
         if (!p->free[g] || !p->references[g])
             return error_memory(err, "the KV cache's blocks");
-        for (int32_t i = 0; i < blocks; i++) /* low ids first: they stay in few pages */
-            p->free[g][i] = blocks - 1 - i;
-        p->free_count[g] = blocks;
+        for (int32_t i = 0; i < count; i++) /* low ids first: they stay in few pages */
+            p->free[g][i] = count - 1 - i;
+        p->free_count[g] = count;
     }
     return backend->state_open(program, o, blocks, &p->memory, err);
 }

@@ -75,8 +75,9 @@ void request_end(struct ingot_request *r, struct event_node *node)
     r->engine->pool.reserved -= r->reserved;
     r->reserved = 0;
     r->session->active = NULL;
-    if (r->options.discard)
-        session_cut(r->session, 0);
+    marks_give_up(r->session);
+    if (r->options.rest)
+        session_rest(r->session);
     r->state = REQUEST_ENDED;
     pthread_cond_broadcast(&r->wake);
     pthread_mutex_unlock(&r->engine->lock);
@@ -346,6 +347,19 @@ static void plan_length(struct ingot_request *r)
     s->planned = r->limit;
 }
 
+/* Where a prompt of a recurrent model is worth a mark: the next one may differ from what asks for this answer on, or be the same. Its
+ * last token is computed again in any case. */
+static int64_t find_turn_end(const struct ingot_request *r)
+{
+    enum { NEAR = 64 }; /* tokens that are as well computed again */
+    int64_t at = r->prompt_end - 1, least = at > NEAR ? at - NEAR : 0;
+    if (request_wants_rows(r) || r->options.rest || !least)
+        return 0;
+    while (at > least && !model_ends_turn(r->engine->model, r->session->tokens.data[at - 1]))
+        at--;
+    return at > least ? at : r->prompt_end - 1;
+}
+
 enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_session *s, const struct ingot_request_options *o,
                                       struct ingot_error *err)
 {
@@ -381,7 +395,7 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
         keep = (int64_t)r->options.rows_from;
     if (s->cached > keep)
         session_cut(s, keep);
-    r->reused = s->cached;
+    r->turn_end = e->pool.remembers ? find_turn_end(r) : 0;
     s->active = r;
     struct ingot_request **at = &e->queue;
     while (*at)

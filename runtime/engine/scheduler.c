@@ -16,13 +16,25 @@ static void let_go(struct ingot_request *r)
     pthread_cond_broadcast(&r->wake);
 }
 
+static int32_t blocks_of(const struct ingot_session *s) { return s->engine->pool.paged < 0 ? 0 : s->table[s->engine->pool.paged].count; }
+
+/* Its session had `before` blocks: what it took since is not to come any more. */
+static void took(struct ingot_engine *e, struct ingot_request *r, int32_t before)
+{
+    int32_t taken = blocks_of(r->session) - before;
+    r->reserved -= taken < r->reserved ? taken : r->reserved;
+    e->pool.reserved -= taken < e->pool.reserved ? taken : e->pool.reserved;
+}
+
 /* Moves requests from the queue to the running list while there is room for the tokens they may come to. */
 static void admit(struct ingot_engine *e)
 {
     while (e->queue && e->running_count < e->plan.parallel) {
         struct ingot_request *r = e->queue;
         int32_t want = session_blocks_wanted(r->session, r->limit);
-        if (want > e->pool.free_count[0] - e->pool.reserved && e->pool.group_count) {
+        while (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved && rest_make_room(e))
+            ;
+        if (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved) {
             if (e->running)
                 return; /* somebody will give blocks back */
             struct error err;
@@ -35,6 +47,10 @@ static void admit(struct ingot_engine *e)
             continue;
         }
         e->pool.reserved += r->reserved = want;
+        int32_t before = blocks_of(r->session);
+        rest_bring(r->session);
+        took(e, r, before);
+        r->reused = r->session->cached; /* now: while it waited, others may have taken what the session remembered */
         e->queue = r->next;
         r->next = NULL;
         r->state = REQUEST_RUNNING;
@@ -88,22 +104,23 @@ static void fail_list(struct ingot_engine *e, struct ingot_request *list, const 
 
 /* ---- one step ------------------------------------------------------------------------------------------------------- */
 
+
 /* Adds the `rows` next tokens of a session to the batch. Lock held. */
 static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
 {
     struct ingot_session *s = r->session;
     struct batch *b = &step->batch;
-    int32_t before = s->table[0].count;
+    int32_t before = blocks_of(s);
     enum status status = session_reserve(s, s->cached + rows, err);
+    if (!status && e->pool.remembers)
+        status = marks_begin(s, err);
     if (status)
         return status;
-    int32_t taken = s->table[0].count - before;
-    r->reserved -= taken < r->reserved ? taken : r->reserved;
-    e->pool.reserved -= taken < e->pool.reserved ? taken : e->pool.reserved;
+    took(e, r, before);
     int32_t sequence = b->sequences;
     const int32_t **tables = &e->tables[sequence * MAX_GROUPS];
     for (int g = 0; g < e->pool.group_count; g++)
-        tables[g] = s->table[g].blocks;
+        tables[g] = e->pool.recurrent[g] ? s->slots[g] : s->table[g].blocks;
     e->sequences[sequence] = (struct batch_sequence){b->rows, (int32_t)rows, s->cached, tables, -1, s->planned};
     bool last = s->cached + rows == (int64_t)s->tokens.count, all = request_wants_rows(r) && s->cached < r->prompt_end;
     for (int64_t i = 0; i < rows; i++) {
@@ -126,7 +143,9 @@ static int64_t next_piece(const struct ingot_request *r)
     int64_t rows = (int64_t)r->session->tokens.count - r->session->cached, most = request_wants_rows(r) ? PIECE_WANTED : PIECE;
     if (r->options.chunk > 0 && r->options.chunk < most)
         most = r->options.chunk;
-    return rows < most ? rows : most;
+    rows = rows < most ? rows : most;
+    int64_t left = r->turn_end - r->session->cached;
+    return left > 0 && left < rows ? left : rows;
 }
 
 static bool is_long(const struct ingot_engine *e, int64_t rows) { return e->compile.stream_rows && rows >= e->compile.stream_rows; }

@@ -4,32 +4,6 @@ import numpy as np
 import pytest
 from conftest import INGOT, ingot, write_tiny
 
-EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated"
-TOKENS = [[5, 9, 13, 2, 77, 3, 8, 1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50], [7, 8, 9]]
-
-
-@pytest.fixture(scope="module")
-def card(tmp_path_factory):
-    """Runs the program beside the emulated library: the real one lies beside build/ingot."""
-    folder = tmp_path_factory.mktemp("card")
-    for file in (pathlib.Path(INGOT), EMULATED / "libingot-cuda.so", EMULATED / "libcuda.so.1"):
-        shutil.copy(file, folder)
-    (folder / "tokens.json").write_text(json.dumps(TOKENS))
-
-    def run(*arguments, code=0, env=None, stdin=""):
-        r = subprocess.run([folder / "ingot", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300, cwd=folder,
-                           env=os.environ | {"LD_LIBRARY_PATH": str(folder)} | (env or {}))
-        assert r.returncode == code, r.stderr
-        return r
-
-    def logits(model, *arguments, **more):
-        run("logits", model, "--tokens", "tokens.json", "--out", "out.npy", *arguments, **more)
-        return np.load(folder / "out.npy")
-
-    run.logits = logits
-    run.folder = folder
-    return run
-
 
 def test_logits(card, tiny):
     expected, got = card.logits(tiny, "--reference", "--kv", "f16"), card.logits(tiny, "--device", "cuda")
@@ -57,6 +31,16 @@ def test_streams(card, tiny):
     assert json.loads(card("plan", tiny, "--json", "--device", "cuda", "--stream-rows", 19).stdout)["stream_rows"] is None
     whole, sent, stay = (card.logits(tiny, *devices) for devices in (("--device", "cuda"), (*arguments, 19), (*arguments, -1)))
     assert (sent[:19] == whole[:19]).all() and (sent[19:] == stay[19:]).all() and (stay[:19] != whole[:19]).any()
+
+
+@pytest.mark.parametrize("room, reused", [("1M", [0, 0, 49, 49]), ("0", [0, 0, 0, 0])])
+def test_prompts_rest_on_the_host(card, tiny, serve, room, reused):
+    """The card's cache has room for one; what it gives up comes back from the host's memory, bit for bit."""
+    s = serve(tiny, "--device", "cuda", "--context", 64, "--parallel", 1, "--deterministic", "--kv-host", room, program=card.folder / "ingot",
+              env={"LD_LIBRARY_PATH": str(card.folder)})
+    answers = [s.client().completions.create(model=tiny, prompt=letter * 50, max_tokens=4, temperature=0, logprobs=3) for letter in "abab"]
+    assert [a.usage.prompt_tokens_details.cached_tokens for a in answers] == reused
+    assert all(a.choices[0].logprobs == b.choices[0].logprobs for a, b in zip(answers, answers[2:]))
 
 
 def test_split_chooses(card, tiny):

@@ -10,6 +10,7 @@
 #include "kernels/cpu/wide/input.h"
 #include "kernels/cpu/wide/peak.h"
 #include "kernels/cpu/wide/rows.h"
+#include "kernels/cpu/wide/scan.h"
 
 #define CODES(NAME, id)                                                                                                    \
     [STORAGE_##NAME] = {.name = "int8 dot, 16 bits for prompts",                                                             \
@@ -54,6 +55,10 @@ const struct isa TABLE = {
     .add = wide_add,
     .activate = wide_activate,
     .rope = wide_rope,
+    .conv = wide_conv,
+    .scan = wide_scan,
+    .unit = wide_unit,
+    .dot = wide_dot,
     .narrow = wide_narrow,
     .quantise = wide_quantise,
 #ifdef TABLE_PACK

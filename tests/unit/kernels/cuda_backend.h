@@ -20,7 +20,7 @@ static inline enum status emulated_compile(struct compiled **out, const struct p
     return cuda_compile_with(&emulated_interface, out, p, o, err);
 }
 
-static inline enum status emulated_state_open(const struct program *p, const struct compile_options *o, int32_t blocks, struct state_memory *out, struct error *err)
+static inline enum status emulated_state_open(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err)
 {
     return cuda_state_open_with(&emulated_interface, p, o, blocks, out, err);
 }

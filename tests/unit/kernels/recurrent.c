@@ -1,4 +1,6 @@
-/* Recurrent operations by hand: CONV, SCAN, JOIN and stacks of matrices without a choice; whole, in pieces, and beside others. */
+/* Recurrent operations by hand: CONV, SCAN, JOIN and stacks of matrices without a choice; whole, in pieces, and beside others; every
+ * instruction set of this machine against the reference. */
+#include "kernels/cpu/cpu.h"
 #include "tiny.h"
 
 enum { ROWS = 23, HEADS = 4, KEYS = 2, K = 3, V = 5, TAPS = 4, MIX = 2 * KEYS * K + HEADS * V, HIDDEN = 12, VOCAB = 40 };
@@ -74,7 +76,7 @@ static void open_runner(struct runner *r, struct layer *l, const struct backend 
     r->backend = backend;
     r->o = tiny_options(STORAGE_F32);
     cr_assert_eq(backend->compile(&r->compiled, &l->p, &r->o, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(backend->state_open(&l->p, &r->o, 6, &r->state, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(backend->state_open(&l->p, &r->o, (const int32_t[]){6}, &r->state, &err), STATUS_OK, "%s", err.text);
     memset(r->state.pool[0], 0x7f, r->state.bytes[0]); /* a slot that nobody wrote is not looked at */
 }
 
@@ -202,4 +204,150 @@ Test(recurrent, scan_is_its_sum)
     }
     close_runner(&r);
     arena_free(&l.arena);
+}
+
+/* ---- the CPU's instruction sets ------------------------------------------------------------------------------------------ */
+
+struct sizes {
+    int heads, keys, k, v, taps;
+    bool delta, tiled, biased;
+};
+static const struct sizes odd_sizes[] = {
+    {4, 2, 3, 5, 4, false, false, true},   {4, 2, 3, 5, 4, true, true, false}, {2, 1, 16, 64, 3, true, false, true}, {3, 3, 17, 37, 2, false, true, false},
+    {2, 2, 40, 129, 1, true, false, true}, {6, 2, 8, 16, 7, true, true, false}, {1, 1, 128, 96, 4, false, false, true},
+};
+enum { SIZES = sizeof odd_sizes / sizeof *odd_sizes, MOST_OUT = 2 * 129 };
+
+/* Two tables give rows of x and of gates: CONV, then SCAN. */
+static int build_sizes(struct layer *l, const struct sizes *s)
+{
+    int mix = 2 * s->keys * s->k + s->heads * s->v, gates = s->heads * (s->delta ? 2 : 1);
+    *l = (struct layer){.p = {.vocab = VOCAB}};
+    struct program *p = &l->p;
+    p->arena = &l->arena;
+    l->table = tiny_weight("table", STORAGE_F32, VOCAB, mix, 1);
+    l->gates = tiny_weight("gates", STORAGE_F32, VOCAB, gates, 2);
+    l->taps = tiny_weight("taps", STORAGE_F16, mix, s->taps, 1);
+    l->parameters = tiny_weight("parameters", STORAGE_F32, 3, s->heads, 0.5f);
+    struct weight bias = tiny_weight("bias", STORAGE_BF16, 1, mix, 0.1f);
+    for (int h = 0; h < s->heads; h++)
+        ((unsigned char *)(uintptr_t)l->parameters.data)[4 * h + 3] |= 0x80; /* decays are negative */
+    struct scan scan = {.heads = s->heads, .key_heads = s->keys, .k_dim = s->k, .v_dim = s->v, .q = s->heads * s->v, .k = s->heads * s->v + s->keys * s->k, .v = 0,
+                        .tiled = s->tiled, .delta = s->delta, .normalised = s->delta, .dt_least = 0.01f, .dt_most = s->delta ? INFINITY : 1.5f};
+    struct state_group g = {.kind = STATE_RECURRENT, .layers = 2, .values = 5 + (s->taps - 1) * mix + s->heads * s->k * s->v};
+    int group = program_group(p, &g), x = program_buffer(p, "x", mix, ROWS_ALL), z = program_buffer(p, "z", gates, ROWS_ALL);
+    l->mix = program_buffer(p, "mix", mix, ROWS_ALL);
+    l->out = program_buffer(p, "out", s->heads * s->v, ROWS_ALL);
+    add(p, OP_EMBED, -1, -1, x)->w = program_weight(p, &l->table);
+    add(p, OP_EMBED, -1, -1, z)->w = program_weight(p, &l->gates);
+    struct op *op = add(p, OP_CONV, x, -1, l->mix);
+    op->w = program_weight(p, &l->taps), op->b = s->biased ? program_weight(p, &bias) : -1, op->activation = ACT_SILU, op->group = group, op->layer = 1, op->at = 5;
+    op = add(p, OP_SCAN, l->mix, z, l->out);
+    op->w = program_weight(p, &l->parameters), op->scan = program_scan(p, &scan), op->group = group, op->layer = 1, op->at = 5 + (s->taps - 1) * mix, op->scale = 0.7f;
+    program_output(p, "out", l->out);
+    struct error err = {0};
+    cr_assert_eq(program_check(p, &err), STATUS_OK, "%s", err.text);
+    return s->heads * s->v;
+}
+
+static const char *const isa_names[] = {"scalar", "avx2", "avx512-vnni", "amx", "neon", "neon-dotprod", "neon-i8mm"};
+
+static void open_isa(struct runner *r, struct layer *l, const struct isa *isa, int threads)
+{
+    struct error err = {0};
+    r->backend = backend_cpu(&err);
+    r->o = tiny_options(STORAGE_F32);
+    r->o.threads = threads;
+    cr_assert_eq(cpu_compile_with(isa, &r->compiled, &l->p, &r->o, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(r->backend->state_open(&l->p, &r->o, (const int32_t[]){6}, &r->state, &err), STATUS_OK, "%s", err.text);
+    memset(r->state.pool[0], 0x7f, r->state.bytes[0]);
+}
+
+/* By how much two lists are apart, of the length of the second. */
+static double apart(const float *a, const float *b, int n)
+{
+    double difference = 0, length = 0;
+    for (int i = 0; i < n; i++)
+        difference += (double)(a[i] - b[i]) * (a[i] - b[i]), length += (double)b[i] * b[i];
+    return sqrt(difference / length);
+}
+
+Test(recurrent, cpu_is_the_reference_however_it_is_cut)
+{
+    int32_t tokens[ROWS];
+    static float truth[ROWS * MOST_OUT], whole[ROWS * MOST_OUT], parts[ROWS * MOST_OUT];
+    tokens_make(tokens);
+    for (int i = 0; i < SIZES; i++) {
+        struct layer l;
+        struct runner r;
+        int width = build_sizes(&l, &odd_sizes[i]);
+        open_runner(&r, &l, &backend_reference);
+        step(&r, l.out, width, tokens, 0, ROWS, -1, 0, truth);
+        close_runner(&r);
+        for (size_t n = 0; n < sizeof isa_names / sizeof *isa_names; n++) {
+            const struct isa *isa = isa_find(isa_names[n]);
+            if (!isa)
+                continue;
+            for (int threads = 1; threads < 4; threads += 2) { /* many threads share a head's columns out */
+                open_isa(&r, &l, isa, threads);
+                step(&r, l.out, width, tokens, 0, ROWS, -1, 0, whole);
+                cr_assert_lt(apart(whole, truth, ROWS * width), 2e-6, "%s, sizes %d: %g", isa->name, i, apart(whole, truth, ROWS * width));
+                for (int piece = 1; piece < 7; piece++) {
+                    int slot = 1;
+                    for (int at = 0; at < ROWS; at += piece) {
+                        int next = piece & 1 ? slot : slot % 5 + 1;
+                        step(&r, l.out, width, tokens, at, at + piece < ROWS ? piece : ROWS - at, slot, next, parts);
+                        slot = next;
+                    }
+                    cr_assert_eq(memcmp(parts, whole, (size_t)(ROWS * width) * sizeof *parts), 0, "%s, sizes %d, pieces of %d", isa->name, i, piece);
+                }
+                close_runner(&r);
+            }
+        }
+        arena_free(&l.arena);
+    }
+}
+
+/* Sequences of one batch have the bits that each has alone, and leave the slot that they read as it was. */
+Test(recurrent, beside_others_is_alone)
+{
+    enum { FIRST = 7, COUNT = 3 };
+    for (int i = 0; i < SIZES; i++) {
+        struct layer l;
+        struct runner r;
+        struct error err = {0};
+        int width = build_sizes(&l, &odd_sizes[i]);
+        int32_t tokens[ROWS];
+        static float alone[COUNT][ROWS * MOST_OUT];
+        tokens_make(tokens);
+        open_isa(&r, &l, isa_best(&err), 2);
+        step(&r, l.out, width, tokens, 0, FIRST, -1, 0, alone[0]);
+        size_t bytes = r.state.bytes[0] / 6;
+        unsigned char *before = malloc(bytes);
+        memcpy(before, r.state.pool[0], bytes);
+        const int rows[COUNT] = {9, 1, 6}, cached[COUNT] = {FIRST, FIRST, 0}; /* two go on from one slot */
+        for (int s = 0; s < COUNT; s++)
+            step(&r, l.out, width, tokens, cached[s], rows[s], 0, 1 + s, alone[s]);
+        struct batch_row row[ROWS];
+        struct batch_sequence sequence[COUNT];
+        int32_t wanted[ROWS], slots[COUNT][2];
+        const int32_t *blocks[COUNT][1];
+        struct batch b = {.row = row, .sequence = sequence, .wanted_rows = wanted};
+        for (int s = 0; s < COUNT; s++) {
+            slots[s][0] = 0, slots[s][1] = 3 + s, blocks[s][0] = slots[s];
+            sequence[s] = (struct batch_sequence){b.rows, rows[s], cached[s], blocks[s], -1, ROWS};
+            for (int k = 0; k < rows[s]; k++, b.rows++)
+                row[b.rows] = (struct batch_row){.token = tokens[cached[s] + k], .position = cached[s] + k, .sequence = s}, wanted[b.rows] = b.rows;
+        }
+        b.sequences = COUNT, b.wanted = b.rows;
+        const float *result;
+        cr_assert_eq(r.backend->step(r.compiled, &b, &r.state, l.out, &result, &err), STATUS_OK, "%s", err.text);
+        for (int s = 0; s < COUNT; s++)
+            cr_assert_eq(memcmp(result + sequence[s].first_row * width, alone[s] + cached[s] * width, (size_t)(rows[s] * width) * sizeof *result), 0,
+                         "sizes %d, sequence %d", i, s);
+        cr_assert_eq(memcmp(before, r.state.pool[0], bytes), 0, "what was read stays");
+        free(before);
+        close_runner(&r);
+        arena_free(&l.arena);
+    }
 }

@@ -300,7 +300,8 @@ static inline struct state_memory tiny_state(const struct backend *backend, cons
 {
     struct state_memory memory;
     struct error err = {0};
-    cr_assert_eq(backend->state_open(p, o, blocks, &memory, &err), STATUS_OK, "%s", err.text);
+    const int32_t each[8] = {blocks, blocks, blocks, blocks, blocks, blocks, blocks, blocks};
+    cr_assert_eq(backend->state_open(p, o, each, &memory, &err), STATUS_OK, "%s", err.text);
     for (int g = 0; g < 8 && strcmp(backend->name, "cuda"); g++)
         if (memory.pool[g])
             memset(memory.pool[g], 0xFF, memory.bytes[g]);

@@ -1,82 +1,9 @@
 /* Sessions and the scheduler on a tiny model: what a session has computed never shows in what comes out. */
-#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 
-#include "runtime/engine/engine.h"
-#include "tests/tiny_model.h"
-
-struct fixture {
-    char *folder;
-    struct ingot_model *model;
-    struct ingot_engine *engine;
-};
-
-static struct fixture start_with(const char *name, struct ingot_engine_options o)
-{
-    struct fixture f = {.folder = tiny_make(name)};
-    struct ingot_error err;
-    cr_assert_eq(ingot_model_open(&f.model, f.folder, NULL, &err), INGOT_OK, "%s", err.text);
-    o.threads = 2;
-    o.kv = o.kv ? o.kv : "f32";
-    cr_assert_eq(ingot_engine_open(&f.engine, f.model, &o, &err), INGOT_OK, "%s", err.text);
-    return f;
-}
-
-/* For tests that compare what one piece of a prompt gives with what several give. */
-static struct fixture start(const char *name, int parallel)
-{
-    return start_with(name, (struct ingot_engine_options){.parallel = parallel, .deterministic = true});
-}
-
-static void stop(struct fixture *f)
-{
-    ingot_engine_close(f->engine);
-    ingot_model_close(f->model);
-    tiny_remove(f->folder);
-}
-
-static struct ingot_session *session(struct fixture *f, int first, int count)
-{
-    struct ingot_session *s;
-    struct ingot_error err;
-    cr_assert_eq(ingot_session_open(&s, f->engine, &err), INGOT_OK);
-    for (int i = first; i < first + count; i++) {
-        int32_t id = (i * 37 + 11) % 256;
-        cr_assert_eq(ingot_session_append(s, &id, 1, &err), INGOT_OK, "%s", err.text);
-    }
-    return s;
-}
-
-static struct ingot_request *request(struct fixture *f, struct ingot_session *s, int tokens)
-{
-    struct ingot_request *r;
-    struct ingot_request_options o;
-    struct ingot_error err;
-    ingot_request_defaults(f->model, &o);
-    o.sampling.temperature = 0;
-    o.max_tokens = tokens;
-    o.ignore_end = true;
-    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
-    return r;
-}
-
-/* Greedy tokens to the end; returns how many. */
-static int collect(struct ingot_request *r, int32_t *out)
-{
-    struct ingot_event e;
-    int n = 0;
-    while (ingot_request_next(r, -1, &e)) {
-        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
-        if (e.kind == INGOT_EVENT_TOKEN)
-            out[n++] = e.token;
-    }
-    ingot_request_free(r);
-    return n;
-}
-
-static int greedy(struct fixture *f, struct ingot_session *s, int tokens, int32_t *out) { return collect(request(f, s, tokens), out); }
+#include "fixture.h"
 
 Test(session, rewind_and_sync_reuse_what_is_there)
 {
@@ -126,53 +53,11 @@ Test(session, forks_share_and_part)
     ingot_session_close(s);
     ingot_session_close(fork);
     ingot_session_close(other);
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks, "every block came back");
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0], "every block came back");
     stop(&f);
 }
 
-/* Tokens and the bits of their log probabilities: two answers may read alike and still differ. */
-struct answer {
-    int32_t tokens[24];
-    float logprobs[24], prompt[24];
-};
-
-static struct ingot_request *watched(struct fixture *f, struct ingot_session *s, int chunk, bool prompt_logprobs)
-{
-    struct ingot_request *r;
-    struct ingot_request_options o;
-    struct ingot_error err;
-    ingot_request_defaults(f->model, &o);
-    o.sampling.temperature = 0;
-    o.max_tokens = 24;
-    o.ignore_end = true;
-    o.top_logprobs = 0;
-    o.chunk = chunk;
-    o.prompt_logprobs = prompt_logprobs;
-    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
-    return r;
-}
-
-static struct answer answered(struct ingot_request *r)
-{
-    struct answer a;
-    struct ingot_event e;
-    int n = 0, prompt = 0;
-    memset(&a, 0, sizeof a);
-    while (ingot_request_next(r, -1, &e)) {
-        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
-        if (e.kind == INGOT_EVENT_TOKEN) {
-            a.tokens[n] = e.token;
-            a.logprobs[n++] = e.logprob;
-        } else if (e.kind == INGOT_EVENT_PROMPT_TOKEN) {
-            a.prompt[prompt++ % 24] += e.logprob;
-        }
-    }
-    ingot_request_free(r);
-    cr_assert_eq(n, 24);
-    return a;
-}
-
-static void six_at_once(bool deterministic)
+static void six_at_once(const char *model, bool deterministic)
 {
     /* prompts shorter than what takes another arithmetic, longer, and of several pieces whose last is short, so that pieces
      * cut elsewhere would show; one wants all its logits */
@@ -180,7 +65,7 @@ static void six_at_once(bool deterministic)
         int length, chunk;
         bool logprobs;
     } prompts[6] = {{3, 0, false}, {2 * PIECE + 3, 0, false}, {17, 5, false}, {2 * PIECE_WANTED + 4, 0, true}, {PIECE + 2, 0, false}, {40, 9, false}};
-    struct fixture f = start_with("plain", (struct ingot_engine_options){.parallel = 6, .context = 2048, .deterministic = deterministic});
+    struct fixture f = start_with(model, (struct ingot_engine_options){.parallel = 6, .context = 2048, .deterministic = deterministic});
     struct answer alone[6];
     struct ingot_session *s[6];
     struct ingot_request *r[6];
@@ -203,9 +88,11 @@ static void six_at_once(bool deterministic)
     stop(&f);
 }
 
-Test(session, six_at_once_get_what_one_gets) { six_at_once(false); }
+Test(session, six_at_once_get_what_one_gets) { six_at_once("plain", false); }
 
-Test(session, six_at_once_get_what_one_gets_deterministic) { six_at_once(true); }
+Test(session, six_at_once_get_what_one_gets_deterministic) { six_at_once("plain", true); }
+
+Test(session, six_at_once_get_what_one_gets_recurrent) { six_at_once("hybrid", false); }
 
 Test(session, more_requests_than_places_wait_their_turn)
 {
@@ -383,7 +270,7 @@ Test(session, threads_share_an_engine)
         pthread_create(&threads[i], NULL, hammer, &f);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0]);
     cr_assert_eq(f.engine->pool.reserved, 0);
     stop(&f);
 }
@@ -466,6 +353,6 @@ Test(session, closing_ends_what_still_runs)
         cr_assert(done);
         ingot_request_free(r);
     }
-    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks);
+    cr_assert_eq(f.engine->pool.free_count[0], f.engine->pool.blocks[0]);
     stop(&f);
 }
