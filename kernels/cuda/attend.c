@@ -6,6 +6,7 @@
 enum {
     SPLIT_ITEMS = 4096,  /* pieces of all rows */
     SHARED_BYTES = 48 << 10,
+    LATENT_BYTES = 99 << 10, /* a block of every card can have so much: 16 of many heads of one key share a read then, instead of 8 */
     ANY = -1, HALVES = -2 /* types of attend.def, prompt.def */
 };
 
@@ -152,11 +153,13 @@ static int prompts(const struct compiled *c, struct attend_args *a, bool *left)
 
 static size_t columns_bytes(const struct state_group *g, int columns) { return COLUMNS_SHARED((size_t)columns, (size_t)g->k_dim, (size_t)g->v_dim); }
 
+static size_t columns_most(const struct state_group *g) { return g->v_in_k ? LATENT_BYTES : SHARED_BYTES; }
+
 /* Whatever rows there are: a sequence's bits must not depend on how it is cut. F32 keeps what it was chosen for. */
 static bool columns_serve(const struct compiled *c, const struct state_group *g, int heads)
 {
     return !c->plain && !c->bytes && c->tune.columns && heads / g->heads >= c->tune.columns && c->options.k_type != STORAGE_F32 &&
-           c->options.v_type != STORAGE_F32 && columns_bytes(g, 8) <= SHARED_BYTES;
+           c->options.v_type != STORAGE_F32 && columns_bytes(g, 8) <= columns_most(g);
 }
 
 /* As many columns as a sequence has rows for, and memory has room for; how many heads and rows these are. */
@@ -168,7 +171,7 @@ static enum cuda_kernel columns_kernel(const struct compiled *c, const struct st
 #undef COLUMNS
     };
     int shared = a->heads / a->kv_heads, most = a->only_wanted ? 1 : c->most_rows, i = 0;
-    while (i + 1 < (int)(sizeof columns / sizeof *columns) && columns[i] < (int64_t)shared * most && columns_bytes(g, columns[i + 1]) <= SHARED_BYTES)
+    while (i + 1 < (int)(sizeof columns / sizeof *columns) && columns[i] < (int64_t)shared * most && columns_bytes(g, columns[i + 1]) <= columns_most(g))
         i++;
     a->group = shared < columns[i] ? shared : columns[i];
     a->rows = columns[i] / shared < most ? columns[i] / shared : most;

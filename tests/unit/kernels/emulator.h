@@ -236,7 +236,7 @@ static inline int emulated_launch(struct cuda_stream *s, const struct cuda_launc
     (void)s;
     if (emulated_device.fail_at && --emulated_device.fail_at == 0)
         return EMULATED_BAD_LAUNCH;
-    size_t shared = cuda_threads(l->kernel) == HOPPER_THREADS ? 227 << 10 : 48 << 10; /* Hopper has more, for its own kernels */
+    size_t shared = cuda_threads(l->kernel) == HOPPER_THREADS ? 227 << 10 : 99 << 10; /* Hopper has more, for its own kernels */
     if (!l->grid_x || !l->grid_y || l->grid_y > 65535 || l->shared_bytes > shared || l->args_bytes > sizeof(((struct work *)0)->args))
         return EMULATED_BAD_LAUNCH; /* as a card has it */
     struct work *w = emulated_ask(WORK_LAUNCH);
