@@ -92,7 +92,7 @@ bool rest_clear_shelf(struct ingot_engine *e, const struct ingot_session *but)
     return true;
 }
 
-/* Those that say no more than the new one leave it what they have on the shelf. False: one of them says as much as it and more. */
+/* What the new one has all of goes, and leaves it its places on the shelf. False: another has all that the new one has. */
 static bool replaces(struct ingot_session *r)
 {
     struct ingot_engine *e = r->engine;
@@ -100,13 +100,13 @@ static bool replaces(struct ingot_session *r)
         next = s->rest_next;
         if (s->owner != r->owner || s->claims)
             continue;
-        size_t same = common(&s->tokens, r->tokens.data, r->tokens.count);
-        if (same == r->tokens.count && in_pool(s)) {
+        int64_t same = (int64_t)common(&s->tokens, r->tokens.data, r->tokens.count);
+        if (same >= r->cached && s->cached >= r->cached) {
             unlink_session(s); /* used now */
             link_session(s);
             return false;
         }
-        if (same == s->tokens.count || same == r->tokens.count) {
+        if (same >= s->cached) {
             shelf_settle(e);
             shelf_inherit(r, s);
             give_up(s);
@@ -120,8 +120,10 @@ void session_rest(struct ingot_session *s)
     struct ingot_engine *e = s->engine;
     session_cut(s, e->compile.deterministic ? s->cached : s->alike);
     struct ingot_session *r = s->cached ? session_new(e) : NULL;
-    if (!r)
-        return session_cut(s, 0);
+    if (!r) {
+        session_cut(s, 0);
+        return;
+    }
     for (int64_t i = 0; i < s->cached; i++)
         ids_add(&r->tokens, s->tokens.data[i]);
     r->owner = s->owner;
@@ -133,6 +135,7 @@ void session_rest(struct ingot_session *s)
     memset(s->table, 0, sizeof s->table);
     s->cached = s->alike = s->mark_count = 0;
     if (r->tokens.failed || !replaces(r)) {
+        shelf_drop(r);
         session_cut(r, 0);
         session_free(r);
         return;

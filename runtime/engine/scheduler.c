@@ -38,7 +38,7 @@ static void admit(struct ingot_engine *e)
             if (e->running)
                 return; /* somebody will give blocks back */
             struct error err;
-            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by sessions at rest; close some, or start with more --parallel");
+            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by open sessions on which no request runs; close some, or start with more --parallel");
             e->queue = r->next;
             pthread_mutex_unlock(&e->lock);
             request_fail(r, &err);

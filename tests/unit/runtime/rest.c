@@ -288,6 +288,25 @@ Test(rest, the_shelf_is_bounded)
     stop(&f);
 }
 
+/* Asking for less of it again does not lose the longer one, wherever it lies. */
+Test(rest, the_longer_one_stays)
+{
+    struct fixture f = start("plain", 1, false);
+    struct backend b;
+    put_up_shelf(&f, &b, 300);
+    ask(&f, 1, text(0, 0), 1100);
+    for (int away = 0; away < 2; away++) {
+        if (away)
+            ask(&f, 2, text(1, 0), 1100); /* takes the pool's room from it */
+        cr_assert_eq(ask(&f, 1, text(0, 0), 600).reused, 512);
+        cr_assert_eq(ask(&f, 1, text(0, 0), 1100).reused, 1024);
+    }
+    struct ingot_engine *e = f.engine;
+    cr_assert_eq(e->resting_count, 2);
+    cr_assert_eq(e->places - e->free_places, 128, "%d places are taken", e->places - e->free_places);
+    stop(&f);
+}
+
 /* One that waits for its turn holds what it will go on with. */
 Test(rest, waits_for_what_it_will_need)
 {
