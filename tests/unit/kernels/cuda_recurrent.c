@@ -155,7 +155,7 @@ static double state_error(const struct recurrent *m, const float *a, const float
 }
 
 /* The last is in pieces of all lengths; sequences begin and rest. */
-static const int steps[][SEQUENCES] = {{17, 0, 3}, {1, 2, 1}, {1, 1, 0}, {33, 1, 16}, {2, 70, 1}, {1, 1, 1}, {64, 5, 100}};
+static const int steps[][SEQUENCES] = {{17, 0, 3}, {1, 2, 1}, {1, 1, 0}, {33, 1, 16}, {2, 70, 1}, {1, 1, 1}, {64, 5, 45}};
 enum { STEPS = sizeof steps / sizeof *steps };
 
 /* All steps; the outputs, and what each sequence's slot holds then. */
@@ -221,12 +221,12 @@ Test(cuda_recurrent, shapes)
         {6, 2, 17, 20, 4, true, false, false, true, 1.5f},
         {6, 3, 40, 33, 2, false, true, true, true, INFINITY},
         {1, 1, 128, 24, 4, false, false, false, true, INFINITY},
-        {2, 1, 128, 128, 4, false, true, true, false, INFINITY},
+        {2, 1, 128, 68, 4, false, true, true, false, INFINITY},
         {1, 1, 130, 12, 3, true, true, true, false, INFINITY}, /* row by row alone */
         {1, 1, 64, 72, 1, false, false, true, false, 0.5f},   /* a convolution without a state */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        check(&shapes[i], 1e-5);
+        check(&shapes[i], on_card() ? 1e-4 : 1e-5); /* sums of matrix units, some of whose bits a card cuts off */
 }
 
 /* The host begins, the device has the state: slots are those of its part, and sessions those of the whole. */
