@@ -25,7 +25,7 @@ endif()
 
 add_library(ingot_flags INTERFACE)
 target_include_directories(ingot_flags INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_definitions(ingot_flags INTERFACE _GNU_SOURCE INGOT_VERSION="${PROJECT_VERSION}" INGOT_COMMIT="${INGOT_COMMIT}")
+target_compile_definitions(ingot_flags INTERFACE _GNU_SOURCE INGOT_VERSION="${PROJECT_VERSION}")
 target_compile_options(ingot_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wpointer-arith -fno-strict-aliasing -ffp-contract=off -fvisibility=hidden)
 if(INGOT_WERROR)
   target_compile_options(ingot_flags INTERFACE -Werror)

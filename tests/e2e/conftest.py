@@ -1,10 +1,14 @@
 """Drives the program as users do. Models: a tiny one drawn from seeds (tests/golden/make_expected.py), and the default model
 where it can be fetched."""
-import importlib.util, json, os, pathlib, signal, socket, struct, subprocess, sys, time
+import importlib.util, json, os, pathlib, shutil, signal, socket, struct, subprocess, time
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INGOT = os.environ.get("INGOT", str(ROOT / "build" / "ingot"))
+EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated"
+CARD_TOKENS = [[5, 9, 13, 2, 77, 3, 8, 1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50], [7, 8, 9]]  # tokens.json beside the emulated card
+IDS = [[3, 50, 255, 0, 17, 90], [7] * 12, [1]]
 
 
 def golden():
@@ -45,6 +49,20 @@ def write_tiny(folder, context=512, **what):
     return folder
 
 
+def write_model(folder, **what):
+    """A folder without tokenizer: one of the golden test's models."""
+    g = golden()
+    c = g.BASE | what
+    folder.mkdir()
+    write_weights(folder, g.weights(c))
+    (folder / "config.json").write_text(json.dumps(dict(
+        model_type="mistral" if c["window"] else "llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"],
+        num_attention_heads=c["heads"], num_key_value_heads=c["kv"], head_dim=c["head_dim"], vocab_size=c["vocab"], rope_theta=c["theta"],
+        max_position_embeddings=c["positions"], rms_norm_eps=c["eps"], tie_word_embeddings=c["tied"], attention_bias=c["bias"], mlp_bias=c["mlp_bias"],
+        hidden_act=c["act"], rope_scaling=c["rope"], sliding_window=c["window"] or None)))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     return str(write_tiny(tmp_path_factory.mktemp("tiny")))
@@ -62,6 +80,59 @@ def default_model():
 def ingot(*arguments, stdin="", env=None, timeout=120, **more):
     return subprocess.run([INGOT, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout,
                           env=os.environ | (env or {}), **more)
+
+
+def convert(source, target, *options):
+    r = ingot("convert", source, target, *options)
+    assert r.returncode == 0, r.stderr
+    return target
+
+
+def logits(model, folder, *options, ids=IDS):
+    """[every token, vocabulary]; without options by the reference"""
+    (folder / "ids.json").write_text(json.dumps(ids))
+    r = ingot("logits", model, "--tokens", folder / "ids.json", "--out", folder / "out.npy", *(options or ["--reference"]))
+    assert r.returncode == 0, r.stderr
+    return np.load(folder / "out.npy")
+
+
+def rel(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def tensors(model, field):
+    return {t["name"]: t[field] for t in map(json.loads, ingot("inspect", model, "--tensors", "--json").stdout.splitlines()[1:])}
+
+
+def types_of(model):
+    return tensors(model, "type")
+
+
+def shapes_of(model):
+    return tensors(model, "shape")
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory):
+    """Runs the program beside the emulated library: the real one lies beside build/ingot."""
+    folder = tmp_path_factory.mktemp("card")
+    for file in (pathlib.Path(INGOT), EMULATED / "libingot-cuda.so", EMULATED / "libcuda.so.1"):
+        shutil.copy(file, folder)
+    (folder / "tokens.json").write_text(json.dumps(CARD_TOKENS))
+
+    def run(*arguments, code=0, env=None, stdin=""):
+        r = subprocess.run([folder / "ingot", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300, cwd=folder,
+                           env=os.environ | {"LD_LIBRARY_PATH": str(folder)} | (env or {}))
+        assert r.returncode == code, r.stderr
+        return r
+
+    def logits(model, *arguments, **more):
+        run("logits", model, "--tokens", "tokens.json", "--out", "out.npy", *arguments, **more)
+        return np.load(folder / "out.npy")
+
+    run.logits = logits
+    run.folder = folder
+    return run
 
 
 def free_port():

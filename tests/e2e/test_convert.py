@@ -1,42 +1,8 @@
 """ingot convert: every direction gives the same numbers and the same ids."""
-import importlib.util, json, os, pty, resource, shutil, signal, struct, subprocess, time
+import json, os, pty, resource, shutil, signal, struct, subprocess, time
 import numpy as np
 import pytest
-from conftest import INGOT, ROOT, golden, ingot, write_tiny, write_weights
-
-IDS = [[3, 50, 255, 0, 17, 90], [7] * 12, [1]]
-
-
-def logits(model, tmp_path, ids=IDS):
-    (tmp_path / "ids.json").write_text(json.dumps(ids))
-    r = ingot("logits", model, "--tokens", tmp_path / "ids.json", "--out", tmp_path / "out.npy", "--reference")
-    assert r.returncode == 0, r.stderr
-    return np.load(tmp_path / "out.npy")
-
-
-def convert(source, target, *options):
-    r = ingot("convert", source, target, *options)
-    assert r.returncode == 0, r.stderr
-    return target
-
-
-def rel(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
-
-
-def write_model(folder, **what):
-    """A folder without tokenizer: one of the golden test's models."""
-    g = golden()
-    c = g.BASE | what
-    folder.mkdir()
-    write_weights(folder, g.weights(c))
-    (folder / "config.json").write_text(json.dumps(dict(
-        model_type="mistral" if c["window"] else "llama", hidden_size=c["hidden"], intermediate_size=c["inter"], num_hidden_layers=c["layers"],
-        num_attention_heads=c["heads"], num_key_value_heads=c["kv"], head_dim=c["head_dim"], vocab_size=c["vocab"], rope_theta=c["theta"],
-        max_position_embeddings=c["positions"], rms_norm_eps=c["eps"], tie_word_embeddings=c["tied"], attention_bias=c["bias"], mlp_bias=c["mlp_bias"],
-        hidden_act=c["act"], rope_scaling=c["rope"], sliding_window=c["window"] or None)))
-    return folder
-
+from conftest import INGOT, convert, golden, ingot, logits, rel, write_model, write_tiny
 
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
@@ -145,7 +111,6 @@ def sentencepiece(folder, metaspace=False):
 
 @pytest.mark.parametrize("metaspace", [False, True])
 def test_sentencepiece_travels(metaspace, tmp_path):
-    global TEXTS
     source = sentencepiece(tmp_path / "source", metaspace)
     gguf = convert(source, tmp_path / "m.gguf")
     back = convert(gguf, tmp_path / "back")
@@ -259,4 +224,4 @@ def test_default_model_needs_a_type_for_safetensors(default_model, tmp_path):
     assert r.returncode == 2 and "--type" in r.stderr and "Q8_0" in r.stderr and os.listdir(tmp_path) == []
     same = convert(default_model, tmp_path / "same.gguf")  # quantised tensors go over as they are
     ids = [[1, 9690, 198, 2683]]
-    assert np.array_equal(logits(same, tmp_path, ids), logits(default_model, tmp_path, ids))
+    assert np.array_equal(logits(same, tmp_path, ids=ids), logits(default_model, tmp_path, ids=ids))

@@ -4,32 +4,6 @@ import numpy as np
 import pytest
 from conftest import INGOT, ingot, write_tiny
 
-EMULATED = pathlib.Path(INGOT).parent / "tests" / "emulated"
-TOKENS = [[5, 9, 13, 2, 77, 3, 8, 1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50], [7, 8, 9]]
-
-
-@pytest.fixture(scope="module")
-def card(tmp_path_factory):
-    """Runs the program beside the emulated library: the real one lies beside build/ingot."""
-    folder = tmp_path_factory.mktemp("card")
-    for file in (pathlib.Path(INGOT), EMULATED / "libingot-cuda.so", EMULATED / "libcuda.so.1"):
-        shutil.copy(file, folder)
-    (folder / "tokens.json").write_text(json.dumps(TOKENS))
-
-    def run(*arguments, code=0, env=None, stdin=""):
-        r = subprocess.run([folder / "ingot", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300, cwd=folder,
-                           env=os.environ | {"LD_LIBRARY_PATH": str(folder)} | (env or {}))
-        assert r.returncode == code, r.stderr
-        return r
-
-    def logits(model, *arguments, **more):
-        run("logits", model, "--tokens", "tokens.json", "--out", "out.npy", *arguments, **more)
-        return np.load(folder / "out.npy")
-
-    run.logits = logits
-    run.folder = folder
-    return run
-
 
 def test_logits(card, tiny):
     expected, got = card.logits(tiny, "--reference", "--kv", "f16"), card.logits(tiny, "--device", "cuda")

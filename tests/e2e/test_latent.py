@@ -3,7 +3,7 @@ both containers and GGUF's two forms; quantised; in pieces."""
 import json, math, struct
 import numpy as np
 import pytest
-from conftest import ingot, write_weights
+from conftest import ingot, rel, write_weights
 
 IDS = [[3, 50, 101, 0, 17, 90, 4, 8, 44, 45, 99, 2, 1, 61, 77, 12, 30, 5, 6, 7], [7] * 12, [1]]
 BASE = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, vocab_size=110, kv_lora_rank=24,
@@ -142,10 +142,6 @@ def logits(model, tmp_path, *options, env=None):
     r = ingot("logits", model, "--tokens", tmp_path / "ids.json", "--out", tmp_path / "out.npy", *options, env=env)
     assert r.returncode == 0, r.stderr
     return np.load(tmp_path / "out.npy")
-
-
-def rel(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("kind", KINDS)

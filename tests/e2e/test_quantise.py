@@ -2,8 +2,7 @@
 import json, os, re, resource, shutil, signal, struct, subprocess, time
 import numpy as np
 import pytest
-from conftest import INGOT, ingot, write_tiny
-from test_convert import convert, logits, rel, write_model
+from conftest import INGOT, convert, ingot, logits, rel, types_of, write_model, write_tiny
 
 # how far the logits of the wide model may move: its random weights blow small changes up (seen: 0.77 of it)
 TYPES = {"q8_0": 0.034, "q6_k": 0.12, "q5_k_m": 0.27, "q5_k_s": 0.28, "q5_1": 0.26, "q5_0": 0.23, "q4_k_m": 0.49, "q4_k_s": 0.48, "q4_1":
@@ -31,10 +30,6 @@ def home(tmp_path, monkeypatch):
 
 def kept(home):
     return sorted(f for f in os.listdir(home) if not f.endswith(".lock")) if home.exists() else []
-
-
-def types_of(file):
-    return {t["name"]: t["type"] for t in map(json.loads, ingot("inspect", file, "--tensors", "--json").stdout.splitlines()[1:])}
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -238,7 +233,7 @@ def test_perplexity_is_what_the_logits_say(small, tmp_path):
     found = perplexity(small, "--reference")
     ids = json.loads(ingot("tokenize", small, stdin=TEXT).stdout)
     windows = [ids[i:i + 64] for i in range(0, len(ids) - 63, 64)]
-    all_logits = logits(small, tmp_path, windows).reshape(len(windows), 64, -1).astype(np.float64)
+    all_logits = logits(small, tmp_path, ids=windows).reshape(len(windows), 64, -1).astype(np.float64)
     logp = all_logits - np.log(np.exp(all_logits).sum(-1, keepdims=True))
     nll = np.array([-logp[w, i, windows[w][i + 1]] for w in range(len(windows)) for i in range(32, 63)])
     assert found["scored_tokens"] == len(nll) and found["windows"] == len(windows) and found["text_tokens"] == len(ids) and found["text_bytes"] == len(TEXT)

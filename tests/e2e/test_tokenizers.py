@@ -1,6 +1,6 @@
 """A fixed sample of the random texts of tests/reference/fuzz_tokenizers.py, beside the packages that made the files: vocabularies trained
 here on this project's own words, and published ones where they are at hand."""
-import lzma, pathlib, subprocess, sys
+import lzma, subprocess, sys
 import pytest
 from conftest import INGOT, ROOT
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers

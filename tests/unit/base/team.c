@@ -43,33 +43,43 @@ static void count(void *argument, int thread, int threads)
     atomic_fetch_add((atomic_int *)argument, 1000 + threads);
 }
 
+/* Did so many threads take part as each was told? Not all that were asked for, where others have taken a core. */
+static bool whole(int sum, int most)
+{
+    int threads = sum / 1000;
+    return threads >= 1 && threads <= most && sum == threads * (1000 + threads);
+}
+
 Test(team, sizes_may_change_from_run_to_run)
 {
     static const int sizes[] = {1, 4, 2, 3, 1, 4};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         atomic_int sum = 0;
         team_run(sizes[i], count, &sum);
-        cr_assert_eq(atomic_load(&sum), sizes[i] * (1000 + sizes[i]), "run of %d", sizes[i]);
+        cr_assert(whole(atomic_load(&sum), sizes[i]), "run of %d: %d", sizes[i], atomic_load(&sum));
     }
 }
 
 static void *caller(void *argument)
 {
-    for (int i = 0; i < 50; i++)
-        team_run(1 + i % THREADS, count, argument);
+    for (int i = 0; i < 50; i++) {
+        atomic_int sum = 0;
+        team_run(1 + i % THREADS, count, &sum);
+        if (!whole(atomic_load(&sum), 1 + i % THREADS))
+            atomic_fetch_add((atomic_int *)argument, 1);
+    }
     return NULL;
 }
 
 Test(team, callers_take_turns)
 {
     pthread_t threads[3];
-    atomic_int sums[3] = {0};
+    atomic_int wrong = 0;
     for (int i = 0; i < 3; i++)
-        pthread_create(&threads[i], NULL, caller, &sums[i]);
+        pthread_create(&threads[i], NULL, caller, &wrong);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
-    for (int i = 1; i < 3; i++)
-        cr_assert_eq(atomic_load(&sums[i]), atomic_load(&sums[0]));
+    cr_assert_eq(atomic_load(&wrong), 0);
 }
 
 struct neighbour {

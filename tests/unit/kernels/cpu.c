@@ -19,8 +19,8 @@ static const enum storage formats[] = {STORAGE_F32,  STORAGE_F16,  STORAGE_BF16,
                                        STORAGE_Q2_K, STORAGE_Q3_K, STORAGE_Q4_K, STORAGE_Q5_K, STORAGE_Q6_K, STORAGE_IQ4_NL, STORAGE_IQ4_XS,
                                        STORAGE_IQ2_XXS, STORAGE_IQ2_XS, STORAGE_IQ2_S, STORAGE_IQ3_XXS, STORAGE_IQ3_S, STORAGE_IQ1_S, STORAGE_IQ1_M,
                                        STORAGE_TQ1_0, STORAGE_TQ2_0, STORAGE_MXFP4, STORAGE_NVFP4, STORAGE_Q1_0, STORAGE_Q2_0};
-#ifdef TESTS_PLAIN_CRITERION_H
-enum { OWN_STEP = 5 }; /* under an emulator every fifth number of rows has to do */
+#if defined(TESTS_PLAIN_CRITERION_H) || defined(__SANITIZE_ADDRESS__)
+enum { OWN_STEP = 5 }; /* under an emulator or sanitizers every fifth number of rows has to do */
 #else
 enum { OWN_STEP = 1 };
 #endif

@@ -1,5 +1,6 @@
 /* Attention of few rows by matrix units (kernels/cuda/columns.h), in emulated blocks of threads or on a card. */
 #include "cuda_attention.h"
+#include "kernels/cuda/pairs.h"
 
 static const enum storage kvs[] = {STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
 enum { KVS = sizeof kvs / sizeof *kvs, VALUES = 90 * 1024 };

@@ -194,36 +194,10 @@ Test(cuda, hopper)
 
 enum { MIX_OUT = 37, MIX_IN = 512, MIX_ROWS = 40 + 5 + 33 };
 
-/* Rows of three sequences, 40, 5 and 33, or of the first alone. */
+/* Rows of three sequences, or of the first alone. */
 static void mix(enum storage format, bool alone, bool deterministic, const float *x, float *out)
 {
-    struct arena arena = {0};
-    struct program p = {.arena = &arena, .vocab = 1};
-    tiny_seed = 88172645463325252u;
-    struct weight e = tiny_weight("unused", STORAGE_F32, 1, MIX_IN, 1), m = tiny_weight("linear", format, MIX_OUT, MIX_IN, 1);
-    int from = program_buffer(&p, "x", MIX_IN, ROWS_ALL), to = program_buffer(&p, "y", MIX_OUT, ROWS_ALL);
-    struct op *op = program_add(&p, OP_EMBED);
-    op->y = from, op->w = program_weight(&p, &e);
-    op = program_add(&p, OP_LINEAR);
-    op->x = from, op->y = to, op->w = program_weight(&p, &m), op->b = -1;
-    program_output(&p, "y", to);
-    struct compile_options o = tiny_options(STORAGE_F32);
-    struct compiled *c;
-    struct error err = {0};
-    o.max_rows = o.max_wanted = MIX_ROWS, o.deterministic = deterministic;
-    cr_assert_eq(cuda_under_test()->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
-    static struct batch_row row[MIX_ROWS];
-    static int32_t wanted[MIX_ROWS];
-    const int32_t *const blocks[1] = {(int32_t[64]){0}};
-    struct batch_sequence s[3] = {{0, 40, 0, blocks, -1, 0}, {40, 5, 0, blocks, -1, 0}, {45, 33, 0, blocks, -1, 0}};
-    struct batch batch = {.rows = alone ? 40 : MIX_ROWS, .sequences = alone ? 1 : 3, .wanted = alone ? 40 : MIX_ROWS, .row = row, .sequence = s, .wanted_rows = wanted};
-    for (int i = 0; i < MIX_ROWS; i++)
-        row[i] = (struct batch_row){-1, x + i * MIX_IN, i, i < 40 ? 0 : i < 45 ? 1 : 2}, wanted[i] = i;
-    const float *result;
-    cr_assert_eq(cuda_under_test()->step(c, &batch, &(struct state_memory){0}, to, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(batch.wanted * MIX_OUT) * sizeof *out);
-    cuda_under_test()->free(c);
-    arena_free(&arena);
+    linear_rows(format, MIX_IN, MIX_OUT, (int[]){40, 5, 33}, alone ? 1 : 3, deterministic, x, out);
 }
 
 /* A sequence chooses by its own rows: whatever is beside it, its bits are the same; few rows have those of other kernels. */

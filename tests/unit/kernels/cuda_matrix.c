@@ -139,36 +139,9 @@ Test(cuda, matrix)
 
 enum { BITS_OUT = 37, BITS_MOST = 140, BITS_IN = 5 * 256 + 128 };
 
-/* Rows first .. first + rows of x through one LINEAR, from blocks that split classes or not. */
 static void rows_of_matrix(enum storage format, int first, int rows, const float *x, float *out)
 {
-    struct arena arena = {0};
-    struct program p = {.arena = &arena, .vocab = 1};
-    tiny_seed = 88172645463325252u;
-    struct weight e = tiny_weight("unused", STORAGE_F32, 1, BITS_IN, 1), m = tiny_weight("linear", format, BITS_OUT, BITS_IN, 1);
-    int from = program_buffer(&p, "x", BITS_IN, ROWS_ALL), to = program_buffer(&p, "y", BITS_OUT, ROWS_ALL);
-    struct op *op = program_add(&p, OP_EMBED);
-    op->y = from, op->w = program_weight(&p, &e);
-    op = program_add(&p, OP_LINEAR);
-    op->x = from, op->y = to, op->w = program_weight(&p, &m), op->b = -1;
-    program_output(&p, "y", to);
-    struct compile_options o = tiny_options(STORAGE_F32);
-    struct compiled *c;
-    struct error err = {0};
-    o.max_rows = o.max_wanted = rows;
-    cr_assert_eq(cuda_under_test()->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
-    static struct batch_row row[BITS_MOST];
-    static int32_t wanted[BITS_MOST];
-    const int32_t *const blocks[1] = {(int32_t[16]){0}};
-    struct batch_sequence s = {.rows = rows, .blocks = blocks, .adapter = -1};
-    struct batch batch = {.rows = rows, .sequences = 1, .wanted = rows, .row = row, .sequence = &s, .wanted_rows = wanted};
-    for (int i = 0; i < rows; i++)
-        row[i] = (struct batch_row){-1, x + (first + i) * BITS_IN, i, 0}, wanted[i] = i;
-    const float *result;
-    cr_assert_eq(cuda_under_test()->step(c, &batch, &(struct state_memory){0}, to, &result, &err), STATUS_OK, "%s", err.text);
-    memcpy(out, result, (size_t)(rows * BITS_OUT) * sizeof *out);
-    cuda_under_test()->free(c);
-    arena_free(&arena);
+    linear_rows(format, BITS_IN, BITS_OUT, &rows, 1, false, x + first * BITS_IN, out);
 }
 
 /* A row's bits are the same whatever is beside it, whichever kernel that chooses. */

@@ -102,4 +102,40 @@ static inline double stage_error(const enum storage *formats, int count, int64_t
     return error;
 }
 
+/* Rows of several sequences, x [rows of all, in], through one LINEAR without a bias, whose weights are the same at every call; out [rows
+ * of all, outputs]. */
+static inline void linear_rows(enum storage format, int in, int outputs, const int *counts, int sequences, bool deterministic, const float *x, float *out)
+{
+    struct arena arena = {0};
+    struct program p = {.arena = &arena, .vocab = 1};
+    tiny_seed = 88172645463325252u;
+    struct weight e = tiny_weight("unused", STORAGE_F32, 1, in, 1), m = tiny_weight("linear", format, outputs, in, 1);
+    int from = program_buffer(&p, "x", in, ROWS_ALL), to = program_buffer(&p, "y", outputs, ROWS_ALL);
+    struct op *op = program_add(&p, OP_EMBED);
+    op->y = from, op->w = program_weight(&p, &e);
+    op = program_add(&p, OP_LINEAR);
+    op->x = from, op->y = to, op->w = program_weight(&p, &m), op->b = -1;
+    program_output(&p, "y", to);
+    struct batch_row row[COMPUTE_ROWS];
+    int32_t wanted[COMPUTE_ROWS];
+    const int32_t *const blocks[1] = {(int32_t[64]){0}};
+    struct batch_sequence s[TINY_SEQUENCES];
+    struct batch batch = {.sequences = sequences, .row = row, .sequence = s, .wanted_rows = wanted};
+    for (int k = 0; k < sequences; k++) {
+        s[k] = (struct batch_sequence){batch.rows, counts[k], 0, blocks, -1, 0};
+        for (int i = 0; i < counts[k]; i++, batch.rows++)
+            row[batch.rows] = (struct batch_row){-1, x + batch.rows * in, i, k}, wanted[batch.wanted++] = batch.rows;
+    }
+    struct compile_options o = tiny_options(STORAGE_F32);
+    struct compiled *c;
+    struct error err = {0};
+    const float *result;
+    o.max_rows = o.max_wanted = batch.rows, o.deterministic = deterministic;
+    cr_assert_eq(cuda_under_test()->compile(&c, &p, &o, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(cuda_under_test()->step(c, &batch, &(struct state_memory){0}, to, &result, &err), STATUS_OK, "%s", err.text);
+    memcpy(out, result, (size_t)(batch.rows * outputs) * sizeof *out);
+    cuda_under_test()->free(c);
+    arena_free(&arena);
+}
+
 #endif
