@@ -289,6 +289,7 @@ struct state_memory {
 };
 
 struct compiled;
+struct shelf;
 
 struct backend {
     const char *name;
@@ -323,6 +324,13 @@ struct backend {
     enum status (*state_open)(const struct program *p, const struct compile_options *o, const int32_t *blocks, struct state_memory *out, struct error *err);
     void (*state_close)(const struct compile_options *o, struct state_memory *memory); /* zeroed memory is fine */
     enum status (*state_copy)(const struct compiled *c, struct state_memory *state, int group, int32_t to, int32_t from, struct error *err);
+    /* Blocks of paged state at rest, in the host's memory beside a device's. Room for so many of each group, taken bit by bit as it is
+     * used; then moves there (`away`) and back, asked for in order and done beside steps, until shelf_wait(). A block must stay what it
+     * is while it moves away, and not be used before it is back. One thread at a time. NULL: state lies in the host's memory anyway. */
+    enum status (*shelf_open)(struct shelf **out, const struct compiled *c, const int32_t *places, struct error *err);
+    enum status (*shelf_move)(struct shelf *s, const struct state_memory *state, int group, int32_t block, int32_t place, bool away, struct error *err);
+    enum status (*shelf_wait)(struct shelf *s, struct error *err);
+    void (*shelf_close)(struct shelf *s); /* NULL is fine */
     /* One line for -v: instruction set, threads, which kernel serves which weight format. */
     void (*describe)(const struct compiled *c, char *out, size_t size);
     void (*free)(struct compiled *c);

@@ -53,6 +53,10 @@ enum status config_finish(struct model *m, struct error *err)
     if (c->experts && (c->experts_chosen < 1 || c->experts_chosen > c->experts))
         return error_set(err, STATUS_BAD_INPUT, "%s is %" PRId64 " of %" PRId64 " experts", json ? "num_experts_per_tok" : "expert_used_count", c->experts_chosen,
                          c->experts);
+    int64_t groups = c->experts && c->expert_groups > 1 ? c->expert_groups : 0, best = c->expert_groups_chosen;
+    if (groups && (c->experts % groups || best < 1 || best > groups || c->experts_chosen > c->experts / groups * best))
+        return error_set(err, STATUS_BAD_INPUT, "%s is %" PRId64 " and %s %" PRId64 ": that fits neither %" PRId64 " experts nor %" PRId64 " chosen ones",
+                         json ? "n_group" : "expert_group_count", groups, json ? "topk_group" : "expert_group_used_count", best, c->experts, c->experts_chosen);
     /* scaling stretches the positions that the model can use (as other engines read these files) */
     const struct rope_config *r = &c->rope;
     double stretched = r->kind == ROPE_LINEAR || r->kind == ROPE_DYNAMIC ? (double)c->context * r->factor

@@ -117,6 +117,7 @@ struct ingot_engine_options {
     int cpu_networks;     /* feed-forward networks, of the first layers, that stay on the CPU; -1: all; 0: as the plan has it */
     int stream_rows;      /* rows of a prompt's piece from which networks that stay on the CPU are sent to the card and done there; -1: never; 0: as
                            * the plan has it */
+    int64_t kv_host;      /* bytes of the host's memory for state at rest, where the KV cache lies on a card; -1: none; 0: at most a quarter of what is free */
     const char *kv;       /* "f16", "bf16", "f32", "q8_0", "q4_0", "fp8" or "K,V"; NULL: f16 (reference: f32) */
     int64_t context;      /* tokens per sequence; 0: the model's own if it fits, else the largest that does */
     int parallel;         /* sequences that run together; 0: 1 */
@@ -156,6 +157,7 @@ struct ingot_plan {
     int parallel, threads;
     uint64_t weights_bytes, kv_bytes_per_token, kv_bytes, scratch_bytes, total_bytes, available_bytes;
     uint64_t recurrent_bytes; /* of kv_bytes, what recurrent layers take, whatever the context */
+    uint64_t rest_bytes; /* of the host's memory, taken as it is used, for state at rest of a cache on a card */
     uint64_t read_bytes; /* of the weights, for a token */
     bool fits;
     char advice[4][200];
@@ -203,6 +205,10 @@ void ingot_engine_describe(const struct ingot_engine *engine, char *out, size_t 
 /* ---- sessions ------------------------------------------------------------------------------------------------------- */
 
 enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err);
+/* A session with these ids, which starts from what requests with options.rest left behind, as far as it is the same: event.reused_tokens
+ * tells how far. Answers are those of a session that starts from nothing. owner: whose it is; nobody gets what another left. */
+enum ingot_status ingot_session_begin(struct ingot_session **out, struct ingot_engine *engine, uint64_t owner, const int32_t *ids, size_t count,
+                                      struct ingot_error *err);
 void ingot_session_close(struct ingot_session *session); /* NULL is fine; ends a request that still runs on it */
 
 /* Adds ids at the end; nothing is computed yet. INGOT_USAGE: an id outside the vocabulary; INGOT_NO_ROOM: both counts. */
@@ -284,7 +290,7 @@ struct ingot_request_options {
     int top_logprobs;         /* -1: none; 0..20: logprob of each token and of so many best */
     struct ingot_chat *chat;  /* answers are read in its dialect: their parts come as events of their own. NULL: only text */
     bool prompt_logprobs;     /* the same for the prompt's tokens, as INGOT_EVENT_PROMPT_TOKEN */
-    bool discard;             /* nobody goes on with the session: its state is given back with the last event */
+    bool rest;                /* nobody goes on with the session: its state goes to rest with the last event (ingot_session_begin) */
     int chunk;                /* compute the prompt so many tokens at a time; 0: as it suits */
     /* Called on the engine's thread with the logits of every prompt row (or, with last_row, of the last one): [vocab]. */
     void (*row)(void *context, size_t position, const float *logits);

@@ -98,6 +98,7 @@ enum status shell_engine_options(const struct settings *s, struct ingot_engine_o
                                          .gpu_layers = s->gpu_layers.value < 0 || s->gpu_layers.value > INT_MAX ? INT_MAX : (int)s->gpu_layers.value, /* -1: all */
                                          .cpu_networks = s->cpu_ffn.value < 0 ? -1 : s->cpu_ffn.value > INT_MAX ? INT_MAX : (int)s->cpu_ffn.value,
                                          .stream_rows = s->stream_rows.value < 0 ? -1 : s->stream_rows.value > INT_MAX ? INT_MAX : (int)s->stream_rows.value,
+                                         .kv_host = !s->kv_host.set ? 0 : s->kv_host.value ? s->kv_host.value : -1,
                                          .kv = s->kv.value,
                                          .context = s->context.value,
                                          .threads = (int)s->threads.value,

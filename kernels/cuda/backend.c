@@ -433,6 +433,10 @@ const struct backend cuda_backend = {
     .state_open = cuda_state_open,
     .state_close = cuda_state_close,
     .state_copy = cuda_copy_state,
+    .shelf_open = cuda_shelf_open,
+    .shelf_move = cuda_shelf_move,
+    .shelf_wait = cuda_shelf_wait,
+    .shelf_close = cuda_shelf_close,
     .describe = cuda_describe,
     .free = cuda_free,
 };

@@ -202,6 +202,11 @@ int64_t cuda_widest_handed(const struct compiled *c); /* of inputs that the stag
 int64_t cuda_split_blocks(const struct compiled *c, int32_t rows); /* of a LINEAR that blocks share out by classes, at most */
 int64_t cuda_split_floats(const struct compiled *c);               /* that their sums wait in */
 
+/* shelf.c: see struct backend */
+enum status cuda_shelf_open(struct shelf **out, const struct compiled *c, const int32_t *places, struct error *err);
+enum status cuda_shelf_move(struct shelf *s, const struct state_memory *state, int group, int32_t block, int32_t place, bool away, struct error *err);
+enum status cuda_shelf_wait(struct shelf *s, struct error *err);
+void cuda_shelf_close(struct shelf *s);
 /* experts.c */
 struct experts_sizes {
     int64_t slots, tiles, values; /* places in the order; numbers of the list of tiles; of inputs as bf16 */

@@ -120,18 +120,22 @@ static void show_rows(struct ingot_engine *e, const struct step *step, int32_t i
 
 /* ---- a step --------------------------------------------------------------------------------------------------------- */
 
-/* The session has the state of the step's rows. Marks stay at the ends of earlier requests, in front of what asked for this answer, and
- * every so many tokens. */
+/* The session has the state of the step's rows. Marks stay at the ends of earlier requests, in front of what asked for this answer, at
+ * the end of what will rest, and every so many tokens. */
 static void advance(struct ingot_request *r, const struct batch_sequence *q)
 {
     struct ingot_session *s = r->session;
+    pthread_mutex_lock(&r->engine->lock);
+    bool alike = q->cached == s->alike, whole = q->rows == PIECE;
+    s->alike += alike && whole ? PIECE : 0;
     if (!r->engine->pool.remembers) {
         s->cached = q->cached + q->rows;
+        pthread_mutex_unlock(&r->engine->lock);
         return;
     }
-    pthread_mutex_lock(&r->engine->lock);
     int64_t before = s->mark_count > 1 ? s->marks[s->mark_count - 2].at : 0;
-    marks_advance(s, q->cached + q->rows, q->cached == r->reused || q->cached == r->turn_end || q->cached / MARK_EVERY > before / MARK_EVERY);
+    bool rests = r->options.rest && alike && !whole; /* up to here it will */
+    marks_advance(s, q->cached + q->rows, rests || q->cached == r->reused || q->cached == r->turn_end || q->cached / MARK_EVERY > before / MARK_EVERY);
     pthread_mutex_unlock(&r->engine->lock);
 }
 

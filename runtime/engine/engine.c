@@ -98,6 +98,8 @@ enum ingot_status ingot_engine_open(struct ingot_engine **out, struct ingot_mode
         status = allocate(e, err);
     if (!status)
         status = compile(e, o, err);
+    if (!status)
+        status = shelf_start(e, e->plan.rest_bytes, err);
     if (status == STATUS_NO_ROOM && e->plan.fits)
         status = no_room_after_all(e, o, err);
     if (!status && pthread_create(&e->thread, NULL, scheduler_main, e))
@@ -128,6 +130,8 @@ void ingot_engine_close(struct ingot_engine *e)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
+    rest_close(e);
+    shelf_end(e);
     if (e->compiled)
         e->backend->free(e->compiled);
     pool_close(&e->pool);

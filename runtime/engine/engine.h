@@ -122,12 +122,41 @@ struct ingot_session {
     int64_t planned; /* the length that rope scaling goes by where it depends on it */
     struct block_table table[MAX_GROUPS];
     struct ingot_request *active;
+    /* rest.c, shelf.c */
+    uint64_t owner;
+    int64_t alike;                   /* of `cached`: computed in whole pieces from the beginning on, as any request would */
+    struct ingot_session *rest_next; /* of state at rest, used longest ago last */
+    int32_t *place, placed;          /* of its blocks on the shelf, the first ones */
+    int claims;                      /* sessions that wait for what it has there alone */
+    struct ingot_session *source;    /* such a one; it has */
+    int64_t source_tokens;           /* so many that we want */
 };
+struct ingot_session *session_new(struct ingot_engine *engine); /* engine lock held; NULL: no memory */
+void session_free(struct ingot_session *s);                     /* engine lock held; its state is gone already */
+/* An empty session gets another's state, shared. Engine lock held. False: no memory, nothing is shared. */
+bool session_share(struct ingot_session *copy, const struct ingot_session *s);
+/* rest.c, engine lock held. A session's state goes to rest, and leaves it without any. */
+void session_rest(struct ingot_session *s);
+bool rest_make_room(struct ingot_engine *e); /* in the pool; false: nothing rests there */
+bool rest_clear_shelf(struct ingot_engine *e, const struct ingot_session *but); /* for another; false: nothing can go */
+void rest_bring(struct ingot_session *s);  /* what it waits for on the shelf, if it does, into blocks that it may take */
+void rest_forget(struct ingot_session *s); /* it does not wait any more */
+void rest_close(struct ingot_engine *e);
+/* shelf.c, engine lock held. */
+/* What of the host's memory an engine may take for it at most; asked: see ingot_engine_options.kv_host. */
+uint64_t shelf_bytes(const struct ingot_engine *e, const struct program *p, int64_t asked);
+enum status shelf_start(struct ingot_engine *e, uint64_t bytes, struct error *err);
+void shelf_end(struct ingot_engine *e);
+void shelf_settle(struct ingot_engine *e); /* nothing is on its way any more */
+bool shelf_put(struct ingot_session *r);   /* all blocks that have no place yet; false: there is no room, or no shelf */
+void shelf_drop(struct ingot_session *r);  /* settled: its places are free */
+void shelf_inherit(struct ingot_session *r, struct ingot_session *from); /* places of whole blocks that both begin with */
+bool shelf_bring(struct ingot_session *s, const struct ingot_session *from, int64_t tokens); /* false: s has blocks, but not these */
 /* Makes the tables cover `tokens` tokens and the block that `cached` lies in our own. Engine lock held. STATUS_NO_ROOM. */
 enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err);
 /* State of at most `cached` tokens stays: where there are recurrent groups, that of the nearest mark. Engine lock held. */
 void session_cut(struct ingot_session *s, int64_t cached);
-/* marks.c, engine lock held. Before a step: s->slots, for which marks may go, of sessions at rest the last ones too. STATUS_NO_ROOM. */
+/* marks.c, engine lock held. Before a step: s->slots, for which marks may go, of sessions without a request the last ones too. STATUS_NO_ROOM. */
 enum status marks_begin(struct ingot_session *s, struct error *err);
 /* Behind it: the state is that of `cached` tokens; the one before stays as a mark if it is worth it. */
 void marks_advance(struct ingot_session *s, int64_t cached, bool keep);
@@ -296,6 +325,11 @@ struct ingot_engine {
     bool started, closing;
     struct pool pool;
     struct ingot_session *sessions; /* all */
+    struct ingot_session *resting;  /* rest.c */
+    int resting_count;
+    struct shelf *shelf; /* shelf.c; NULL: none */
+    int32_t places, *free_place, free_places; /* of each paged group; which are free */
+    bool shelf_busy;     /* moves may be on their way */
     uint64_t marks_made;
     struct ingot_request *queue, *running;
     int running_count;

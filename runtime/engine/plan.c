@@ -231,7 +231,9 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
         return status;
     at.weights_bytes = model->weight_bytes;
     at.read_bytes = model_read_bytes(model);
-    return at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
+    status = at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);
+    p->rest_bytes = status ? 0 : shelf_bytes(e, &model->program, o->kv_host);
+    return status;
 }
 
 /* Whether the plan, which has parts on the CPU, promises more than the CPU alone. */

@@ -76,8 +76,8 @@ void request_end(struct ingot_request *r, struct event_node *node)
     r->reserved = 0;
     r->session->active = NULL;
     marks_give_up(r->session);
-    if (r->options.discard)
-        session_cut(r->session, 0);
+    if (r->options.rest)
+        session_rest(r->session);
     r->state = REQUEST_ENDED;
     pthread_cond_broadcast(&r->wake);
     pthread_mutex_unlock(&r->engine->lock);
@@ -353,7 +353,7 @@ static int64_t find_turn_end(const struct ingot_request *r)
 {
     enum { NEAR = 64 }; /* tokens that are as well computed again */
     int64_t at = r->prompt_end - 1, least = at > NEAR ? at - NEAR : 0;
-    if (request_wants_rows(r) || r->options.discard || !least)
+    if (request_wants_rows(r) || r->options.rest || !least)
         return 0;
     while (at > least && !model_ends_turn(r->engine->model, r->session->tokens.data[at - 1]))
         at--;

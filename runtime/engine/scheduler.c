@@ -16,17 +16,29 @@ static void let_go(struct ingot_request *r)
     pthread_cond_broadcast(&r->wake);
 }
 
+static int32_t blocks_of(const struct ingot_session *s) { return s->engine->pool.paged < 0 ? 0 : s->table[s->engine->pool.paged].count; }
+
+/* Its session had `before` blocks: what it took since is not to come any more. */
+static void took(struct ingot_engine *e, struct ingot_request *r, int32_t before)
+{
+    int32_t taken = blocks_of(r->session) - before;
+    r->reserved -= taken < r->reserved ? taken : r->reserved;
+    e->pool.reserved -= taken < e->pool.reserved ? taken : e->pool.reserved;
+}
+
 /* Moves requests from the queue to the running list while there is room for the tokens they may come to. */
 static void admit(struct ingot_engine *e)
 {
     while (e->queue && e->running_count < e->plan.parallel) {
         struct ingot_request *r = e->queue;
         int32_t want = session_blocks_wanted(r->session, r->limit);
+        while (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved && rest_make_room(e))
+            ;
         if (want && want > e->pool.free_count[e->pool.paged] - e->pool.reserved) {
             if (e->running)
                 return; /* somebody will give blocks back */
             struct error err;
-            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by sessions at rest; close some, or start with more --parallel");
+            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by open sessions on which no request runs; close some, or start with more --parallel");
             e->queue = r->next;
             pthread_mutex_unlock(&e->lock);
             request_fail(r, &err);
@@ -35,6 +47,9 @@ static void admit(struct ingot_engine *e)
             continue;
         }
         e->pool.reserved += r->reserved = want;
+        int32_t before = blocks_of(r->session);
+        rest_bring(r->session);
+        took(e, r, before);
         r->reused = r->session->cached; /* now: while it waited, others may have taken what the session remembered */
         e->queue = r->next;
         r->next = NULL;
@@ -89,7 +104,6 @@ static void fail_list(struct ingot_engine *e, struct ingot_request *list, const 
 
 /* ---- one step ------------------------------------------------------------------------------------------------------- */
 
-static int32_t blocks_of(const struct ingot_session *s) { return s->engine->pool.paged < 0 ? 0 : s->table[s->engine->pool.paged].count; }
 
 /* Adds the `rows` next tokens of a session to the batch. Lock held. */
 static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
@@ -102,9 +116,7 @@ static enum status add_rows(struct ingot_engine *e, struct step *step, struct in
         status = marks_begin(s, err);
     if (status)
         return status;
-    int32_t taken = blocks_of(s) - before;
-    r->reserved -= taken < r->reserved ? taken : r->reserved;
-    e->pool.reserved -= taken < e->pool.reserved ? taken : e->pool.reserved;
+    took(e, r, before);
     int32_t sequence = b->sequences;
     const int32_t **tables = &e->tables[sequence * MAX_GROUPS];
     for (int g = 0; g < e->pool.group_count; g++)

@@ -4,24 +4,44 @@
 
 #include "runtime/engine/engine.h"
 
-enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err)
+struct ingot_session *session_new(struct ingot_engine *engine)
 {
     struct ingot_session *s = calloc(1, sizeof *s);
-    *out = s;
     if (!s)
-        return (enum ingot_status)error_memory(inner(err), "a session");
+        return NULL;
     s->engine = engine;
-    pthread_mutex_lock(&engine->lock);
     s->next = engine->sessions;
     engine->sessions = s;
+    return s;
+}
+
+void session_free(struct ingot_session *s)
+{
+    struct ingot_session **at = &s->engine->sessions;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    for (int g = 0; g < MAX_GROUPS; g++)
+        free(s->table[g].blocks);
+    free(s->place);
+    ids_free(&s->tokens);
+    free(s);
+}
+
+enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err)
+{
+    pthread_mutex_lock(&engine->lock);
+    *out = session_new(engine);
     pthread_mutex_unlock(&engine->lock);
-    return INGOT_OK;
+    return *out ? INGOT_OK : (enum ingot_status)error_memory(inner(err), "a session");
 }
 
 void session_cut(struct ingot_session *s, int64_t cached)
 {
     if (cached < s->cached)
         cached = s->cached = s->engine->pool.remembers ? marks_cut(s, cached) : cached;
+    if (s->alike > s->cached)
+        s->alike = s->cached / PIECE * PIECE;
     int32_t keep = (int32_t)((cached + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     for (int g = 0; g < s->engine->pool.group_count; g++)
         while (s->table[g].count > keep)
@@ -38,16 +58,11 @@ void ingot_session_close(struct ingot_session *s)
         pthread_cond_signal(&s->engine->work);
         pthread_cond_wait(&s->active->wake, &s->engine->lock);
     }
+    struct ingot_engine *e = s->engine;
+    rest_forget(s);
     session_cut(s, 0);
-    struct ingot_session **at = &s->engine->sessions;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
-    pthread_mutex_unlock(&s->engine->lock);
-    for (int g = 0; g < MAX_GROUPS; g++)
-        free(s->table[g].blocks);
-    ids_free(&s->tokens);
-    free(s);
+    session_free(s);
+    pthread_mutex_unlock(&e->lock);
 }
 
 int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens)
@@ -133,6 +148,8 @@ size_t ingot_session_rewind(struct ingot_session *s, size_t position)
         return s->tokens.count;
     s->tokens.count = position;
     pthread_mutex_lock(&s->engine->lock);
+    if (s->source_tokens > (int64_t)position)
+        rest_forget(s);
     if (s->cached > (int64_t)position)
         session_cut(s, (int64_t)position);
     pthread_mutex_unlock(&s->engine->lock);
@@ -153,6 +170,29 @@ enum ingot_status ingot_session_sync(struct ingot_session *s, const int32_t *ids
     return ingot_session_append(s, ids + same, count - same, err);
 }
 
+bool session_share(struct ingot_session *copy, const struct ingot_session *s)
+{
+    struct pool *p = &s->engine->pool;
+    for (int g = 0; g < p->group_count; g++) {
+        const struct block_table *from = &s->table[g];
+        struct block_table *to = &copy->table[g];
+        to->capacity = from->count + 16;
+        to->blocks = malloc((size_t)to->capacity * sizeof *to->blocks);
+        if (!to->blocks)
+            return session_cut(copy, 0), false;
+        for (; to->count < from->count; to->count++) {
+            to->blocks[to->count] = from->blocks[to->count];
+            pool_share(p, g, to->blocks[to->count]);
+        }
+    }
+    marks_share(copy, s);
+    copy->cached = s->cached;
+    copy->alike = s->alike;
+    copy->owner = s->owner;
+    copy->planned = s->planned;
+    return true;
+}
+
 enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_session *s, struct ingot_error *err)
 {
     *out = NULL;
@@ -164,21 +204,8 @@ enum ingot_status ingot_session_fork(struct ingot_session **out, struct ingot_se
     struct ingot_session *copy = *out;
     for (size_t i = 0; i < s->tokens.count; i++)
         ids_add(&copy->tokens, s->tokens.data[i]);
-    bool failed = copy->tokens.failed;
     pthread_mutex_lock(&s->engine->lock);
-    for (int g = 0; g < s->engine->pool.group_count && !failed; g++) {
-        struct block_table *from = &s->table[g], *to = &copy->table[g];
-        to->blocks = malloc(((size_t)from->count + 16) * sizeof *to->blocks);
-        failed = !to->blocks;
-        for (to->capacity = from->count + 16; !failed && to->count < from->count; to->count++) {
-            to->blocks[to->count] = from->blocks[to->count];
-            pool_share(&s->engine->pool, g, to->blocks[to->count]);
-        }
-    }
-    copy->cached = failed ? 0 : s->cached;
-    if (!failed)
-        marks_share(copy, s);
-    copy->planned = s->planned;
+    bool failed = copy->tokens.failed || !session_share(copy, s);
     pthread_mutex_unlock(&s->engine->lock);
     if (failed) {
         ingot_session_close(copy);

@@ -125,7 +125,7 @@ static enum status start_choice(struct exchange *x, struct choice *c, int number
 {
     struct ingot_request_options o = x->ask.options;
     o.sampling.seed += (uint64_t)number; /* n answers of one seed differ, and repeat */
-    o.discard = true; /* of n answers only some run at a time, and a client may never read: the others need the room */
+    o.rest = true; /* a client may never read, and others need the room */
     if (x->ask.echo && x->served->model->tokenizer) {
         if (x->ask.logprobs >= 0)
             logprobs_legacy(x, c, x->ask.prompts[c->prompt].ids[0], NULL);
@@ -165,9 +165,7 @@ static enum status start_prompt(struct exchange *x, int prompt, struct error *er
     struct ask *a = &x->ask;
     struct ingot_error *e = (struct ingot_error *)err;
     struct ingot_session *first = NULL;
-    enum status status = (enum status)ingot_session_open(&first, x->served->engine, e);
-    if (!status)
-        status = (enum status)ingot_session_append(first, a->prompts[prompt].ids, a->prompts[prompt].count, e);
+    enum status status = (enum status)ingot_session_begin(&first, x->served->engine, x->owner, a->prompts[prompt].ids, a->prompts[prompt].count, e);
     if (!status && a->n > 1 && !x->server->script)
         status = compute_prompt(first, a, err);
     struct ingot_session *sessions[MAX_CHOICES] = {first};

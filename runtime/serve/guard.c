@@ -67,15 +67,21 @@ static bool origin_allowed(const struct server *s, const char *origin)
     return false;
 }
 
-/* Compared in constant time, every key looked at. */
-static bool key_right(const struct server *s, const char *given)
+/* Its number from 1 on, 0: it is none. Compared in constant time, every key looked at. */
+static uint64_t key_number(const struct server *s, const char *given)
 {
-    bool right = false;
+    uint64_t number = 0;
     for (int i = 0; i < s->key_count; i++)
-        right |= strlen(given) == strlen(s->keys[i]) && CRYPTO_memcmp(given, s->keys[i], strlen(given)) == 0;
-    return right;
+        if (strlen(given) == strlen(s->keys[i]) && CRYPTO_memcmp(given, s->keys[i], strlen(given)) == 0)
+            number = (uint64_t)i + 1;
+    return number;
 }
 
+uint64_t guard_owner(const struct server *s, struct MHD_Connection *c)
+{
+    const char *given = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
+    return given && strncasecmp(given, "Bearer ", 7) == 0 ? key_number(s, given + 7) : 0;
+}
 enum status guard_check(const struct server *s, struct MHD_Connection *c, const char *method, unsigned *code, struct error *err)
 {
     struct headers h = {0};
@@ -95,9 +101,8 @@ enum status guard_check(const struct server *s, struct MHD_Connection *c, const 
         return error_set(err, STATUS_USAGE, "more than %d header lines", MAX_HEADERS);
     }
     if (s->key_count && !reply_is_preflight(c, method)) { /* browsers ask beforehand without the key */
-        const char *given = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
         *code = 401;
-        if (!given || strncasecmp(given, "Bearer ", 7) != 0 || !key_right(s, given + 7))
+        if (!guard_owner(s, c))
             return error_set(err, STATUS_DENIED, "a valid API key is needed: Authorization: Bearer KEY");
     }
     if (!strcmp(method, "POST")) {

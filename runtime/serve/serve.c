@@ -132,6 +132,7 @@ static struct exchange *exchange_open(struct server *s, struct MHD_Connection *c
         return NULL;
     x->server = s;
     x->connection = c;
+    x->owner = guard_owner(s, c);
     x->started = clock_seconds();
     atomic_fetch_add(&s->waiting, 1);
     return x;

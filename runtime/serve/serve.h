@@ -119,6 +119,7 @@ struct exchange {
     bool too_large;
     double started;
     struct served *served;
+    uint64_t owner;           /* which key asks; 0: there are none */
     struct ask ask;
     struct choice *choices;
     int choice_count;
@@ -145,6 +146,8 @@ struct server {
 
 /* guard.c: STATUS_OK, or the HTTP status in *code with words. */
 enum status guard_check(const struct server *s, struct MHD_Connection *c, const char *method, unsigned *code, struct error *err);
+/* Of a request that passed: its key's number from 1 on; 0: the server asks for none. */
+uint64_t guard_owner(const struct server *s, struct MHD_Connection *c);
 enum status guard_read_keys(struct server *s, const char *path, struct error *err);
 
 /* reply.c */

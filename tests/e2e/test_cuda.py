@@ -33,6 +33,16 @@ def test_streams(card, tiny):
     assert (sent[:19] == whole[:19]).all() and (sent[19:] == stay[19:]).all() and (stay[:19] != whole[:19]).any()
 
 
+@pytest.mark.parametrize("room, reused", [("1M", [0, 0, 49, 49]), ("0", [0, 0, 0, 0])])
+def test_prompts_rest_on_the_host(card, tiny, serve, room, reused):
+    """The card's cache has room for one; what it gives up comes back from the host's memory, bit for bit."""
+    s = serve(tiny, "--device", "cuda", "--context", 64, "--parallel", 1, "--deterministic", "--kv-host", room, program=card.folder / "ingot",
+              env={"LD_LIBRARY_PATH": str(card.folder)})
+    answers = [s.client().completions.create(model=tiny, prompt=letter * 50, max_tokens=4, temperature=0, logprobs=3) for letter in "abab"]
+    assert [a.usage.prompt_tokens_details.cached_tokens for a in answers] == reused
+    assert all(a.choices[0].logprobs == b.choices[0].logprobs for a, b in zip(answers, answers[2:]))
+
+
 def test_split_chooses(card, tiny):
     """The card has the head, so tokens are chosen there."""
     card("logits", tiny, "--tokens", "tokens.json", "--last", "--out", "last.npy", "--gpu-layers", 1)

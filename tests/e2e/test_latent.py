@@ -152,8 +152,8 @@ def test_numbers(kind, tmp_path):
     assert rel(logits(model, tmp_path, "--kv", "f32"), expected) < 1e-5
     for options in ((), ("--chunk", 3), ("--deterministic",)):
         assert rel(logits(model, tmp_path, *options), expected) < 2e-2, options
-    rounded = logits(model, tmp_path, "--kv", "q8_0", "--reference")  # may choose other experts
-    assert rel(logits(model, tmp_path, "--kv", "q8_0"), rounded) < 2e-2
+    plain, c, w = write(tmp_path / "plain", kind, first_k_dense_replace=c["num_hidden_layers"])  # no experts whose choice rounding could turn
+    assert rel(logits(plain, tmp_path, "--kv", "q8_0"), by_numpy(c, w)) < 5e-2
 
 
 def rewrite_apart(source, target, c):
@@ -252,7 +252,8 @@ def test_a_plan_counts_one_key_for_all_heads(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path):
     model, c, w = write(tmp_path / "model", "v3")
     for change, words in ((dict(kv_lora_rank=23), "kv_a_proj_with_mqa.weight has shape [32, 48] where [31, 48]"), (dict(qk_rope_head_dim=7), "pairs need an even number"),
-                          (dict(v_head_dim=None), "v_head_dim"), (dict(q_lora_rank=None), "q_proj.weight is missing"),
+                          (dict(v_head_dim=None), "v_head_dim"), (dict(n_group=3), "n_group is 3 and topk_group 2"), (dict(topk_group=5), "topk_group 5"),
+                          (dict(num_experts_per_tok=7), "7 chosen ones"), (dict(q_lora_rank=None), "q_proj.weight is missing"),
                           (dict(model_type="deepseek_v2", topk_method="noaux_tc"), "topk_method is noaux_tc")):
         (model / "config.json").write_text(json.dumps(c | change))
         r = ingot("plan", model)

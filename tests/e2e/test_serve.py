@@ -57,6 +57,22 @@ def test_many_answers_pass_through_few_places(serve, tiny):
     assert s.stop()[0] == 0
 
 
+def test_a_conversation_is_not_computed_again(serve, tiny, tmp_path):
+    """Whole pieces of 256 tokens; each key has its own."""
+    keys = tmp_path / "keys"
+    keys.write_text("first\nsecond\n")
+    keys.chmod(0o600)
+    s = serve(tiny, "--context", 2048, "--api-key-file", keys)
+    messages, reused = [{"role": "user", "content": "w" * 600}], []
+    for turn in range(3):
+        for key in ("first", "second") if turn == 2 else ("first",):
+            r = s.client(api_key=key).chat.completions.create(model=tiny, messages=messages, max_tokens=8, temperature=0)
+            reused.append((r.usage.prompt_tokens_details.cached_tokens, r.choices[0].message.content))
+        messages += [{"role": "assistant", "content": r.choices[0].message.content}, {"role": "user", "content": "and " * 50}]
+    assert [n for n, _ in reused] == [0, 512, 768, 0]
+    assert reused[2][1] == reused[3][1]
+
+
 def test_logprobs(server):
     choice = ask(server.client(), logprobs=True, top_logprobs=3, max_tokens=4).choices[0]
     for entry in choice.logprobs.content:

@@ -31,8 +31,8 @@ static void print_json(const struct ingot_plan *p, double host)
     struct str out = {0};
     str_format(&out, "{\"device\": \"%s\", \"context\": %lld, \"k_type\": \"%s\", \"v_type\": \"%s\", \"threads\": %d, \"weights_bytes\": %llu, ", p->device,
                (long long)p->context, p->k_type, p->v_type, p->threads, (unsigned long long)p->weights_bytes);
-    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"recurrent_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"read_bytes_per_token\": %llu, \"fits\": %s, \"advice\": [",
-               (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->recurrent_bytes, (unsigned long long)p->scratch_bytes,
+    str_format(&out, "\"kv_bytes_per_token\": %llu, \"kv_bytes\": %llu, \"recurrent_bytes\": %llu, \"rest_bytes\": %llu, \"scratch_bytes\": %llu, \"total_bytes\": %llu, \"available_bytes\": %llu, \"read_bytes_per_token\": %llu, \"fits\": %s, \"advice\": [",
+               (unsigned long long)p->kv_bytes_per_token, (unsigned long long)p->kv_bytes, (unsigned long long)p->recurrent_bytes, (unsigned long long)p->rest_bytes, (unsigned long long)p->scratch_bytes,
                (unsigned long long)p->total_bytes, (unsigned long long)p->available_bytes, (unsigned long long)p->read_bytes, p->fits ? "true" : "false");
     for (int i = 0; i < p->advice_count; i++) {
         str_add_text(&out, i ? ", " : "");
@@ -91,6 +91,8 @@ static void print_text(const struct ingot_plan *p, double host)
     printf(")\nscratch    %10.1f MiB\n", (double)p->scratch_bytes / 0x1p20);
     printf("total      %10.1f MiB\navailable  %10.1f MiB   %s\n", (double)p->total_bytes / 0x1p20, (double)p->available_bytes / 0x1p20,
            p->fits ? "fits" : "does NOT fit");
+    if (p->rest_bytes)
+        printf("at rest    %10.1f MiB   of the host's memory at most, for the cache of earlier prompts\n", (double)p->rest_bytes / 0x1p20);
     for (int i = 0; i < p->part_count; i++) {
         const struct ingot_plan_part *part = &p->parts[i];
         printf("%-10s %10.1f MiB of %.1f   %d layers%s, %.1f weights, %.1f KV cache\n", part->device,
