@@ -407,15 +407,21 @@ enum status config_read_json(struct model *m, const char *path, const struct fam
     if ((status = find_family(m, &root, family, err)) || (status = refuse_unsupported(&root, err)))
         return error_prefix(err, "%s", path), status;
     /* a model that also sees has its language part's values in an object of their own */
+    bool tied = false;
     const struct json *text = json_get(&root, "text_config");
     text = json_is(text, JSON_OBJECT) && !strncmp(c->family, "qwen3_5", 7) ? text : &root;
+    if (text != &root && lacks(text, "tie_word_embeddings") && (status = read_switch(&root, "tie_word_embeddings", false, &tied, err)))
+        return error_prefix(err, "%s", path), status;
     if ((status = read_values(c, text, err)) || (status = read_windows(m, text, err)) ||
         (status = read_activation(c, text, err)) || (status = rope_read_json(c, text, err)) || (status = config_finish(m, err)))
         return error_prefix(err, "%s", path), status;
+    c->tied |= tied;
     const struct json *dtype = json_get(&root, "dtype");
     if (!json_is(dtype, JSON_STRING))
         dtype = json_get(&root, "torch_dtype");
     c->dtype = json_is(dtype, JSON_STRING) ? json_copy(&m->arena, dtype) : "";
     add_end_ids(m, json_get(&root, "eos_token_id"));
+    if (text != &root)
+        add_end_ids(m, json_get(text, "eos_token_id"));
     return read_generation(m, err);
 }

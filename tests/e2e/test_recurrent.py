@@ -188,6 +188,19 @@ def test_both_containers_have_the_same_numbers(kind, tmp_path):
         assert rel(logits(tmp_path / "m.gguf", tmp_path, *options), expected) < 2e-2, options
 
 
+def test_the_language_part_of_a_model_that_sees(tmp_path):
+    expected = logits(write(tmp_path, "q35"), tmp_path, "--reference")
+    nested = tmp_path / "nested"
+    nested.mkdir()
+    weights = {n.replace("model.", "model.language_model.", 1): x for n, (_, x, _) in draw("q35").items()}
+    write_weights(nested, weights | {"model.visual.patch_embed.proj.weight": np.ones((4, 4), np.float32)})
+    config = dict(model_type="qwen3_5", text_config=CONFIGS["q35"], vision_config={"depth": 1})
+    (nested / "config.json").write_text(json.dumps(config))
+    assert (logits(nested, tmp_path, "--reference") == expected).all()
+    (nested / "config.json").write_text(json.dumps(config | dict(tie_word_embeddings=True)))
+    assert (logits(nested, tmp_path, "--reference") != expected).any()
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_quantised_and_converted(kind, tmp_path):
     """Matrices become blocks where rows hold them; convolutions and scans stay as they are."""

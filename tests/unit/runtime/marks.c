@@ -121,6 +121,9 @@ Test(marks, forks_share_and_part)
     int before = free_slots(&f);
     cr_assert_eq(ingot_session_fork(&fork, s, &err), INGOT_OK, "%s", err.text);
     cr_assert_eq(free_slots(&f), before, "a fork takes no slot");
+    ingot_session_close(fork);
+    cr_assert_eq(free_slots(&f), before, "and gives none back that the original has");
+    cr_assert_eq(ingot_session_fork(&fork, s, &err), INGOT_OK, "%s", err.text);
     cr_assert_eq(ingot_session_append(fork, &id, 1, &err), INGOT_OK);
     memcpy(other, ingot_session_tokens(fork, &count), sizeof other);
     struct ingot_request *one = request(&f, s, 10), *two = request(&f, fork, 10);
@@ -139,12 +142,13 @@ Test(marks, forks_share_and_part)
 Test(marks, saved_and_loaded)
 {
     struct fixture f = start_with("hybrid", (struct ingot_engine_options){.parallel = 1, .context = 512, .deterministic = true});
-    struct ingot_session *s = session(&f, 0, 50), *loaded;
+    struct ingot_session *s = session(&f, 0, 100), *loaded;
     struct ingot_error err;
     int32_t a[9], b[9];
     char path[700];
     snprintf(path, sizeof path, "%s/session", f.folder);
     greedy(&f, s, 5, a);
+    cr_assert_gt(s->mark_count, 1, "the last is what counts");
     cr_assert_eq(ingot_session_save(s, path, &err), INGOT_OK, "%s", err.text);
     cr_assert_eq(ingot_session_load(&loaded, f.engine, path, &err), INGOT_OK, "%s", err.text);
     cr_assert_eq(loaded->cached, s->cached);
