@@ -33,6 +33,8 @@
 #define WORDS(p) words_of(*(const uint4 *)(const void *)(p))
 #define WORDS_ONCE(p) words_of(__ldcs((const uint4 *)(const void *)(p)))
 #define STORE_WORDS(p, value) (*(uint4 *)(void *)(p) = make_uint4((value).w[0], (value).w[1], (value).w[2], (value).w[3]))
+/* The same, and one instruction even where another path stores single values, with which the compiler would make it one. */
+#define STORE_WORDS_WHOLE(p, value) __stcg((uint4 *)(void *)(p), make_uint4((value).w[0], (value).w[1], (value).w[2], (value).w[3]))
 /* c plus the products of four signed bytes each */
 #define DOT4(a, b, c) __dp4a((int)(a), (int)(b), (c))
 /* Four of the eight bytes of a and b: nibble i of `select` says which one byte i is. */

@@ -135,21 +135,21 @@ KERNEL_CODE void scan_load(int keys, const struct scan_args *a, const float *fro
 
 KERNEL_CODE void scan_store(int keys, const struct scan_args *a, float *to, int64_t column, float (*s)[4])
 {
-    UNROLL for (int i = 0; i < keys; i++) {
-        int at = 16 * i + THREAD % 32 / 2;
-        if (at >= a->k_dim)
-            continue;
-        float *p = to + (int64_t)at * a->v_dim + column;
-        if (a->wide && column < a->v_dim) {
+    to += (int64_t)(THREAD % 32 / 2) * a->v_dim + column;
+    if (a->wide) {
+        UNROLL for (int i = 0; i < keys; i++) {
             struct words w;
             UNROLL for (int j = 0; j < 4; j++)
                 w.w[j] = bits_of_float(s[i][j]);
-            STORE_WORDS(p, w);
-        } else
-            UNROLL for (int j = 0; j < 4; j++)
-                if (column + j < a->v_dim)
-                    p[j] = s[i][j];
+            if (16 * i + THREAD % 32 / 2 < a->k_dim && column < a->v_dim)
+                STORE_WORDS_WHOLE(to + 16 * (int64_t)i * a->v_dim, w);
+        }
+        return;
     }
+    UNROLL for (int i = 0; i < keys; i++)
+        UNROLL for (int j = 0; j < 4; j++)
+            if (16 * i + THREAD % 32 / 2 < a->k_dim && column + j < a->v_dim)
+                to[16 * (int64_t)i * a->v_dim + j] = s[i][j];
 }
 
 /* One row: S and the lane's four values of y, without skip. */
