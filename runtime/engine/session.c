@@ -75,6 +75,15 @@ int32_t session_blocks_wanted(const struct ingot_session *s, int64_t tokens)
     return (want > 0 ? want : 0) + (s->cached % BLOCK_TOKENS != 0);
 }
 
+/* -1: none is left, nothing at rest that could go. */
+static int32_t take_block(struct ingot_session *s, int group)
+{
+    int32_t block;
+    while ((block = pool_take(&s->engine->pool, group)) < 0 && rest_make_room(s->engine))
+        ;
+    return block;
+}
+
 /* The block that the next token goes into must not be somebody else's too. */
 static enum status own_last(struct ingot_session *s, int group, struct error *err)
 {
@@ -83,7 +92,7 @@ static enum status own_last(struct ingot_session *s, int group, struct error *er
     int32_t at = (int32_t)(s->cached / BLOCK_TOKENS);
     if (s->cached % BLOCK_TOKENS == 0 || at >= t->count || p->references[group][t->blocks[at]] == 1)
         return STATUS_OK;
-    int32_t block = pool_take(p, group);
+    int32_t block = take_block(s, group);
     if (block < 0)
         return error_set(err, STATUS_NO_ROOM, "the KV cache is full");
     enum status status = p->backend->state_copy(s->engine->compiled, &p->memory, group, block, t->blocks[at], err);
@@ -111,7 +120,7 @@ enum status session_reserve(struct ingot_session *s, int64_t tokens, struct erro
             t->capacity = capacity;
         }
         while (t->count < want) {
-            int32_t block = pool_take(&s->engine->pool, g);
+            int32_t block = take_block(s, g);
             if (block < 0)
                 return error_set(err, STATUS_NO_ROOM, "the KV cache is full");
             t->blocks[t->count++] = block;

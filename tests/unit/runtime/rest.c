@@ -151,6 +151,14 @@ Test(rest, gives_way)
     cr_assert_eq(ask(&f, 2, text(1, 0), 1100).reused, 0); /* there is room for one */
     cr_assert_eq(ask(&f, 2, text(1, 0), 1100).reused, 1024);
     cr_assert_eq(ask(&f, 1, text(0, 0), 1100).reused, 0);
+    struct ingot_session *s; /* one that takes blocks without having been admitted, as loading does */
+    struct ingot_error err;
+    cr_assert_eq(ingot_session_open(&s, f.engine, &err), INGOT_OK);
+    pthread_mutex_lock(&f.engine->lock);
+    cr_assert_eq(session_reserve(s, 1100, (struct error *)&err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(f.engine->resting_count, 0);
+    pthread_mutex_unlock(&f.engine->lock);
+    ingot_session_close(s);
     stop(&f);
 }
 
