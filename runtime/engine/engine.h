@@ -156,6 +156,7 @@ bool shelf_bring(struct ingot_session *s, const struct ingot_session *from, int6
 enum status session_reserve(struct ingot_session *s, int64_t tokens, struct error *err);
 /* State of at most `cached` tokens stays: where there are recurrent groups, that of the nearest mark. Engine lock held. */
 void session_cut(struct ingot_session *s, int64_t cached);
+void session_keep(struct ingot_session *s, int64_t most); /* the same only where there is more, or more to come from the shelf */
 /* marks.c, engine lock held. Before a step: s->slots, for which marks may go, of sessions without a request the last ones too. STATUS_NO_ROOM. */
 enum status marks_begin(struct ingot_session *s, struct error *err);
 /* Behind it: the state is that of `cached` tokens; the one before stays as a mark if it is worth it. */

@@ -342,7 +342,7 @@ static void plan_length(struct ingot_request *r)
     for (int i = 0; i < p->rope_count; i++) {
         int64_t original = p->ropes[i].original;
         if (original && (s->planned > original || r->limit > original) && s->planned != r->limit)
-            session_cut(s, 0);
+            session_keep(s, 0);
     }
     s->planned = r->limit;
 }
@@ -393,8 +393,7 @@ enum ingot_status ingot_request_start(struct ingot_request **out, struct ingot_s
     int64_t keep = r->prompt_end - 1;
     if (request_wants_rows(r) && (int64_t)r->options.rows_from < keep)
         keep = (int64_t)r->options.rows_from;
-    if (s->cached > keep)
-        session_cut(s, keep);
+    session_keep(s, keep);
     r->turn_end = e->pool.remembers ? find_turn_end(r) : 0;
     s->active = r;
     struct ingot_request **at = &e->queue;

@@ -172,6 +172,7 @@ enum ingot_status ingot_session_begin(struct ingot_session **out, struct ingot_e
         if (!in_pool(best)) {
             begun->source = best;
             begun->source_tokens = same;
+            begun->planned = best->planned;
             best->claims++;
         } else if (session_share(begun, best)) {
             session_cut(begun, same);
@@ -191,6 +192,7 @@ void rest_forget(struct ingot_session *s)
     if (s->source)
         s->source->claims--;
     s->source = NULL;
+    s->source_tokens = 0;
 }
 
 void rest_bring(struct ingot_session *s)
@@ -198,9 +200,7 @@ void rest_bring(struct ingot_session *s)
     struct ingot_session *from = s->source;
     if (!from)
         return;
-    bool brought = shelf_bring(s, from, s->source_tokens);
-    s->planned = from->planned;
-    s->cached = s->alike = brought ? s->source_tokens : 0;
+    s->cached = s->alike = shelf_bring(s, from, s->source_tokens) ? s->source_tokens : 0;
     rest_forget(s);
 }
 

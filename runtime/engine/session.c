@@ -48,6 +48,14 @@ void session_cut(struct ingot_session *s, int64_t cached)
             pool_drop(&s->engine->pool, g, s->table[g].blocks[--s->table[g].count]);
 }
 
+void session_keep(struct ingot_session *s, int64_t most)
+{
+    if (s->source_tokens > most)
+        rest_forget(s);
+    if (s->cached > most)
+        session_cut(s, most);
+}
+
 void ingot_session_close(struct ingot_session *s)
 {
     if (!s)
@@ -157,10 +165,7 @@ size_t ingot_session_rewind(struct ingot_session *s, size_t position)
         return s->tokens.count;
     s->tokens.count = position;
     pthread_mutex_lock(&s->engine->lock);
-    if (s->source_tokens > (int64_t)position)
-        rest_forget(s);
-    if (s->cached > (int64_t)position)
-        session_cut(s, (int64_t)position);
+    session_keep(s, (int64_t)position);
     pthread_mutex_unlock(&s->engine->lock);
     return position;
 }

@@ -315,6 +315,39 @@ Test(rest, the_longer_one_stays)
     stop(&f);
 }
 
+/* Who wants to see all rows of a prompt gets them, whatever lies on the shelf. */
+static void count_row(void *context, size_t position, const float *logits)
+{
+    (void)position, (void)logits;
+    ++*(int *)context;
+}
+
+Test(rest, rows_that_are_wanted_are_computed)
+{
+    struct fixture f = start("plain", 1, false);
+    struct backend b;
+    struct ingot_session *s;
+    struct ingot_request *r;
+    struct ingot_request_options o;
+    struct ingot_error err;
+    struct ingot_event e;
+    int rows = 0;
+    put_up_shelf(&f, &b, 300);
+    ask(&f, 1, text(0, 0), 1100);
+    ask(&f, 2, text(1, 0), 1100); /* takes the pool's room from it */
+    cr_assert_eq(ingot_session_begin(&s, f.engine, 1, text(0, 0), 600, &err), INGOT_OK, "%s", err.text);
+    ingot_request_defaults(f.model, &o);
+    o.max_tokens = 0;
+    o.row = count_row, o.row_context = &rows;
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
+    while (ingot_request_next(r, -1, &e))
+        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+    cr_assert_eq(rows, 600, "%d rows", rows);
+    ingot_request_free(r);
+    ingot_session_close(s);
+    stop(&f);
+}
+
 /* One that waits for its turn holds what it will go on with. */
 Test(rest, waits_for_what_it_will_need)
 {
