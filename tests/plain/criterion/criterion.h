@@ -44,6 +44,7 @@ static int plain_failed;
 #define cr_assert_lt(a, b, ...) plain_check((a) < (b), #a " < " #b, __VA_ARGS__)
 #define cr_assert_leq(a, b, ...) plain_check((a) <= (b), #a " <= " #b, __VA_ARGS__)
 #define cr_assert_gt(a, b, ...) plain_check((a) > (b), #a " > " #b, __VA_ARGS__)
+#define cr_assert_geq(a, b, ...) plain_check((a) >= (b), #a " >= " #b, __VA_ARGS__)
 #define cr_assert_not(truth, ...) plain_check(!(truth), "not " #truth, __VA_ARGS__)
 #define cr_assert_arr_eq(a, b, size, ...) plain_check(memcmp((a), (b), (size)) == 0, #a " == " #b, __VA_ARGS__)
 #define cr_assert_null(a, ...) plain_check((a) == NULL, #a " is NULL", __VA_ARGS__)
@@ -56,7 +57,7 @@ static int plain_failed;
 #define cr_expect_str_eq cr_assert_str_eq
 #define cr_expect_lt cr_assert_lt
 #define cr_expect_leq cr_assert_leq
-#define cr_expect_geq(a, b, ...) plain_check((a) >= (b), #a " >= " #b, __VA_ARGS__)
+#define cr_expect_geq cr_assert_geq
 #define cr_skip_test(...) (printf("[SKIP] " __VA_ARGS__), putchar('\n'), longjmp(plain_leave, 1))
 
 static void plain_run(const struct plain_test *t)
