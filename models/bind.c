@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/team.h"
 #include "models/private.h"
 
 void weight_spell(const struct weight_name *n, const char *prefix, int layer, int expert, char *out, size_t size)
@@ -211,20 +212,39 @@ int rows_bind(struct binder *b, const struct weight_name *n, int layer, const st
     return keep(b, t, &w, true);
 }
 
-/* One slice [out, in] of t into to: [in, out]. */
-static void turn_over(const struct tensor *t, const unsigned char *from, int64_t row_bytes, int64_t out, int64_t in, float *row, unsigned char *to)
+/* Slices [out, in] of t that are turned over into to: [pieces][in, out]. */
+struct turning {
+    const struct tensor *t;
+    const struct row_slices *rows;
+    int64_t in, row_bytes, size; /* size: bytes of a value made */
+    unsigned char *to;
+};
+
+/* 32 values of 32 rows at a time: of both sides whole cache lines. */
+static void turn_some(const struct turning *x, const unsigned char *from, int64_t first, int64_t rows, unsigned char *to)
 {
-    int64_t size = storage_types[t->type].block_bytes;
-    bool plain = storage_types[t->type].block_elements == 1;
-    for (int64_t r = 0; r < out; r++, from += row_bytes) {
-        if (!plain)
-            format_find(t->type)->decode(from, row, in);
-        for (int64_t c = 0; c < in; c++)
-            if (plain)
-                memcpy(to + (c * out + r) * size, from + c * size, (size_t)size);
-            else
-                memcpy(to + (c * out + r) * (int64_t)sizeof *row, row + c, sizeof *row);
-    }
+    enum { SOME = 32, MOST = 256 }; /* values of a block at most */
+    const struct storage_type *type = &storage_types[x->t->type];
+    int64_t step = type->block_elements > SOME ? type->block_elements : SOME;
+    for (int64_t at = 0; at < x->in; at += step)
+        for (int64_t r = first; r < first + rows; r++) {
+            float values[MOST];
+            int64_t n = x->in - at < step ? x->in - at : step;
+            const unsigned char *some = from + r * x->row_bytes + at / type->block_elements * type->block_bytes;
+            if (type->block_elements > 1)
+                format_find(x->t->type)->decode(some, values, n), some = (const unsigned char *)values;
+            for (int64_t c = 0; c < n; c++)
+                memcpy(to + ((at + c) * x->rows->out + r) * x->size, some + c * x->size, (size_t)x->size);
+        }
+}
+
+static void turn_over(void *argument, int thread, int threads)
+{
+    const struct turning *x = argument;
+    for (int i = thread; i < x->rows->pieces; i += threads)
+        for (int64_t r = 0; r < x->rows->out; r += 32)
+            turn_some(x, x->t->data + (x->rows->first + i * x->rows->stride) * x->row_bytes, r, x->rows->out - r < 32 ? x->rows->out - r : 32,
+                      x->to + (int64_t)i * x->rows->out * x->in * x->size);
 }
 
 int rows_bind_transposed(struct binder *b, const struct weight_name *n, int layer, const struct row_slices *r, int64_t in)
@@ -236,14 +256,12 @@ int rows_bind_transposed(struct binder *b, const struct weight_name *n, int laye
     enum storage type = plain ? t->type : STORAGE_F32;
     int64_t row_bytes = (int64_t)(t->bytes / (uint64_t)r->total), size = storage_types[type].block_bytes, slice = r->out * in * size;
     unsigned char *made = arena_array(&b->m->arena, (size_t)(slice * r->pieces) + 63, 1);
-    float *row = arena_array(&b->m->arena, (size_t)in, sizeof *row);
-    if (!made || !row) {
+    if (!made) {
         b->status = error_memory(b->err, "a transposed matrix");
         return -1;
     }
     made += -(uintptr_t)made & 63;
-    for (int i = 0; i < r->pieces; i++)
-        turn_over(t, t->data + (r->first + i * r->stride) * row_bytes, row_bytes, r->out, in, row, made + i * slice);
+    team_run(team_cores(), turn_over, &(struct turning){t, r, in, row_bytes, size, made});
     struct weight w = {.out = in, .in = r->out, .data = made, .row_bytes = r->out * size, .experts = r->pieces, .expert_bytes = slice};
     int id = keep(b, t, &w, true);
     if (id >= 0) {

@@ -79,6 +79,15 @@ static void combine(struct writer *w, int x, int weights, enum activation activa
     op->activation = activation;
 }
 
+void writer_join(struct writer *w, int x, int z, int64_t heads, int y)
+{
+    struct op *op = program_add(w->p, OP_JOIN);
+    op->x = x;
+    op->z = z;
+    op->y = y;
+    op->heads = (int)heads;
+}
+
 void writer_experts(struct writer *w, int x, int routing, int weight, int y)
 {
     struct op *op = program_add(w->p, OP_EXPERTS);

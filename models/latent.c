@@ -10,16 +10,6 @@
 
 #include "models/writer.h"
 
-static int join(struct writer *w, int x, int z, int64_t heads, int y)
-{
-    struct op *op = program_add(w->p, OP_JOIN);
-    op->x = x;
-    op->z = z;
-    op->y = y;
-    op->heads = (int)heads;
-    return y;
-}
-
 /* q_nope and q_rope: the rows of a head lie side by side. From the input itself, or from a latent vector of its own. */
 static void queries(struct writer *w, int layer)
 {
@@ -82,14 +72,14 @@ static void attend(struct writer *w, int layer)
     const struct config *c = w->c;
     struct decoder_buffers *f = &w->f;
     int64_t key = c->latent + c->rope_dim;
-    int q = join(w, writer_need(w, &f->q_latent, "q_latent", c->heads * c->latent), f->q_rope, c->heads, writer_need(w, &f->q, "q", c->heads * key));
-    int k = join(w, f->latent, f->k_rope, 1, writer_need(w, &f->k, "k", key));
+    writer_join(w, f->q_latent, f->q_rope, c->heads, writer_need(w, &f->q, "q", c->heads * key));
+    writer_join(w, f->latent, f->k_rope, 1, writer_need(w, &f->k, "k", key));
     struct op *store = program_add(w->p, OP_STORE);
-    store->x = k;
+    store->x = f->k;
     store->group = w->group[0];
     store->layer = layer;
     struct op *op = program_add(w->p, OP_ATTEND);
-    op->x = q;
+    op->x = f->q;
     op->y = writer_need(w, &f->latent_attended, "latent_attended", c->heads * c->latent);
     op->group = w->group[0];
     op->layer = layer;

@@ -59,15 +59,6 @@ void recurrent_open_group(struct writer *w, int layers)
         add_scan(w, &s);
 }
 
-static void join(struct writer *w, int x, int z, int y)
-{
-    struct op *op = program_add(w->p, OP_JOIN);
-    op->x = x;
-    op->z = z;
-    op->y = y;
-    op->heads = 1;
-}
-
 /* ---- operations with state ------------------------------------------------------------------------------------------- */
 
 static void conv(struct writer *w, int layer, int64_t width, enum activation activation)
@@ -184,8 +175,8 @@ static void delta_inputs(struct writer *w, int layer, const struct mix_shape *s)
     by_key_heads(w, MIX_GROUPED, layer, each, k, k, writer_need(w, &f->mix_k, "mix_k", s->keys));
     by_key_heads(w, MIX_GROUPED, layer, each, 2 * k, v, writer_need(w, &f->mix_v, "mix_v", s->inner));
     by_key_heads(w, MIX_GROUPED, layer, each, 2 * k + v, v, f->mix_gate);
-    join(w, f->mix_q, f->mix_k, writer_need(w, &f->mix_qk, "mix_qk", 2 * s->keys));
-    join(w, f->mix_qk, f->mix_v, f->mix_in);
+    writer_join(w, f->mix_q, f->mix_k, 1, writer_need(w, &f->mix_qk, "mix_qk", 2 * s->keys));
+    writer_join(w, f->mix_qk, f->mix_v, 1, f->mix_in);
 }
 
 /* Time steps, then betas. */
@@ -202,7 +193,7 @@ static void delta_steps(struct writer *w, int layer, const struct mix_shape *s)
         writer_linear(w, f->normed, writer_bind(w, MIX_DT, layer, heads, w->c->hidden), -1, f->mix_dt);
         writer_linear(w, f->normed, writer_bind(w, MIX_BETA, layer, heads, w->c->hidden), -1, f->mix_beta);
     }
-    join(w, f->mix_dt, f->mix_beta, writer_need(w, &f->mix_steps, "mix_steps", 2 * heads));
+    writer_join(w, f->mix_dt, f->mix_beta, 1, writer_need(w, &f->mix_steps, "mix_steps", 2 * heads));
 }
 
 static void delta_net(struct writer *w, int layer)

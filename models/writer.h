@@ -44,6 +44,8 @@ void writer_add(struct writer *w, int z); /* to x, the residual */
 /* y = act(x) * z */
 void writer_gate(struct writer *w, enum activation activation, int x, int z, int y);
 void writer_turn(struct writer *w, int x, int64_t heads, int64_t head_dim);
+/* y = x and z one behind the other, for each of `heads` pieces of a row */
+void writer_join(struct writer *w, int x, int z, int64_t heads, int y);
 /* y[slot] = W x, all slots by routing, or (-1) slot i by the i-th matrix. */
 void writer_experts(struct writer *w, int x, int routing, int weight, int y);
 

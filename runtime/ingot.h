@@ -206,7 +206,8 @@ void ingot_engine_describe(const struct ingot_engine *engine, char *out, size_t 
 
 enum ingot_status ingot_session_open(struct ingot_session **out, struct ingot_engine *engine, struct ingot_error *err);
 /* A session with these ids, which starts from what requests with options.rest left behind, as far as it is the same: event.reused_tokens
- * tells how far. Answers are those of a session that starts from nothing. owner: whose it is; nobody gets what another left. */
+ * tells how far. Answers are those of a session that starts from nothing. owner: whose it is; nobody gets what another left.
+ * Errors are those of opening and appending; *out is then NULL. */
 enum ingot_status ingot_session_begin(struct ingot_session **out, struct ingot_engine *engine, uint64_t owner, const int32_t *ids, size_t count,
                                       struct ingot_error *err);
 void ingot_session_close(struct ingot_session *session); /* NULL is fine; ends a request that still runs on it */

@@ -1,5 +1,6 @@
-/* An EXPERTS stage: rows (of matrices without a choice: all rows for each) are grouped by the expert that they go to, each group's rows are prepared side by side, then threads take runs
- * of experts' weight rows, so only chosen experts are read, and unpacked once for all their rows.
+/* An EXPERTS stage: rows are grouped by the expert that they go to (matrices without a choice: all rows to each), each group's rows are
+ * prepared side by side, then threads take runs of experts' weight rows, so only chosen experts are read, and unpacked once for all
+ * their rows.
  *
  * As with LINEAR a row's arithmetic depends on its own sequence alone: on how many of the sequence's rows in this step go to the
  * same expert. One row alone is prepared by every thread for itself, and the run of items is known before the step: no barrier. */

@@ -72,7 +72,7 @@ void chat_note(struct ingot_chat *c, const char *format, ...) __attribute__((for
 /* constraint.c: response_format and tool_choice of a request as chat->grammar. */
 enum status chat_constrain(struct ingot_chat *c, struct ingot_model *m, const struct speech *speech, const struct json *request, struct error *err);
 
-/* ---- pool: blocks of paged state and slots of recurrent state, counted references ------------------------------------------------------------------ */
+/* ---- pool: blocks of paged state and slots of recurrent state, counted references ------------------------------------- */
 
 struct pool {
     const struct backend *backend; /* whose memory it is */
@@ -107,7 +107,8 @@ struct mark {
     uint64_t made; /* when: the oldest go first where slots run out */
     int32_t slot[MAX_GROUPS];
 };
-enum { MARKS_MOST = 8, MARK_EVERY = 1024, SLOTS_EACH = 6 }; /* of a session; tokens between those of long texts; slots of each parallel sequence: two for steps, others to keep */
+/* Marks of a session; tokens between those of long texts; slots of each parallel sequence: two for steps, others to keep. */
+enum { MARKS_MOST = 8, MARK_EVERY = 1024, SLOTS_EACH = 6 };
 
 struct ingot_session {
     struct ingot_engine *engine;

@@ -82,6 +82,7 @@ uint64_t guard_owner(const struct server *s, struct MHD_Connection *c)
     const char *given = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
     return given && strncasecmp(given, "Bearer ", 7) == 0 ? key_number(s, given + 7) : 0;
 }
+
 enum status guard_check(const struct server *s, struct MHD_Connection *c, const char *method, unsigned *code, struct error *err)
 {
     struct headers h = {0};

@@ -348,22 +348,30 @@ Test(rest, rows_that_are_wanted_are_computed)
     stop(&f);
 }
 
-/* One that waits for its turn holds what it will go on with. */
+/* One that waits for its turn holds what it will go on with, though it was used longest ago. */
 Test(rest, waits_for_what_it_will_need)
 {
     struct fixture f = start("plain", 1, false);
     struct backend b;
-    put_up_shelf(&f, &b, 70);
-    ask(&f, 1, text(0, 0), 1100);
-    ask(&f, 1, text(1, 0), 200); /* takes the pool's room from the first */
-    struct ingot_session *s, *t;
+    struct ingot_session *s;
+    struct ingot_request *r;
+    struct ingot_request_options o;
     struct ingot_error err;
-    cr_assert_eq(ingot_session_begin(&t, f.engine, 9, text(2, 0), 1100, &err), INGOT_OK);
-    ask(&f, 3, text(3, 0), 1100);
-    cr_assert_eq(ingot_session_begin(&s, f.engine, 3, text(3, 0), 1100, &err), INGOT_OK);
+    struct ingot_event e;
+    put_up_shelf(&f, &b, 140); /* for two */
+    ask(&f, 1, text(0, 0), 1100);
+    ask(&f, 2, text(1, 0), 1100); /* takes the pool's room from the first */
+    cr_assert_eq(ingot_session_begin(&s, f.engine, 1, text(0, 0), 1100, &err), INGOT_OK);
+    ask(&f, 3, text(2, 0), 1100);
+    ask(&f, 4, text(3, 0), 1100);
+    ingot_request_defaults(f.model, &o);
+    o.max_tokens = 0;
+    cr_assert_eq(ingot_request_start(&r, s, &o, &err), INGOT_OK, "%s", err.text);
+    while (ingot_request_next(r, -1, &e))
+        cr_assert(e.kind != INGOT_EVENT_ERROR, "%s", e.error->text);
+    cr_assert_eq(e.reused_tokens, 1024, "%zu", e.reused_tokens);
+    ingot_request_free(r);
     ingot_session_close(s);
-    ingot_session_close(t);
-    for (int i = 4; i < 8; i++)
-        ask(&f, 3, text(i, 0), 1100);
+    cr_assert_eq(f.engine->resting->claims, 0);
     stop(&f);
 }
