@@ -107,18 +107,6 @@ INLINE float dot_codes(const int8_t *code, const float *scale, const int8_t *q, 
 }
 #endif
 
-INLINE float dot_floats(const float *a, const float *b, int64_t n)
-{
-    vf sum = v_zero();
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        sum = v_fma(v_load(a + i), v_load(b + i), sum);
-    float s = v_sum(sum);
-    for (; i < n; i++)
-        s += a[i] * b[i];
-    return s;
-}
-
 INLINE void few_codes(unpack_function *unpack, int unit_bytes, int group, bool has_min, const struct weight *w, int64_t first, int64_t end,
                       const struct input *in, float *y, int64_t y_stride, void *scratch)
 {

@@ -200,4 +200,16 @@ INLINE vf v_tanh(vf x)
     return (vf)((near & (vi)small) | (~near & (vi)big));
 }
 
+INLINE float dot_floats(const float *a, const float *b, int64_t n)
+{
+    vf sum = v_zero();
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sum = v_fma(v_load(a + i), v_load(b + i), sum);
+    float s = v_sum(sum);
+    for (; i < n; i++)
+        s += a[i] * b[i];
+    return s;
+}
+
 #endif

@@ -169,16 +169,6 @@ static void wide_unit(const float *x, float *y, int64_t n, bool unit)
         y[i] = x[i] * by;
 }
 
-static float wide_dot(const float *x, const float *y, int64_t n)
-{
-    vf sum = v_zero();
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        sum = v_fma(v_load(x + i), v_load(y + i), sum);
-    float all = v_sum(sum);
-    for (; i < n; i++)
-        all += x[i] * y[i];
-    return all;
-}
+static float wide_dot(const float *x, const float *y, int64_t n) { return dot_floats(x, y, n); }
 
 #endif
