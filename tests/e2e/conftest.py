@@ -100,6 +100,12 @@ def rel(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
+def typical(a, b):
+    """The middle one of the tokens' relative errors: in a mixture, rounding may send a single token to other experts."""
+    error, size = np.linalg.norm(a - b, axis=-1), np.linalg.norm(b, axis=-1)
+    return np.median(error[size > 0] / size[size > 0])
+
+
 def tensors(model, field):
     return {t["name"]: t[field] for t in map(json.loads, ingot("inspect", model, "--tensors", "--json").stdout.splitlines()[1:])}
 
