@@ -12,7 +12,7 @@ by two sums take at most one tile load for each dot product. --list prints what 
 import fnmatch, os, pathlib, re, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = ["avx512/many.c", "avx512/panel_bf16.c", "avx512/few.c", "avx512/few_iq.c", "avx512/nibble.c", "avx2/table.c", "avx2/few.c"]
+FILES = ["avx512/many.c", "avx512/panel_bf16.c", "avx512/attend16.c", "avx512/few.c", "avx512/few_iq.c", "avx512/nibble.c", "avx2/table.c", "avx2/few.c"]
 TILE_FILE, TILE_DOTS = "amx/panel.c", 4  # two by two sums
 DOTS_LEAST = 8  # fewer: the end of a row
 LIMITS = [  # accesses for 100 dot products; the first that fits

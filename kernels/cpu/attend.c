@@ -1,7 +1,8 @@
 /* An ATTEND stage: tiles of queries that share a kv head. With few tiles a tile's tokens are shared out over threads as well: in
  * runs where that makes enough items, else in their pieces (ATTEND_RUN, ATTEND_PIECE). Both have fixed sizes and are merged in
  * order by the same function whoever computed them, so the result does not depend on how the work was shared. Two levels keep
- * the partial results few: pieces are only shared out while there are few runs. */
+ * the partial results few: pieces are only shared out while there are few runs. With many tiles those of rows that follow one
+ * another are stacked: they go over the tokens together, and what has to be made of K and V is made once. */
 #include <string.h>
 
 #include "base/team.h"
@@ -11,10 +12,10 @@ struct shape { /* of the stage in this step */
     const struct op *op;
     const struct state_group *g;
     int group_heads, head_tiles; /* query heads of a kv head; tiles that they make */
-    int tile_rows;
-    int64_t tiles, units;  /* units: parts of the context that are items of their own; 1: none */
-    int64_t unit;          /* their tokens: ATTEND_PIECE or ATTEND_RUN */
-    int64_t wide;          /* floats from one query's output to the next */
+    int tile_rows, stack;        /* rows of a tile; tiles that are computed together */
+    int64_t items, units;        /* stacks of tiles; parts of the context that are items of their own (then a stack is one tile), 1: none */
+    int64_t unit;                /* their tokens: ATTEND_PIECE or ATTEND_RUN */
+    int64_t wide;                /* floats from one query's output to the next */
 };
 
 static int64_t parts_of(int64_t tokens, int64_t size) { return (tokens + size - 1) / size; }
@@ -22,6 +23,28 @@ static int64_t parts_of(int64_t tokens, int64_t size) { return (tokens + size - 
 static int64_t wide_of(int v_dim) { return (v_dim + 31) / 32 * 32; }
 
 static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Whether only rows behind SELECT attend: any of their sequences', so each is a tile of its own. */
+static bool wants_some(const struct compiled *c, const struct op *op) { return c->p->buffers[op->x].rows == ROWS_WANTED; }
+
+/* Tiles that may be stacked: their queries and results should stay in the second-level cache. */
+static int most_stacked(int k_dim, int v_dim)
+{
+    int stack = 2048 / (k_dim + v_dim);
+    return stack < 1 ? 1 : stack > ATTEND_STACK ? ATTEND_STACK : stack;
+}
+
+/* Items of one part of the context, each of `stack` tiles but the last ones of a sequence. */
+static int64_t items_stacked(const struct compiled *c, const struct shape *s, int stack)
+{
+    const struct batch *b = c->batch;
+    int64_t items = 0, rows = s->tile_rows * stack;
+    for (int i = 0; i < b->sequences; i++)
+        items += parts_of(b->sequence[i].rows, rows);
+    return (wants_some(c, s->op) ? b->wanted : items) * s->g->heads * s->head_tiles;
+}
 
 static struct shape shape_of(const struct compiled *c, const struct op *op)
 {
@@ -31,27 +54,28 @@ static struct shape shape_of(const struct compiled *c, const struct op *op)
     s.tile_rows = s.head_tiles > 1 ? 1 : ATTEND_QUERIES / s.group_heads;
     s.wide = wide_of(s.g->v_dim);
     const struct batch *b = c->batch;
-    int64_t row_tiles = 0, longest = 0;
-    bool wanted = c->p->buffers[op->x].rows == ROWS_WANTED;
-    if (wanted)
-        s.tile_rows = 1, row_tiles = b->wanted;
-    for (int i = 0; i < b->sequences; i++) {
-        if (!wanted)
-            row_tiles += (b->sequence[i].rows + s.tile_rows - 1) / s.tile_rows;
-        int64_t total = b->sequence[i].cached + b->sequence[i].rows;
-        longest = total > longest ? total : longest;
+    int64_t longest = 0, enough = (int64_t)ATTEND_ITEMS * c->threads;
+    for (int i = 0; i < b->sequences; i++)
+        longest = later(longest, b->sequence[i].cached + b->sequence[i].rows);
+    if (wants_some(c, op))
+        s.tile_rows = 1;
+    s.stack = 1;
+    s.items = items_stacked(c, &s, 1);
+    s.unit = s.items * parts_of(longest, ATTEND_RUN) < enough ? ATTEND_PIECE : ATTEND_RUN;
+    s.units = s.items < enough && c->threads > 1 ? parts_of(longest, s.unit) : 1;
+    for (int stack = 2; s.units == 1 && stack <= most_stacked(s.g->k_dim, s.g->v_dim) && !wants_some(c, op); stack *= 2) {
+        int64_t items = items_stacked(c, &s, stack);
+        if (items < enough && c->threads > 1)
+            break;
+        s.stack = stack, s.items = items;
     }
-    s.tiles = row_tiles * s.g->heads * s.head_tiles;
-    int64_t enough = (int64_t)ATTEND_ITEMS * c->threads;
-    s.unit = s.tiles * parts_of(longest, ATTEND_RUN) < enough ? ATTEND_PIECE : ATTEND_RUN;
-    s.units = s.tiles < enough && c->threads > 1 ? parts_of(longest, s.unit) : 1;
     return s;
 }
 
 int64_t attend_items(const struct compiled *c, const struct op *op)
 {
     struct shape s = shape_of(c, op);
-    return s.tiles * s.units;
+    return s.items * s.units;
 }
 
 /* Partial results that there can be at once: pieces while tiles * runs are too few, else runs while tiles are. */
@@ -65,43 +89,40 @@ int64_t attend_partial_floats(const struct compile_options *o, int threads, int 
 
 int64_t attend_thread_floats(int k_dim, int v_dim)
 {
-    /* scratch of the kernel, and three tiles of most, sum, out: all, a run, a piece */
-    return (int64_t)attend_scratch_floats(k_dim, v_dim) + 3 * ATTEND_QUERIES * (2 + wide_of(v_dim));
+    /* scratch of the kernel; for each tile its form and three of most, sum, out: all, a run, a piece */
+    int64_t tile = ATTEND_QUERIES * ((int64_t)attend_form_floats(k_dim) + 3 * (2 + wide_of(v_dim)));
+    return (int64_t)attend_scratch_floats(k_dim, v_dim) + most_stacked(k_dim, v_dim) * tile;
 }
 
-/* Tile number -> its rows (of the q buffer), sequence and heads. */
+/* Item -> its rows (of the q buffer), sequence and heads. */
 struct place {
     int32_t row, rows;
     const struct batch_sequence *sequence;
     int kv, first_head, heads;
 };
 
-static struct place place_of(const struct compiled *c, const struct shape *s, int64_t tile)
+static struct place place_of(const struct compiled *c, const struct shape *s, int64_t item)
 {
     struct place p = {0};
-    int per_row = s->g->heads * s->head_tiles;
-    int64_t row_tile = tile / per_row;
-    int rest = (int)(tile % per_row);
+    int per_row = s->g->heads * s->head_tiles, rows = s->tile_rows * s->stack;
+    int64_t part = item / per_row;
+    int rest = (int)(item % per_row);
     p.kv = rest / s->head_tiles;
     p.first_head = p.kv * s->group_heads + rest % s->head_tiles * ATTEND_QUERIES;
     p.heads = least(s->group_heads - rest % s->head_tiles * ATTEND_QUERIES, ATTEND_QUERIES);
     const struct batch *b = c->batch;
-    if (c->p->buffers[s->op->x].rows == ROWS_WANTED) {
-        p.row = (int32_t)row_tile;
+    if (wants_some(c, s->op)) {
+        p.row = (int32_t)part;
         p.rows = 1;
-        p.sequence = &b->sequence[b->row[b->wanted_rows[row_tile]].sequence];
+        p.sequence = &b->sequence[b->row[b->wanted_rows[part]].sequence];
         return p;
     }
     const struct batch_sequence *q = b->sequence;
-    for (;; q++) {
-        int64_t tiles = (q->rows + s->tile_rows - 1) / s->tile_rows;
-        if (row_tile < tiles)
-            break;
-        row_tile -= tiles;
-    }
+    for (; part >= parts_of(q->rows, rows); q++)
+        part -= parts_of(q->rows, rows);
     p.sequence = q;
-    p.row = q->first_row + (int32_t)row_tile * s->tile_rows;
-    p.rows = least(s->tile_rows, q->first_row + q->rows - p.row);
+    p.row = q->first_row + (int32_t)part * rows;
+    p.rows = least(rows, q->first_row + q->rows - p.row);
     return p;
 }
 
@@ -111,6 +132,7 @@ static void fill_tile(const struct compiled *c, const struct shape *s, const str
     const struct state_layout *l = &c->layout[op->group];
     const struct batch_sequence *q = p->sequence;
     memset(t, 0, offsetof(struct attend_tile, q));
+    t->set = wants_some(c, op) ? SET_FEW : set_of(c, q->rows);
     t->k_dim = s->g->k_dim, t->v_dim = s->g->v_dim, t->v_in_k = s->g->v_in_k;
     t->scale = op->scale, t->cap = op->cap;
     t->k_type = c->options.k_type, t->v_type = c->options.v_type;
@@ -121,6 +143,7 @@ static void fill_tile(const struct compiled *c, const struct shape *s, const str
     t->blocks = q->blocks[op->group];
     t->out_stride = s->wide;
     t->queries = p->rows * p->heads;
+    t->formed = false;
     for (int32_t r = 0; r < p->rows; r++) {
         int64_t self = q->cached + (batch_row_of(c, op->x, p->row + r) - q->first_row), end = self + 1, start = 0;
         if (op->mask == MASK_FULL)
@@ -143,9 +166,7 @@ static void finish(const struct compiled *c, const struct shape *s, const struct
     for (int32_t r = 0; r < p->rows; r++)
         for (int h = 0; h < p->heads; h++, out += s->wide, sum++) {
             float *y = c->buffer[s->op->y] + ((int64_t)(p->row + r) * s->op->heads + p->first_head + h) * s->g->v_dim;
-            float share = 1 / *sum;
-            for (int i = 0; i < s->g->v_dim; i++)
-                y[i] = out[i] * share;
+            c->isa->finish(out, *sum, y, s->g->v_dim);
         }
 }
 
@@ -194,102 +215,155 @@ static void prepare_all(struct compiled *c, const struct stage *s, const struct 
 
 /* A tile in work: its queries, the tokens that any of them sees, and the thread's own memory for results. */
 struct work {
-    struct compiled *c;
-    const struct shape *shape;
+    struct place place;
     struct attend_tile tile;
     int64_t low, high;
     struct result all, run, piece;
 };
 
-static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Those that are computed together. */
+struct stack {
+    struct compiled *c;
+    const struct shape *shape;
+    int count;
+    int64_t low, high; /* tokens that any tile sees */
+    struct work work[ATTEND_STACK];
+};
 
-static void compute_piece(struct work *w, int64_t piece, struct result into)
+enum { RUN_PIECES = ATTEND_RUN / ATTEND_PIECE };
+
+/* What a tile begins with needs no merging: its first run is where all results come to, a run's first piece where the run's do. */
+static struct result *run_result(struct work *w, int64_t run) { return run == w->low / ATTEND_RUN ? &w->all : &w->run; }
+
+static struct result *piece_result(struct work *w, int64_t piece)
 {
-    w->tile.most = into.most, w->tile.sum = into.sum, w->tile.out = into.out;
-    w->c->isa->attend(&w->tile, piece * ATTEND_PIECE, (piece + 1) * ATTEND_PIECE);
+    bool first = piece == later(piece / RUN_PIECES * RUN_PIECES, w->low / ATTEND_PIECE);
+    return first ? run_result(w, piece / RUN_PIECES) : &w->piece;
+}
+
+static bool sees(const struct work *w, int64_t part, int64_t size) { return w->low < (part + 1) * size && part * size < w->high; }
+
+static void compute_piece(struct stack *s, int64_t piece)
+{
+    struct attend_tile *tiles[ATTEND_STACK];
+    int count = 0;
+    for (int i = 0; i < s->count; i++) {
+        struct work *w = &s->work[i];
+        if (!sees(w, piece, ATTEND_PIECE))
+            continue;
+        const struct result *r = piece_result(w, piece);
+        w->tile.most = r->most, w->tile.sum = r->sum, w->tile.out = r->out;
+        tiles[count++] = &w->tile;
+    }
+    if (count)
+        s->c->isa->attend(tiles, count, piece * ATTEND_PIECE, (piece + 1) * ATTEND_PIECE);
 }
 
 /* The pieces of a run that are seen, merged in order. */
-static void compute_run(struct work *w, int64_t run, struct result into)
+static void compute_run(struct stack *s, int64_t run)
 {
-    int64_t each = ATTEND_RUN / ATTEND_PIECE, first = later(run * each, w->low / ATTEND_PIECE);
-    int64_t last = sooner((run + 1) * each, parts_of(w->high, ATTEND_PIECE));
-    for (int64_t k = first; k < last; k++) {
-        compute_piece(w, k, k == first ? into : w->piece);
-        if (k > first)
-            merge_all(w->c, w->shape, w->tile.queries, into, w->piece);
+    int64_t last = sooner((run + 1) * RUN_PIECES, parts_of(s->high, ATTEND_PIECE));
+    for (int64_t k = later(run * RUN_PIECES, s->low / ATTEND_PIECE); k < last; k++) {
+        compute_piece(s, k);
+        for (struct work *w = s->work; w < s->work + s->count; w++)
+            if (sees(w, k, ATTEND_PIECE) && piece_result(w, k) == &w->piece)
+                merge_all(s->c, s->shape, w->tile.queries, *run_result(w, run), w->piece);
     }
 }
 
-static struct result compute_all(struct work *w)
+static void compute_all(struct stack *s)
 {
-    int64_t first = w->low / ATTEND_RUN, last = parts_of(w->high, ATTEND_RUN);
-    for (int64_t k = first; k < last; k++) {
-        compute_run(w, k, k == first ? w->all : w->run);
-        if (k > first)
-            merge_all(w->c, w->shape, w->tile.queries, w->all, w->run);
+    for (int64_t k = s->low / ATTEND_RUN; k < parts_of(s->high, ATTEND_RUN); k++) {
+        compute_run(s, k);
+        for (struct work *w = s->work; w < s->work + s->count; w++)
+            if (sees(w, k, ATTEND_RUN) && run_result(w, k) == &w->run)
+                merge_all(s->c, s->shape, w->tile.queries, w->all, w->run);
     }
-    return w->all;
 }
 
 /* Merges the results of pieces into the first of each run, then those of runs; returns where all are. */
-static struct result merge_units(struct work *w, float *partial)
+static struct result merge_units(const struct stack *s, float *partial)
 {
-    const struct shape *s = w->shape;
-    int64_t first = w->low / s->unit, last = parts_of(w->high, s->unit), each = s->unit == ATTEND_RUN ? 1 : ATTEND_RUN / ATTEND_PIECE;
-    struct result whole = result_at(partial + first * result_floats(s)), run = whole;
+    const struct shape *h = s->shape;
+    int queries = s->work[0].tile.queries;
+    int64_t first = s->low / h->unit, last = parts_of(s->high, h->unit), each = h->unit == ATTEND_RUN ? 1 : RUN_PIECES;
+    struct result whole = result_at(partial + first * result_floats(h)), run = whole;
     for (int64_t k = first + 1; k < last; k++) {
-        struct result next = result_at(partial + k * result_floats(s));
+        struct result next = result_at(partial + k * result_floats(h));
         if (k % each) {
-            merge_all(w->c, s, w->tile.queries, run, next);
+            merge_all(s->c, h, queries, run, next);
             continue;
         }
         if (run.out != whole.out)
-            merge_all(w->c, s, w->tile.queries, whole, run);
+            merge_all(s->c, h, queries, whole, run);
         run = next;
     }
     if (run.out != whole.out)
-        merge_all(w->c, s, w->tile.queries, whole, run);
+        merge_all(s->c, h, queries, whole, run);
     return whole;
+}
+
+/* A part of the context is somebody's item: the last who is done with one merges all and returns true. */
+static bool compute_unit(struct stack *s, int64_t item, int64_t unit)
+{
+    const struct shape *h = s->shape;
+    float *partial = s->c->partial + item * h->units * result_floats(h);
+    struct work *w = s->work;
+    w->all = w->run = result_at(partial + unit * result_floats(h));
+    if (h->unit == ATTEND_RUN) {
+        compute_run(s, unit);
+    } else {
+        w->piece = w->all;
+        compute_piece(s, unit);
+    }
+    if (atomic_fetch_add(&s->c->partial_done[item], 1) + 1 < h->units)
+        return false;
+    atomic_store(&s->c->partial_done[item], 0); /* for the next stage */
+    w->all = merge_units(s, partial);
+    return true;
+}
+
+/* The tiles of an item; `memory`: the thread's, attend_thread_floats. */
+static void fill_stack(struct stack *s, const struct place *p, float *memory)
+{
+    const struct shape *h = s->shape;
+    int64_t results = result_floats(h), form = ATTEND_QUERIES * (int64_t)attend_form_floats(h->g->k_dim);
+    float *scratch = memory;
+    memory += attend_scratch_floats(h->g->k_dim, h->g->v_dim);
+    s->count = 0, s->low = INT64_MAX, s->high = 0;
+    for (int32_t done = 0; done < p->rows; done += h->tile_rows, s->count++, memory += form + 3 * results) {
+        struct work *w = &s->work[s->count];
+        w->place = *p;
+        w->place.row += done, w->place.rows = least(h->tile_rows, p->rows - done);
+        fill_tile(s->c, h, &w->place, &w->tile);
+        w->all = result_at(memory), w->run = result_at(memory + results), w->piece = result_at(memory + 2 * results);
+        w->tile.form = memory + 3 * results, w->tile.scratch = scratch;
+        w->low = w->tile.start[0], w->high = w->tile.end[0]; /* rows of a tile follow one another */
+        for (int i = 1; i < w->tile.queries; i++)
+            w->low = sooner(w->low, w->tile.start[i]), w->high = later(w->high, w->tile.end[i]);
+        s->low = sooner(s->low, w->low), s->high = later(s->high, w->high);
+    }
 }
 
 void attend_stage(struct compiled *c, int stage, int thread, int threads)
 {
-    struct shape s = shape_of(c, c->stages[stage].attend);
-    bool own = prepares_itself(c, &s);
+    struct shape h = shape_of(c, c->stages[stage].attend);
+    bool own = prepares_itself(c, &h);
     if (!own && c->stages[stage].op_count)
-        prepare_all(c, &c->stages[stage], &s, thread, threads);
-    float *mine = c->thread[thread].attend;
-    int64_t floats = result_floats(&s), item, end;
-    struct work w = {.c = c, .shape = &s, .all = result_at(mine), .run = result_at(mine + floats), .piece = result_at(mine + 2 * floats)};
-    while (share_take(c, stage, thread, threads, 1, &item, &end)) {
-        int64_t tile = item / s.units, unit = item % s.units;
-        struct place p = place_of(c, &s, tile);
+        prepare_all(c, &c->stages[stage], &h, thread, threads);
+    struct stack s = {.c = c, .shape = &h};
+    int64_t next, end;
+    while (share_take(c, stage, thread, threads, 1, &next, &end)) {
+        int64_t item = next / h.units;
+        struct place p = place_of(c, &h, item);
         if (own)
-            prepare_head(c, &c->stages[stage], &s, p.row, p.kv);
-        fill_tile(c, &s, &p, &w.tile);
-        w.tile.scratch = mine + 3 * floats;
-        w.low = w.tile.start[0], w.high = w.tile.end[0]; /* rows of a tile follow one another */
-        for (int i = 1; i < w.tile.queries; i++)
-            w.low = sooner(w.low, w.tile.start[i]), w.high = later(w.high, w.tile.end[i]);
-        struct result whole;
-        if (s.units == 1) {
-            whole = compute_all(&w);
-        } else {
-            float *partial = c->partial + tile * s.units * floats;
-            struct result mine_of_it = result_at(partial + unit * floats);
-            if ((unit + 1) * s.unit > w.low && unit * s.unit < w.high) {
-                if (s.unit == ATTEND_RUN)
-                    compute_run(&w, unit, mine_of_it);
-                else
-                    compute_piece(&w, unit, mine_of_it);
-            }
-            if (atomic_fetch_add(&c->partial_done[tile], 1) + 1 < s.units)
-                continue;
-            atomic_store(&c->partial_done[tile], 0); /* for the next stage */
-            whole = merge_units(&w, partial);
-        }
-        finish(c, &s, &p, whole.sum, whole.out);
+            prepare_head(c, &c->stages[stage], &h, p.row, p.kv);
+        fill_stack(&s, &p, c->thread[thread].attend);
+        if (h.units == 1)
+            compute_all(&s);
+        else if (!compute_unit(&s, item, next % h.units))
+            continue;
+        for (const struct work *w = s.work; w < s.work + s.count; w++)
+            finish(c, &h, &w->place, w->all.sum, w->all.out);
     }
 }

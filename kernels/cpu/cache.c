@@ -66,6 +66,13 @@ static void read_scaled(enum storage type, bool key, int pad, int slot, const un
     }
 }
 
+/* Pieces of `each` bytes, a constant where it is called. */
+static inline void spread(const unsigned char *from, int count, size_t each, unsigned char *to, size_t stride)
+{
+    for (int i = 0; i < count; i++)
+        memcpy(to + (size_t)i * stride, from + (size_t)i * each, each);
+}
+
 void cache_write(enum storage type, bool key, int dim, int slot, const float *values, unsigned char *part,
                  void (*narrow)(const float *x, uint16_t *y, int64_t n, bool half))
 {
@@ -91,15 +98,16 @@ void cache_write(enum storage type, bool key, int dim, int slot, const float *va
         memcpy(part + (size_t)(slot * pad) * size, encoded, (size_t)pad * size);
         return;
     }
-    for (int i = 0; i < pad; i++) {
-        unsigned char *to = part + (size_t)place(type, key, pad, slot, i) * size;
-        if (size == 2)
-            memcpy(to, encoded + 2 * i, 2);
-        else if (size == 4)
-            memcpy(to, encoded + 4 * i, 4);
-        else
-            *to = encoded[i];
-    }
+    /* what lies side by side, and how far apart the next is */
+    size_t each = key && type == STORAGE_BF16 ? 4 : size, stride = key ? BLOCK_TOKENS * each : 2 * size;
+    unsigned char *to = part + (size_t)place(type, key, pad, slot, 0) * size;
+    int count = (int)((size_t)pad * size / each);
+    if (each == 2)
+        spread(encoded, count, 2, to, stride);
+    else if (each == 4)
+        spread(encoded, count, 4, to, stride);
+    else
+        spread(encoded, count, 1, to, stride);
 }
 
 void cache_read(enum storage type, bool key, int dim, int slot, const unsigned char *part, float *values)

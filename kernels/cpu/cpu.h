@@ -20,9 +20,10 @@
  *   PACKED8  PACK_ROWS rows side by side [k / 4][row][4] (ARM's i8mm: [k / 8][row][8]), the low and the high bytes of the same q,
  *            + 128 on x86; scales [block][row]
  *   APART    AVX-512: PACK_ROWS rows side by side [k / 4][row][4], the low bytes of such a q, + 128; scales [block][row], also as
- *            exponents of two powers of two [block][2][row]; high bytes by block, of the rows that have 16 bits there
+ *            exponents of two powers of two [block][2][row]; scale * sum of q of two blocks as bfloat16 [block / 2][row][2]; high bytes
+ *            by block, of the rows that have 16 bits there. In chunks: what a panel meets one after the other lies so (chunk_place)
  *   PAIRS    PACK_ROWS rows side by side [k / 2][row][2], int16 q of 16 bits; scales [block][row]
- *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16
+ *   PACKED16 PACK_ROWS rows side by side [k / 2][row][2], bfloat16; in chunks
  *   PACKED32 PACK_ROWS rows side by side [k][row], float32
  *   TILES    TILE_ROWS rows side by side [k / 2][row][2], bfloat16: tiles of AMX one after the other */
 enum form {
@@ -75,19 +76,33 @@ struct input {
     float *d, *s;         /* [row][padded / 32]: scale; scale * sum of q */
     float *d16, *s16;     /* [row][padded / 16]: the same for every 16 values */
     float *ds;            /* [row][padded / 128][8]: four scales, then four scale * sum, beside NIBBLE */
-    uint8_t *p8, *p8_high; /* [tile][padded / 4 or 8][PACK_ROWS][4 or 8]; high: only where `wide` says so */
+    uint8_t *p8, *p8_high; /* [tile][padded / 4 or 8][PACK_ROWS][4 or 8]; high: only where `wide` says so; APART: chunk_place */
     uint8_t *wide;        /* [tile][padded / 32]: which rows of the tile have 16 bits in the block, a bit each; PACKED8: whether any has */
     uint8_t *high;        /* [padded / 32][tile][8][PACK_ROWS][4]: of the block's `high_rows` rows that have 16 bits */
+    uint8_t *high_list;   /* [tile][PACK_ROWS * padded / 32][32]: the same bytes as each tile packed them, by block, then row */
+    float *high_list_d;   /* [tile][PACK_ROWS * padded / 32]: their scales */
+    int32_t *high_first;  /* [tile][padded / 32]: how many stand before the block's own */
     int32_t *high_rows, *high_row; /* [padded / 32]; [padded / 32][tile][PACK_ROWS]: the row, behind high_rows that behind all tiles */
     float *high_d;        /* [padded / 32][tile][PACK_ROWS]: scales of the high bytes */
     int16_t *pairs;       /* [tile][padded / 2][PACK_ROWS][2] */
     float *pd, *ps;       /* [tile][padded / 32][PACK_ROWS] */
-    float *pe;            /* [tile][padded / 32][2][PACK_ROWS]: exponents */
+    float *pe;            /* [2][PACK_ROWS] for 32 values: exponents; chunk_place */
     float *ps16;          /* [tile][padded / 16][PACK_ROWS] */
-    uint16_t *p16;        /* [tile][padded / 2][PACK_ROWS][2] */
+    uint32_t *sums;       /* [PACK_ROWS] pairs of bfloat16 for 64 values: scale * sum of q; chunk_place */
+    uint16_t *p16;        /* [PACK_ROWS][2] for 2 values; chunk_place */
     float *p32;           /* [tile][padded][PACK_ROWS] */
     uint16_t *tiles;      /* [rows / TILE_ROWS][padded / 2][TILE_ROWS][2]; behind n, in whole tiles of 32 k, zeros */
 };
+
+/* Where the values of a tile from `at` on lie in a form of chunks, [chunk][tile][values of a chunk]: how many stand before them, of one
+ * row. */
+enum { APART_CHUNK = 2 * UNIT, PACKED16_CHUNK = UNIT };
+static inline int64_t chunk_place(const struct input *in, int chunk, int32_t tile, int64_t at)
+{
+    int64_t tiles = (in->rows + PACK_ROWS - 1) / PACK_ROWS, first = at / chunk * chunk;
+    int64_t count = in->padded - first < chunk ? in->padded - first : chunk;
+    return first * tiles + tile * count + at - first;
+}
 
 /* How the weights of one format are multiplied: y[in->row[i] * y_stride + out] for out in [first, end) of the weight's rows.
  * few: rows are handled one by one.
@@ -122,12 +137,13 @@ void cache_cut_v(enum storage type, int dim, int tokens, const unsigned char *pa
 
 /* A sequence's tokens in pieces, and those in runs: partial results are merged piece by piece within a run, then run by run,
  * whoever computed them and however many threads there are. */
-enum { ATTEND_PIECE = 256, ATTEND_RUN = 4096, ATTEND_QUERIES = 24 };
+enum { ATTEND_PIECE = 256, ATTEND_RUN = 4096, ATTEND_QUERIES = 24, ATTEND_STACK = 8 /* most tiles that are computed together */ };
 
 /* A tile of queries that share a kv head: rows of one sequence times the heads of a group. Query i sees the tokens
- * [start[i], end[i]). Works on the tokens [first, last) of the sequence; first is a multiple of ATTEND_PIECE. */
+ * [start[i], end[i]). */
 struct attend_tile {
     int queries, k_dim, v_dim;
+    enum row_set set;                /* of the rows */
     const float *q[ATTEND_QUERIES];  /* [k_dim], scaled by nobody yet */
     int64_t start[ATTEND_QUERIES], end[ATTEND_QUERIES];
     float scale, cap;
@@ -136,7 +152,9 @@ struct attend_tile {
     uint64_t block_bytes, k_offset, v_offset;
     bool v_in_k;
     const int32_t *blocks;
-    float *scratch;                  /* attend_scratch_floats */
+    float *form;                     /* attend_form_floats for each query, */
+    bool formed;                     /* once this is set */
+    float *scratch;                  /* attend_scratch_floats; tiles that are computed together share it */
     /* out: for every query most = largest score, sum = sum of exp(score - most), out [v_dim] = that sum over V */
     float *most, *sum, *out;
     int64_t out_stride;
@@ -150,6 +168,7 @@ struct attend_run {
     const unsigned char *part[ATTEND_BLOCKS];  /* NULL: nobody sees its tokens */
     const unsigned char *ahead[ATTEND_BLOCKS]; /* [ahead_bytes]: asked for from memory while the block is worked on */
     size_t ahead_bytes;
+    const void *shared; /* what share_k, share_v made of the blocks */
 };
 
 /* How K and V of one type are multiplied. What a query gets depends neither on the other queries nor on their number. */
@@ -157,6 +176,10 @@ struct cache_kernel {
     const char *name;
     /* Queries in the form that score reads: k_dim rounded up to 32 floats for each. NULL: as they are. */
     void (*prepare)(const struct attend_tile *a, void *form);
+    /* K or V of a run in the form that score or weigh reads, once for all tiles that are computed together; attend_shared_floats.
+     * NULL: they are read where they lie. */
+    void (*share_k)(const struct attend_tile *a, const struct attend_run *k, void *shared);
+    void (*share_v)(const struct attend_tile *a, const struct attend_run *v, void *shared);
     /* scores[query][ATTEND_TOKENS] = attend_score(q . k); of blocks that nobody sees: anything */
     void (*score)(const struct attend_tile *a, const void *form, const struct attend_run *k, float *scores);
     /* out[query] += weights[query][ATTEND_TOKENS] . V */
@@ -166,11 +189,14 @@ struct cache_kernel {
 
 static inline size_t attend_form_floats(int k_dim) { return (size_t)(k_dim + 31) / 32 * 32; }
 
-/* Queries' form, scores, two blocks of K and of V as float32, a cut part of V. */
+/* 16 bits for every value of a run, 32 for every token. */
+static inline size_t attend_shared_floats(int dim) { return ATTEND_TOKENS * (attend_form_floats(dim) / 2 + 1); }
+
+/* Scores, two blocks of K and of V as float32, a cut part of V, the shared forms of K and V. */
 static inline size_t attend_scratch_floats(int k_dim, int v_dim)
 {
     size_t k = attend_form_floats(k_dim), v = attend_form_floats(v_dim);
-    return ATTEND_QUERIES * (k + ATTEND_TOKENS) + 2 * BLOCK_TOKENS * (k + v) + BLOCK_TOKENS * v;
+    return ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (k + v) + BLOCK_TOKENS * v + attend_shared_floats(k_dim) + attend_shared_floats(v_dim);
 }
 
 /* ---- instruction sets -------------------------------------------------------------------------------------------------- */
@@ -226,10 +252,12 @@ struct isa {
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
     void (*gather)(struct input *in, int64_t block); /* APART, when all tiles are packed: the block's high bytes; else NULL */
     void (*pack_tiles)(struct input *in, int32_t tile); /* floats -> TILES of one tile of TILE_ROWS rows; NULL: no kernel wants it */
-    void (*attend)(const struct attend_tile *t, int64_t first, int64_t last);
+    /* Tiles of one kv head over the tokens [first, last) of their sequence; first is a multiple of ATTEND_PIECE. */
+    void (*attend)(struct attend_tile *const *tiles, int count, int64_t first, int64_t last);
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
-    /* total += part, both as attend leaves them */
+    /* total += part, both as attend leaves them; n: a multiple of 32 */
     void (*merge)(float *most, float *sum, float *out, float part_most, float part_sum, const float *part_out, int64_t n);
+    void (*finish)(const float *out, float sum, float *y, int64_t n); /* y = out / sum */
 };
 
 /* The backend with a given instruction set; for tests. */
@@ -326,6 +354,9 @@ struct compiled {
     } sets[2]; /* [enum buffer_rows]: all rows (or wanted ones) by their arithmetic */
     void *memory; /* all of the above in one piece */
 };
+
+/* The arithmetic of rows that their sequence has so many of. */
+static inline enum row_set set_of(const struct compiled *c, int32_t rows) { return rows >= MANY_FROM && !c->options.deterministic ? SET_MANY : SET_FEW; }
 
 /* plan.c */
 void plan_stages(struct compiled *c);

@@ -100,7 +100,7 @@ static void count_slots(const struct compiled *c, const struct stage *s, struct 
             w->own[expert_of(c, s, i)]++;
         for (int64_t i = first; i < end; i++) {
             int e = expert_of(c, s, i);
-            w->set[i] = w->own[e] >= MANY_FROM && !c->options.deterministic ? SET_MANY : SET_FEW;
+            w->set[i] = set_of(c, w->own[e]);
             w->count[e][w->set[i]]++;
         }
         for (int64_t i = first; i < end; i++)

@@ -12,7 +12,7 @@ enum { RUN_BYTES = 16384 };
 static void put_row(struct compiled *c, enum buffer_rows kind, int32_t row, int32_t own_rows)
 {
     struct sets *s = &c->sets[kind];
-    enum row_set set = own_rows >= MANY_FROM && !c->options.deterministic ? SET_MANY : SET_FEW;
+    enum row_set set = set_of(c, own_rows);
     s->row[set][s->count[set]++] = row;
 }
 
@@ -157,7 +157,8 @@ static void prepare(struct compiled *c, const struct stage *s, struct input in[S
     struct input *many = &in[SET_MANY];
     if (!many->rows || !(many->forms & FORM_APART))
         return;
-    for (int64_t b = thread; b < many->padded / 32; b += threads)
+    int64_t blocks = many->padded / 32; /* neighbours: their bytes lie side by side */
+    for (int64_t b = blocks * thread / threads; b < blocks * (thread + 1) / threads; b++)
         c->isa->gather(many, b);
     team_barrier();
 }

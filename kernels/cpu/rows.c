@@ -106,6 +106,8 @@ static void columns(const struct compiled *c, const struct op *op, const float *
     }
 }
 
+enum { ROWS_AHEAD = 6, LINE_FLOATS = 64 / sizeof(float) };
+
 /* Column `first` of a buffer's row 0, and how far the next row is. */
 static float *place_of(const struct compiled *c, int buffer, int64_t first, const struct elsewhere *elsewhere, int count, int64_t *stride)
 {
@@ -124,8 +126,12 @@ void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t 
     const float *x = place_of(c, op->x, first, elsewhere, count, &x_stride);
     const float *z = op->z >= 0 ? place_of(c, op->z, first, elsewhere, count, &z_stride) : NULL;
     float *y = place_of(c, op->y, first, NULL, 0, &y_stride);
-    for (int64_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++)
+    for (int64_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++) {
+        /* rows may be pages apart: the hardware sees nothing coming */
+        for (int64_t i = 0; i < end - first && row + ROWS_AHEAD < rows; i += LINE_FLOATS)
+            __builtin_prefetch(y + (row + ROWS_AHEAD) * y_stride + i, 1);
         columns(c, op, x + row * x_stride, z ? z + row * z_stride : NULL, y + row * y_stride, end - first);
+    }
 }
 
 void cells_op(struct compiled *c, const struct op *op, int64_t first, int64_t end)

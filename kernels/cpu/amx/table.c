@@ -6,9 +6,11 @@
 static const struct linear_kernel *own_linear(enum storage format);
 static double own_peak(enum peak kind, int64_t rounds);
 
-static const struct cache_kernel *own_cache(enum storage type)
+static const struct cache_kernel *own_cache(enum storage type, enum row_set set)
 {
     switch (type) {
+    case STORAGE_F16:
+        return set == SET_MANY ? &avx512_cache_f16 : NULL;
     case STORAGE_BF16:
         return &avx512_cache_bf16;
     case STORAGE_Q8_0:
@@ -23,6 +25,8 @@ static const struct cache_kernel *own_cache(enum storage type)
 #define TABLE isa_amx
 #define TABLE_CACHE own_cache
 #define TABLE_PEAK own_peak
+#define TABLE_PACK avx512_pack
+#define TABLE_GATHER avx512_gather
 #define TABLE_PACK_TILES amx_pack_tiles
 #define TABLE_NAME "amx"
 #define TABLE_LINEAR own_linear

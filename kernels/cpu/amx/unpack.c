@@ -37,7 +37,7 @@ INLINE void store_unit(const struct unit *u, int blocks, int offset, int group, 
     }
 }
 
-#define UNPACK(name, NAME, unit_bytes, group, has_min)                                             \
+#define UNPACK(name, NAME, unit_bytes, group, has_min, largest)                                             \
     static void unpack_##name(const unsigned char *p, int64_t count, uint16_t *to)                 \
     {                                                                                              \
         for (; count >= UNIT; count -= UNIT, p += unit_bytes, to += UNIT / 32 * TILE_VALUES) {     \
@@ -62,7 +62,7 @@ static void unpack_bf16(const unsigned char *p, int64_t count, uint16_t *to)
 
 amx_unpack_function *amx_unpack_of(enum storage format)
 {
-#define ENTRY(name, NAME, unit_bytes, group, has_min) [STORAGE_##NAME] = unpack_##name,
+#define ENTRY(name, NAME, unit_bytes, group, has_min, largest) [STORAGE_##NAME] = unpack_##name,
     static amx_unpack_function *const table[STORAGE_COUNT] = {
         UNIT_FORMATS(ENTRY) NIBBLE_FORMATS(ENTRY) IQ_FORMATS(ENTRY) PAIR_FORMATS(ENTRY)[STORAGE_BF16] = unpack_bf16,
     };

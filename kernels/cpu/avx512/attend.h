@@ -17,6 +17,7 @@ static inline struct two attend_two(const struct attend_run *k, int b)
     return (struct two){{first, k->part[second] ? k->part[second] : first}, {k->ahead[b], k->ahead[second]}};
 }
 
+extern const struct cache_kernel avx512_cache_f16; /* for many rows of a sequence */
 extern const struct cache_kernel avx512_cache_q8_0, avx512_cache_q4_0;
 extern const struct cache_kernel avx512_cache_bf16; /* needs AVX512-BF16 */
 

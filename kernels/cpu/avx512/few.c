@@ -77,7 +77,7 @@ INLINE void few_units(decode_function *decode, struct shape f, const struct weig
         few_rows(decode, f, w, first, end, in, row, 1, y, y_stride);
 }
 
-#define FEW(name, NAME, bytes, group_, has_min)                                                                              \
+#define FEW(name, NAME, bytes, group_, has_min, largest)                                                                     \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
                            void *scratch)                                                                                    \
     {                                                                                                                        \

@@ -30,7 +30,7 @@ FEW_FORMATS(DECLARE)
 #undef DECLARE
 enum { AVX512_PANEL_ROWS = 2 * PANEL_ROWS };
 size_t avx512_panel_bytes(int64_t n, int32_t rows);
-/* pack.c: FORM_APART; see struct isa */
+/* pack.c: FORM_APART, FORM_PACKED32; see struct isa */
 void avx512_pack(struct input *in, int32_t tile);
 void avx512_gather(struct input *in, int64_t block);
 
@@ -66,6 +66,7 @@ INLINE void store_ends(struct ends *e, int count, float *y)
 
 /* panel_bf16.c: only where the processor has AVX512-BF16 */
 LINEAR_FUNCTION(avx512_many_bf16);
+void avx512_pack_bf16(struct input *in, int32_t tile); /* FORM_PACKED16 */
 size_t avx512_bf16_panel_bytes(int64_t n, int32_t rows);
 double avx512_peak_bf16(int64_t rounds);
 

@@ -46,7 +46,7 @@ INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struc
     }
 }
 
-#define FEW(name, NAME, bytes, group_, has_min)                                                                              \
+#define FEW(name, NAME, bytes, group_, has_min, largest)                                                                              \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
                            void *scratch)                                                                                    \
     {                                                                                                                        \

@@ -9,11 +9,6 @@
 #include "kernels/cpu/avx512/turn.h"
 #include "kernels/cpu/avx512/unit.h"
 
-struct shape { /* of a format */
-    int unit_bytes, offset, group;
-    bool min;
-};
-
 /* A unit of weights in the order of struct turned: weight = scale * code + offset */
 struct turned_weights {
     __m512i code[4];

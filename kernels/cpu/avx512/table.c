@@ -25,9 +25,11 @@ static const struct linear_kernel *own_linear(enum storage format)
 static double own_peak(enum peak kind, int64_t rounds);
 static void own_pack(struct input *in, int32_t tile);
 
-static const struct cache_kernel *own_cache(enum storage type)
+static const struct cache_kernel *own_cache(enum storage type, enum row_set set)
 {
     switch (type) {
+    case STORAGE_F16:
+        return set == SET_MANY ? &avx512_cache_f16 : NULL;
     case STORAGE_BF16:
         return __builtin_cpu_supports("avx512bf16") ? &avx512_cache_bf16 : NULL;
     case STORAGE_Q8_0:
@@ -55,6 +57,7 @@ static const struct linear_kernel *own_bf16(void)
                                                 .few_forms = FORM_FLOATS,
                                                 .few = few_bf16,
                                                 .many_forms = FORM_PACKED16,
+                                                .panel_rows = AVX512_PANEL_ROWS,
                                                 .many = avx512_many_bf16,
                                                 .scratch_bytes = avx512_bf16_panel_bytes};
     return &kernel;
@@ -62,9 +65,9 @@ static const struct linear_kernel *own_bf16(void)
 
 static void own_pack(struct input *in, int32_t tile)
 {
-    if (in->forms & FORM_APART)
-        avx512_pack(in, tile);
-    wide_pack(in, tile);
+    avx512_pack(in, tile);
+    if (in->forms & FORM_PACKED16)
+        avx512_pack_bf16(in, tile);
 }
 
 static double own_peak(enum peak kind, int64_t rounds)

@@ -17,6 +17,12 @@ struct unit {
 };
 typedef struct unit decode_function(const unsigned char *p, int blocks);
 
+struct shape { /* of a format */
+    int unit_bytes, offset, group;
+    bool min;
+    int largest; /* of |code - offset|; with minimums, of the codes; 0 where nobody asks (many.c) */
+};
+
 enum {
     Q8_0_OFFSET = 128,
     Q3_K_OFFSET = 4,
@@ -236,12 +242,13 @@ INLINE struct unit decode_q3_k(const unsigned char *p, int blocks)
     return u;
 }
 
-/* UNIT_BYTES of storage for 256 weights; GROUP weights share a scale; MIN: has minimums */
+/* Of struct shape: bytes, group, min, largest */
 #define UNIT_FORMATS(X)                                                                                                      \
-    X(q8_0, Q8_0, 272, 32, 0) X(q2_k, Q2_K, 84, 16, 1) X(q3_k, Q3_K, 110, 16, 0) X(q4_k, Q4_K, 144, 32, 1) X(q5_k, Q5_K, 176, 32, 1) \
-    X(q6_k, Q6_K, 210, 16, 0) X(iq4_xs, IQ4_XS, 136, 32, 0)
+    X(q8_0, Q8_0, 272, 32, 0, 0) X(q2_k, Q2_K, 84, 16, 1, 3) X(q3_k, Q3_K, 110, 16, 0, 4) X(q4_k, Q4_K, 144, 32, 1, 15)        \
+    X(q5_k, Q5_K, 176, 32, 1, 31) X(q6_k, Q6_K, 210, 16, 0, 32) X(iq4_xs, IQ4_XS, 136, 32, 0, 0)
 /* the others have an order of their own in nibble.c */
 #define NIBBLE_FORMATS(X)                                                                                                   \
-    X(q4_0, Q4_0, 144, 32, 0) X(q4_1, Q4_1, 160, 32, 1) X(q5_0, Q5_0, 176, 32, 0) X(q5_1, Q5_1, 192, 32, 1) X(iq4_nl, IQ4_NL, 144, 32, 0)
+    X(q4_0, Q4_0, 144, 32, 0, 0) X(q4_1, Q4_1, 160, 32, 1, 15) X(q5_0, Q5_0, 176, 32, 0, 0) X(q5_1, Q5_1, 192, 32, 1, 31)     \
+    X(iq4_nl, IQ4_NL, 144, 32, 0, 0)
 
 #endif

@@ -457,10 +457,10 @@ INLINE struct unit decode_nvfp4(const unsigned char *p, int blocks)
 
 /* as UNIT_FORMATS */
 #define IQ_FORMATS(X)                                                                                                       \
-    X(iq2_xxs, IQ2_XXS, 66, 32, 0) X(iq2_xs, IQ2_XS, 74, 16, 0) X(iq3_xxs, IQ3_XXS, 98, 32, 0) X(iq3_s, IQ3_S, 110, 32, 0)    \
-    X(tq1_0, TQ1_0, 54, 32, 0) X(tq2_0, TQ2_0, 66, 32, 0) X(mxfp4, MXFP4, 136, 32, 0) X(nvfp4, NVFP4, 144, 16, 0)            \
-    X(q1_0, Q1_0, 36, 32, 0) X(q2_0, Q2_0, 72, 32, 0)
+    X(iq2_xxs, IQ2_XXS, 66, 32, 0, 0) X(iq2_xs, IQ2_XS, 74, 16, 0, 43) X(iq3_xxs, IQ3_XXS, 98, 32, 0, 0) X(iq3_s, IQ3_S, 110, 32, 0, 0) \
+    X(tq1_0, TQ1_0, 54, 32, 0, 0) X(tq2_0, TQ2_0, 66, 32, 0, 0) X(mxfp4, MXFP4, 136, 32, 0, 0) X(nvfp4, NVFP4, 144, 16, 0, 12)  \
+    X(q1_0, Q1_0, 36, 32, 0, 0) X(q2_0, Q2_0, 72, 32, 0, 0)
 /* those of few_iq.c */
-#define PAIR_FORMATS(X) X(iq2_s, IQ2_S, 82, 16, 0) X(iq1_s, IQ1_S, 50, 32, 0) X(iq1_m, IQ1_M, 56, 16, 0)
+#define PAIR_FORMATS(X) X(iq2_s, IQ2_S, 82, 16, 0, 43) X(iq1_s, IQ1_S, 50, 32, 0, 0) X(iq1_m, IQ1_M, 56, 16, 0, 9)
 
 #endif

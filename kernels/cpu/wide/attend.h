@@ -1,6 +1,6 @@
-/* Attention of a tile of queries over a range of tokens: scores of ATTEND_TOKENS tokens, their softmax, then V.
- * All queries share every load of K and V. A query's arithmetic (order of sums, where maxima are taken) depends only
- * on its own tokens, so its result is the same in every tile. */
+/* Attention of tiles of queries over a range of tokens: scores of ATTEND_TOKENS tokens, their softmax, then V.
+ * All queries of a tile share every load of K and V. A query's arithmetic (order of sums, where maxima are taken) depends
+ * only on its own tokens, so its result is the same in every tile. */
 #ifndef KERNELS_CPU_WIDE_ATTEND_H
 #define KERNELS_CPU_WIDE_ATTEND_H
 
@@ -86,7 +86,7 @@ INLINE void score_as(const struct attend_tile *a, const unsigned char *const *k,
 /* K is read where it lies when each value of it is used once, else it is made float32 first. */
 static void wide_score(const struct attend_tile *a, const void *form, const struct attend_run *k, float *scores)
 {
-    float *wide = a->scratch + ATTEND_QUERIES * (attend_form_floats(a->k_dim) + ATTEND_TOKENS);
+    float *wide = a->scratch + ATTEND_QUERIES * ATTEND_TOKENS;
     bool direct = a->k_type == STORAGE_F32 || (!has_scales(a->k_type) && a->queries <= SCORE_QUERIES);
     (void)form;
     for (int b = 0; b < k->blocks; b += UNIT_BLOCKS) {
@@ -122,30 +122,59 @@ INLINE void mask_scores(const struct attend_tile *a, int64_t at, int tokens, flo
     }
 }
 
-/* Scores to weights exp(score - most); what was summed before under a smaller maximum is scaled down. */
+/* exp(x) of x <= 0, relative error below 3e-7; 0 below -87. NaN stays. */
+INLINE vf v_weight(vf x)
+{
+#if defined(__AVX512F__)
+    __m512 t = (__m512)x * _mm512_set1_ps(1.44269504f);
+    __mmask16 seen = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-125.5f), _CMP_NLT_UQ);
+    __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = t - n;
+    __m512 p = _mm512_set1_ps(1.32647e-3f); /* 2^f, |f| <= 1/2 */
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.67151e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550734e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022242e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314698e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return (vf)_mm512_maskz_scalef_ps(seen, p, n);
+#else
+    return v_exp(x) + (vf)((vi)x & (vi)(x != x));
+#endif
+}
+
+/* Largest scores so far; what was summed before under smaller ones is scaled down. */
+static void raise_most(const struct attend_tile *a, const float *scores, int tokens)
+{
+    enum { PADDED = (ATTEND_QUERIES + LANES - 1) / LANES * LANES };
+    float now[PADDED], smaller[PADDED] = {0};
+    memcpy(smaller, a->most, (size_t)a->queries * sizeof *smaller);
+    memcpy(now, smaller, sizeof now);
+    for (int i = 0; i < a->queries; i++, scores += ATTEND_TOKENS) {
+        vf most = v_set(now[i]);
+        for (int t = 0; t < tokens; t += LANES)
+            most = v_max(v_load(scores + t), most); /* operands in this order: NaN scores are kept by the sums below */
+        now[i] = v_most(most);
+    }
+    for (int i = 0; i < PADDED; i += LANES)
+        v_store(smaller + i, v_weight(v_load(smaller + i) - v_load(now + i)));
+    for (int i = 0; i < a->queries; i++) {
+        a->most[i] = now[i];
+        a->sum[i] *= smaller[i];
+        float *out = a->out + i * a->out_stride;
+        for (int64_t k = 0, n = a->out_stride; k < n; k += LANES)
+            v_store(out + k, v_load(out + k) * v_set(smaller[i]));
+    }
+}
+
+/* Scores to weights exp(score - most). */
 INLINE void soften(const struct attend_tile *a, int i, float *scores, int tokens, bool bf16)
 {
-    vf most = v_set(a->most[i]);
-    for (int t = 0; t < tokens; t += LANES)
-        most = v_max(v_load(scores + t), most); /* operands in this order: NaN scores are kept by the sum below */
-    float now = v_most(most);
-    vf sum = v_zero(), m = v_set(now);
+    vf sum = v_zero(), m = v_set(a->most[i]);
     for (int t = 0; t < tokens; t += LANES) {
-        vf s = v_load(scores + t) - m;
-        vf e = v_exp(s);
-        if (bf16) /* half up: weights are positive */
-            e = (vf)(((vi)e + 0x8000) & (int32_t)0xFFFF0000);
-        e += (vf)((vi)s & (vi)(s != s));
+        vf s = v_load(scores + t) - m, e = v_weight(s);
+        if (bf16) /* half up: weights are positive; NaN might become 0 */
+            e = (vf)(((vi)e + 0x8000) & (int32_t)0xFFFF0000) + (vf)((vi)s & (vi)(s != s));
         v_store(scores + t, e);
         sum += e;
-    }
-    if (now > a->most[i]) {
-        float smaller = expf(a->most[i] - now);
-        a->sum[i] *= smaller;
-        float *out = a->out + i * a->out_stride;
-        for (int64_t k = 0; k < a->out_stride; k++)
-            out[k] *= smaller;
-        a->most[i] = now;
     }
     a->sum[i] += v_sum(sum);
 }
@@ -225,7 +254,7 @@ static void wide_weigh(const struct attend_tile *a, const float *weights, const 
     enum storage type = a->v_in_k ? a->k_type : a->v_type;
     bool direct = !a->v_in_k && (type == STORAGE_F32 || (!has_scales(type) && a->queries <= VALUE_QUERIES));
     size_t k_floats = attend_form_floats(a->k_dim), v_floats = attend_form_floats(a->v_dim);
-    float *turned = a->scratch + ATTEND_QUERIES * (k_floats + ATTEND_TOKENS), *wide = turned + 2 * BLOCK_TOKENS * k_floats;
+    float *turned = a->scratch + ATTEND_QUERIES * ATTEND_TOKENS, *wide = turned + 2 * BLOCK_TOKENS * k_floats;
     int step = direct ? ATTEND_BLOCKS : 2;
     for (int b = 0; b < v->blocks; b += step) {
         struct values some = {.blocks = v->blocks - b < step ? v->blocks - b : step, .pad = direct ? cache_pad(type, a->v_dim) : (int)v_floats,
@@ -249,16 +278,23 @@ static void wide_weigh(const struct attend_tile *a, const float *weights, const 
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
-static const struct cache_kernel *kernel_of(enum storage type)
+static const struct cache_kernel *kernel_of(enum storage type, enum row_set set)
 {
     static const struct cache_kernel kernel = {.name = "float", .score = wide_score, .weigh = wide_weigh};
 #ifdef TABLE_CACHE
-    const struct cache_kernel *better = TABLE_CACHE(type);
+    const struct cache_kernel *better = TABLE_CACHE(type, set);
     if (better)
         return better;
 #endif
-    (void)type;
+    (void)type, (void)set;
     return &kernel;
+}
+
+/* V that lies in K is turned over: no kernel but the template does that. */
+static const struct cache_kernel *kernel_of_k(const struct attend_tile *a) { return kernel_of(a->k_type, a->v_in_k ? SET_FEW : a->set); }
+static const struct cache_kernel *kernel_of_v(const struct attend_tile *a)
+{
+    return a->v_in_k ? kernel_of(STORAGE_F32, SET_FEW) : kernel_of(a->v_type, a->set);
 }
 
 /* Parts of the blocks of tokens [at, end) that somebody sees. */
@@ -288,50 +324,122 @@ static void foresee(const struct attend_tile *a, int64_t next, int64_t high, str
     }
 }
 
-static void wide_attend(const struct attend_tile *a, int64_t first, int64_t last)
+/* The tokens of [first, last) that any query sees. */
+struct seen {
+    int64_t low, high;
+};
+
+static struct seen seen_by(const struct attend_tile *a, int64_t first, int64_t last)
 {
-    const struct cache_kernel *on_k = kernel_of(a->k_type), *on_v = a->v_in_k ? kernel_of(STORAGE_F32) : kernel_of(a->v_type);
-    size_t k_floats = attend_form_floats(a->k_dim), v_floats = attend_form_floats(a->v_dim);
-    float *form = a->scratch, *scores = form + ATTEND_QUERIES * k_floats, *cut = scores + ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (k_floats + v_floats);
-    int64_t low = last, high = first; /* tokens that anyone sees */
+    struct seen s = {last, first};
+    for (int i = 0; i < a->queries; i++) {
+        s.low = a->start[i] < s.low ? a->start[i] : s.low;
+        s.high = a->end[i] > s.high ? a->end[i] : s.high;
+    }
+    s.low = s.low < first ? first : s.low;
+    s.high = s.high > last ? last : s.high;
+    return s;
+}
+
+static void no_result(const struct attend_tile *a)
+{
     for (int i = 0; i < a->queries; i++) {
         a->most[i] = nothing_yet;
         a->sum[i] = 0;
         memset(a->out + i * a->out_stride, 0, (size_t)a->out_stride * sizeof(float));
-        low = a->start[i] < low ? a->start[i] : low;
-        high = a->end[i] > high ? a->end[i] : high;
     }
-    low = low < first ? first : low;
-    high = high > last ? last : high;
-    if (on_k->prepare)
-        on_k->prepare(a, form);
-    for (int64_t at = low / ATTEND_TOKENS * ATTEND_TOKENS; at < high; at += ATTEND_TOKENS) {
-        int64_t end = at + ATTEND_TOKENS < high ? at + ATTEND_TOKENS : high;
+}
+
+/* Queries come from far; asked for while the tile before them is computed they cost nothing. */
+static void ask_query(const struct attend_tile *a, int i)
+{
+    if (a && i < a->queries)
+        for (int d = 0; d < a->k_dim; d += 16)
+            __builtin_prefetch(a->q[i] + d);
+}
+
+static void form_queries(struct attend_tile *a)
+{
+    const struct cache_kernel *on_k = kernel_of_k(a);
+    if (on_k->prepare && !a->formed)
+        on_k->prepare(a, a->form);
+    a->formed = true;
+}
+
+/* A tile over the run at token `at`; next: the tile whose queries are asked for, or NULL. */
+static void attend_tokens(const struct attend_tile *a, int64_t at, const struct attend_run *k, const struct attend_run *v, const struct attend_tile *next)
+{
+    const struct cache_kernel *on_v = kernel_of_v(a);
+    float *scores = a->scratch;
+    int tokens = k->blocks * BLOCK_TOKENS;
+    kernel_of_k(a)->score(a, a->form, k, scores);
+    mask_scores(a, at, tokens, scores);
+    raise_most(a, scores, tokens);
+    for (int i = 0; i < a->queries; i++)
+        ask_query(next, i), soften(a, i, scores + i * ATTEND_TOKENS, tokens, on_v->weighs_bf16);
+    on_v->weigh(a, scores, v);
+}
+
+static void wide_attend(struct attend_tile *const *tiles, int count, int64_t first, int64_t last)
+{
+    const struct attend_tile *any = tiles[0];
+    const struct cache_kernel *on_k = kernel_of_k(any), *on_v = kernel_of_v(any);
+    size_t k_floats = attend_form_floats(any->k_dim), v_floats = attend_form_floats(any->v_dim);
+    float *cut = any->scratch + ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (k_floats + v_floats);
+    float *shared_k = cut + BLOCK_TOKENS * v_floats, *shared_v = shared_k + attend_shared_floats(any->k_dim);
+    struct seen seen[ATTEND_STACK], all = {last, first};
+    for (int i = 0; i < count; i++) {
+        no_result(tiles[i]);
+        seen[i] = seen_by(tiles[i], first, last);
+        all.low = seen[i].low < all.low ? seen[i].low : all.low;
+        all.high = seen[i].high > all.high ? seen[i].high : all.high;
+    }
+    for (int64_t at = all.low / ATTEND_TOKENS * ATTEND_TOKENS; at < all.high; at += ATTEND_TOKENS) {
+        int64_t end = at + ATTEND_TOKENS < all.high ? at + ATTEND_TOKENS : all.high;
         struct attend_run k, v;
-        find_parts(a, at, end, low, &k, &v);
-        foresee(a, at + ATTEND_TOKENS, high, &k, &v);
-        int tokens = k.blocks * BLOCK_TOKENS;
-        on_k->score(a, form, &k, scores);
-        mask_scores(a, at, tokens, scores);
-        for (int i = 0; i < a->queries; i++)
-            soften(a, i, scores + i * ATTEND_TOKENS, tokens, on_v->weighs_bf16);
-        if (end % BLOCK_TOKENS && !a->v_in_k) { /* what follows was perhaps never stored */
+        find_parts(any, at, end, all.low, &k, &v);
+        foresee(any, at + ATTEND_TOKENS, all.high, &k, &v);
+        if (end % BLOCK_TOKENS && !any->v_in_k) { /* what follows was perhaps never stored */
             const unsigned char **part = &v.part[v.blocks - 1];
-            cache_cut_v(a->v_type, a->v_dim, (int)(end % BLOCK_TOKENS), *part, (unsigned char *)cut);
+            cache_cut_v(any->v_type, any->v_dim, (int)(end % BLOCK_TOKENS), *part, (unsigned char *)cut);
             *part = (const unsigned char *)cut;
         }
-        on_v->weigh(a, scores, &v);
+        if (on_k->share_k)
+            on_k->share_k(any, &k, shared_k);
+        if (on_v->share_v)
+            on_v->share_v(any, &v, shared_v);
+        k.shared = shared_k, v.shared = shared_v;
+        for (int i = 0; i < count; i++) {
+            int64_t tile_end = seen[i].high < end ? seen[i].high : end;
+            if (tile_end <= at || seen[i].low >= end)
+                continue;
+            k.tokens = v.tokens = (int)(tile_end - at);
+            k.blocks = v.blocks = (k.tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+            form_queries(tiles[i]);
+            attend_tokens(tiles[i], at, &k, &v, i + 1 < count && !tiles[i + 1]->formed ? tiles[i + 1] : NULL);
+            k.ahead_bytes = v.ahead_bytes = 0; /* once is enough */
+        }
     }
 }
 
 static void wide_merge(float *most, float *sum, float *out, float part_most, float part_sum, const float *part_out, int64_t n)
 {
     float now = part_most > *most ? part_most : *most;
-    float old = expf(*most - now), new = expf(part_most - now);
-    *sum = *sum * old + part_sum * new;
-    for (int64_t i = 0; i < n; i++)
-        out[i] = out[i] * old + part_out[i] * new;
+    vf old = v_weight(v_set(*most - now)), new = v_weight(v_set(part_most - now));
+    *sum = *sum * old[0] + part_sum * new[0];
+    for (int64_t i = 0; i < n; i += LANES)
+        v_store(out + i, v_load(out + i) * old + v_load(part_out + i) * new);
     *most = now;
+}
+
+static void wide_finish(const float *out, float sum, float *y, int64_t n)
+{
+    vf share = v_set(1 / sum);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(y + i, v_load(out + i) * share);
+    for (; i < n; i++)
+        y[i] = out[i] * share[0];
 }
 
 #endif

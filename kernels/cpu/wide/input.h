@@ -315,23 +315,6 @@ static void quantise_16(struct input *in, int32_t row)
 }
 #endif
 
-/* A row of n values as bfloat16, in pairs PACK_ROWS apart. Rounded side by side first, which compilers do with vectors. */
-INLINE void pack_bf16(const float *x, int64_t n, int64_t padded, uint16_t *to)
-{
-    enum { AT_ONCE = 64 };
-    for (int64_t k = 0; k < padded; k += AT_ONCE, to += AT_ONCE * PACK_ROWS) {
-        uint16_t t[AT_ONCE] = {0};
-        if (n - k >= AT_ONCE)
-            for (int i = 0; i < AT_ONCE; i++)
-                t[i] = float_to_bf16(x[k + i]);
-        else
-            for (int i = 0; i < n - k; i++)
-                t[i] = float_to_bf16(x[k + i]);
-        for (int i = 0; i < AT_ONCE; i += 2)
-            memcpy(to + i * PACK_ROWS, t + i, 2 * sizeof *t);
-    }
-}
-
 /* ---- the functions of a table ---------------------------------------------------------------------------------------------- */
 
 static void wide_quantise(struct input *in, int32_t row)
@@ -344,6 +327,7 @@ static void wide_quantise(struct input *in, int32_t row)
 #endif
 }
 
+#if !defined(__AVX512F__)
 static void wide_pack(struct input *in, int32_t tile)
 {
 #if defined(PACKS_BYTES)
@@ -354,18 +338,15 @@ static void wide_pack(struct input *in, int32_t tile)
     if (in->forms & FORM_PAIRS)
         pack_pairs(in, tile);
 #endif
-    for (int r = 0; r < PACK_ROWS; r++) {
+    for (int r = 0; r < PACK_ROWS && in->forms & FORM_PACKED32; r++) {
         int32_t row = tile * PACK_ROWS + r;
         const float *x = in->floats + in->from[row < in->rows ? row : 0] * in->float_stride;
         int64_t n = row < in->rows ? in->n : 0;
-        if (in->forms & FORM_PACKED32) {
-            float *p = in->p32 + (int64_t)tile * in->padded * PACK_ROWS + r;
-            for (int64_t k = 0; k < in->padded; k++)
-                p[k * PACK_ROWS] = k < n ? x[k] : 0;
-        }
-        if (in->forms & FORM_PACKED16)
-            pack_bf16(x, n, in->padded, in->p16 + (int64_t)tile * in->padded * PACK_ROWS + 2 * r);
+        float *p = in->p32 + (int64_t)tile * in->padded * PACK_ROWS + r;
+        for (int64_t k = 0; k < in->padded; k++)
+            p[k * PACK_ROWS] = k < n ? x[k] : 0;
     }
 }
+#endif
 
 #endif

@@ -63,7 +63,8 @@ static void wide_add(const float *x, const float *z, float scale, float *y, int6
         y[i] = fmaf(scale, z[i], x[i]);
 }
 
-INLINE vf v_sigmoid(vf x) { return v_set(1.0f) / (v_set(1.0f) + v_exp(-x)); }
+/* x / (1 + exp(-by x)): x times its sigmoid */
+INLINE vf v_swish(vf x, vf by) { return x / (v_set(1.0f) + v_exp(-by * x)); }
 
 INLINE vf v_erf(vf x) /* Abramowitz and Stegun 7.1.28 is too coarse: lane by lane */
 {
@@ -81,7 +82,7 @@ INLINE vf v_activate(enum activation a, vf x)
     case ACT_NONE:
         return x;
     case ACT_SILU:
-        return x * v_sigmoid(x);
+        return v_swish(x, v_set(1.0f));
     case ACT_GELU:
         return v_set(0.5f) * x * (v_set(1.0f) + v_erf(x * v_set(0.70710678f)));
     case ACT_GELU_TANH:
@@ -91,9 +92,9 @@ INLINE vf v_activate(enum activation a, vf x)
     case ACT_RELU2:
         return v_max(x, zero) * v_max(x, zero);
     case ACT_QUICK_GELU:
-        return x * v_sigmoid(v_set(1.702f) * x);
+        return v_swish(x, v_set(1.702f));
     case ACT_SIGMOID:
-        return v_sigmoid(x);
+        return v_set(1.0f) / (v_set(1.0f) + v_exp(-x));
     case ACT_TANH:
         return v_tanh(x);
     }
@@ -116,12 +117,19 @@ INLINE void activate_all(enum activation a, const float *x, const float *z, floa
     }
 }
 
+/* Apart: it needs memory for an array that is aligned, and to set that up would take long beside a few values of the common one. */
+static __attribute__((noinline)) void activate_any(enum activation a, const float *x, const float *z, float *y, int64_t n)
+{
+    activate_all(a, x, z, y, n);
+}
+
 static void wide_activate(enum activation a, const float *x, const float *z, float *y, int64_t n)
 {
-    if (a == ACT_SILU) /* the common one with its switch resolved */
-        activate_all(ACT_SILU, x, z, y, n);
+    if (a == ACT_SILU && z && n % LANES == 0) /* the common one with its choices made */
+        for (int64_t i = 0; i < n; i += LANES)
+            v_store(y + i, v_swish(v_load(x + i), v_set(1.0f)) * v_load(z + i));
     else
-        activate_all(a, x, z, y, n);
+        activate_any(a, x, z, y, n);
 }
 
 static void wide_rope(float *x, int heads, int head_dim, const float *cosine, const float *sine, int pairs, bool interleaved)

@@ -72,6 +72,7 @@ const struct isa TABLE = {
 #endif
     .attend = wide_attend,
     .merge = wide_merge,
+    .finish = wide_finish,
 #ifdef TABLE_PEAK
     .peak = TABLE_PEAK,
 #else
