@@ -126,8 +126,8 @@ static void advance(struct ingot_request *r, const struct batch_sequence *q)
 {
     struct ingot_session *s = r->session;
     pthread_mutex_lock(&r->engine->lock);
-    bool alike = q->cached == s->alike, whole = q->rows == PIECE;
-    s->alike += alike && whole ? PIECE : 0;
+    bool alike = q->cached == s->alike, whole = q->rows % PIECE == 0;
+    s->alike += alike && whole ? q->rows : 0;
     if (!r->engine->pool.remembers) {
         s->cached = q->cached + q->rows;
         pthread_mutex_unlock(&r->engine->lock);

@@ -18,8 +18,10 @@
 _Static_assert(sizeof(struct ingot_error) == sizeof(struct error), "struct ingot_error mirrors struct error");
 static inline struct error *inner(struct ingot_error *err) { return (struct error *)err; }
 
-/* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). */
-enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECE_WANTED = 64, MAX_TOP = 20, MAX_CARDS = 15 };
+/* A prompt is computed in pieces of PIECE tokens, of PIECE_WANTED where all its logits are asked for (they take memory). A step of the
+ * CPU has up to PIECES whole ones, of different prompts, or of one while nobody else waits: weights are then unpacked less often, and
+ * bits are the same. Beside answers it has one. */
+enum { MAX_GROUPS = 8, MAX_PARALLEL = 512, PIECE = 256, PIECES = 2, PIECE_WANTED = 64, MAX_TOP = 20, MAX_CARDS = 15 };
 
 /* A chat template in use: compiled, with what it can take and how its model writes. */
 struct speech {
@@ -319,6 +321,7 @@ struct ingot_engine {
     const struct backend *backend;
     struct compile_options compile;
     struct segment *segments; /* what compile.segments points to */
+    int pieces;               /* whole ones of a prompt in a step, at most */
     struct compiled *compiled;
     int logits; /* output buffer */
     pthread_mutex_t lock;

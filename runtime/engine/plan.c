@@ -194,6 +194,13 @@ static enum status fit_cards(struct ingot_engine *e, const struct model *model, 
     return STATUS_OK;
 }
 
+/* Whole pieces of a prompt in a step, beside single rows of all others. */
+static void take_pieces(struct ingot_engine *e, int pieces)
+{
+    e->pieces = pieces;
+    e->compile.max_rows = pieces * PIECE + e->plan.parallel;
+}
+
 static enum status fit_cpu(struct ingot_engine *e, const struct model *model, const struct ingot_engine_options *o, const struct placement *at, struct error *err)
 {
     struct ingot_plan *p = &e->plan;
@@ -203,6 +210,10 @@ static enum status fit_cpu(struct ingot_engine *e, const struct model *model, co
         return status;
     choose_context(p, o->context, model->config.context);
     e->compile.max_context = p->context;
+    if (!p->fits && e->pieces > 1) { /* a step of fewer rows takes less */
+        take_pieces(e, 1);
+        return fit_cpu(e, model, o, at, err);
+    }
     if (!p->fits)
         advise_room(p);
     return STATUS_OK;
@@ -222,13 +233,13 @@ static enum status prepare(struct ingot_engine *e, const struct model *model, co
     if (o->context > model->config.context)
         log_line(LOG_WARN, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for; answers may get worse", o->context,
                  model->config.context);
-    c->max_rows = PIECE + p->parallel; /* a whole piece of a prompt beside single rows of all others */
     c->max_sequences = p->parallel;
     c->max_wanted = PIECE_WANTED + p->parallel;
     p->k_type = storage_types[c->k_type].name;
     p->v_type = storage_types[c->v_type].name;
     if ((status = placement_choose(e, &model->program, o, &at, err)))
         return status;
+    take_pieces(e, at.cards ? 1 : PIECES);
     at.weights_bytes = model->weight_bytes;
     at.read_bytes = model_read_bytes(model);
     status = at.cards ? fit_cards(e, model, o, &at, err) : fit_cpu(e, model, o, &at, err);

@@ -16,7 +16,10 @@ static void let_go(struct ingot_request *r)
     pthread_cond_broadcast(&r->wake);
 }
 
-static int32_t blocks_of(const struct ingot_session *s) { return s->engine->pool.paged < 0 ? 0 : s->table[s->engine->pool.paged].count; }
+static int32_t blocks_of(const struct ingot_session *s)
+{
+    return s->engine->pool.paged < 0 ? 0 : s->table[s->engine->pool.paged].count;
+}
 
 /* Its session had `before` blocks: what it took since is not to come any more. */
 static void took(struct ingot_engine *e, struct ingot_request *r, int32_t before)
@@ -38,7 +41,9 @@ static void admit(struct ingot_engine *e)
             if (e->running)
                 return; /* somebody will give blocks back */
             struct error err;
-            error_set(&err, STATUS_NO_ROOM, "the KV cache is held by open sessions on which no request runs; close some, or start with more --parallel");
+            error_set(
+                &err, STATUS_NO_ROOM,
+                "the KV cache is held by open sessions on which no request runs; close some, or start with more --parallel");
             e->queue = r->next;
             pthread_mutex_unlock(&e->lock);
             request_fail(r, &err);
@@ -104,7 +109,6 @@ static void fail_list(struct ingot_engine *e, struct ingot_request *list, const 
 
 /* ---- one step ------------------------------------------------------------------------------------------------------- */
 
-
 /* Adds the `rows` next tokens of a session to the batch. Lock held. */
 static enum status add_rows(struct ingot_engine *e, struct step *step, struct ingot_request *r, int64_t rows, struct error *err)
 {
@@ -137,20 +141,34 @@ static enum status add_rows(struct ingot_engine *e, struct step *step, struct in
     return STATUS_OK;
 }
 
-/* Rows of the request's next step; depends on nothing but the request. */
-static int64_t next_piece(const struct ingot_request *r)
+/* Rows of the piece that begins at `at`; depends on nothing but the request. */
+static int64_t piece_at(const struct ingot_request *r, int64_t at)
 {
-    int64_t rows = (int64_t)r->session->tokens.count - r->session->cached, most = request_wants_rows(r) ? PIECE_WANTED : PIECE;
+    int64_t rows = (int64_t)r->session->tokens.count - at, most = request_wants_rows(r) ? PIECE_WANTED : PIECE;
     if (r->options.chunk > 0 && r->options.chunk < most)
         most = r->options.chunk;
     rows = rows < most ? rows : most;
-    int64_t left = r->turn_end - r->session->cached;
+    int64_t left = r->turn_end - at;
     return left > 0 && left < rows ? left : rows;
 }
 
-static bool is_long(const struct ingot_engine *e, int64_t rows) { return e->compile.stream_rows && rows >= e->compile.stream_rows; }
+static int64_t next_piece(const struct ingot_request *r) { return piece_at(r, r->session->cached); }
 
-/* Whether the step is one of pieces that stream: these share none with others, whose rows would go another way for it. By turns. */
+/* With the whole pieces that follow a whole one, as many as a step takes. */
+static int64_t join_pieces(const struct ingot_engine *e, const struct ingot_request *r, int64_t rows)
+{
+    while (!r->options.chunk && rows % PIECE == 0 && rows < e->pieces * PIECE && piece_at(r, r->session->cached + rows) == PIECE)
+        rows += PIECE;
+    return rows;
+}
+
+static bool is_long(const struct ingot_engine *e, int64_t rows)
+{
+    return e->compile.stream_rows && rows >= e->compile.stream_rows;
+}
+
+/* Whether the step is one of pieces that stream: these share none with others, whose rows would go another way for it. By turns.
+ */
 static bool streams_now(struct ingot_engine *e)
 {
     bool any[2] = {false, false};
@@ -162,25 +180,30 @@ static bool streams_now(struct ingot_engine *e)
     return e->streamed = any[1] && !(any[0] && e->streamed);
 }
 
-/* Answers first: they are one row each and somebody waits for them. Lock held. */
+/* Answers first: they are one row each and somebody waits for them. Beside them there is room for one piece. Lock held. */
 static void build(struct ingot_engine *e, struct step *step)
 {
     struct error err;
     bool streams = streams_now(e);
     step->batch = (struct batch){.row = e->rows, .sequence = e->sequences, .wanted_rows = e->wanted};
-    for (int prompts = 0; prompts < 2; prompts++)
+    for (int prompts = 0; prompts < 2; prompts++) {
+        int64_t room = step->batch.rows ? PIECE + e->plan.parallel : e->compile.max_rows;
         for (struct ingot_request *r = e->running; r; r = r->next) {
             if (r->state != REQUEST_RUNNING)
                 continue;
             int64_t rows = next_piece(r), wanted = request_wants_rows(r) ? rows : 1;
-            if (rows < 1 || (rows == 1) != (prompts == 0) || is_long(e, rows) != streams || rows > e->compile.max_rows - step->batch.rows || wanted > e->compile.max_wanted - step->batch.wanted)
+            if (rows < 1 || (rows == 1) != (prompts == 0) || is_long(e, rows) != streams || rows > room - step->batch.rows ||
+                wanted > e->compile.max_wanted - step->batch.wanted)
                 continue;
+            if (e->running_count == 1) /* nobody else waits */
+                rows = join_pieces(e, r, rows);
             if (add_rows(e, step, r, rows, &err)) {
                 pthread_mutex_unlock(&e->lock);
                 request_fail(r, &err);
                 pthread_mutex_lock(&e->lock);
             }
         }
+    }
 }
 
 static void finish_cancelled(struct ingot_engine *e)

@@ -94,6 +94,29 @@ Test(session, six_at_once_get_what_one_gets_deterministic) { six_at_once("plain"
 
 Test(session, six_at_once_get_what_one_gets_recurrent) { six_at_once("hybrid", false); }
 
+/* A step has two whole pieces of a prompt where nobody waits for an answer; what comes of it is what comes of each alone. */
+static void pieces_together(const char *model)
+{
+    struct fixture f = start_with(model, (struct ingot_engine_options){.parallel = 1, .context = 2048});
+    static const int lengths[] = {2 * PIECE, 2 * PIECE + 40, 3 * PIECE + 3, 4 * PIECE + 1};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct answer answer[2];
+        for (int k = 0; k < 2; k++) {
+            struct ingot_session *one = session(&f, 1, lengths[i]);
+            answer[k] = answered(watched(&f, one, k ? PIECE : 0, false));
+            ingot_session_close(one);
+        }
+        cr_assert(memcmp(&answer[0], &answer[1], sizeof answer[0]) == 0, "%s, %d tokens", model, lengths[i]);
+    }
+    stop(&f);
+}
+
+Test(session, pieces_together_are_pieces_alone)
+{
+    pieces_together("plain");
+    pieces_together("hybrid");
+}
+
 Test(session, more_requests_than_places_wait_their_turn)
 {
     struct fixture f = start("plain", 2);
