@@ -87,11 +87,10 @@ def tile_faults(functions):
     for name, code in functions.items():
         for first, last in innermost(code):
             body = [(m, o) for at, m, o in code if first <= at <= last]
-            dots = sum(m == "tdpbf16ps" for m, _ in body)
-            if not dots:
+            dots, loads = (sum(m.startswith(word) for m, _ in body) for word in ("tdpbf16ps", "tileload"))
+            if not dots or body[-1][0] == "jmp":  # that is no loop, but the way back from code that was put behind the rest
                 continue
             count, dots_most = count + 1, max(dots, dots_most)
-            loads = sum(m == "tileloadd" for m, _ in body)
             others = sum("(" in o and not m.startswith(("tile", "lea", "nop", "j")) for m, o in body)
             if others or (dots >= TILE_DOTS and loads > dots):
                 bad.append(f"{name}: {loads} tile loads and {others} other accesses to memory in the loop with {dots} dot products at {first:#x}")

@@ -88,7 +88,7 @@ static int64_t rows_of(const struct compiled *c, int buffer)
 /* What linear stages need: prepared inputs and kernels' scratch. */
 static void linear_room(struct compiled *c, struct room *r)
 {
-    size_t shared = 0, private = 0, scratch = 0, local = 0, lists = 0;
+    size_t shared = 0, private = 0, scratch = 0, local = 0, lists = 0, packed = 0;
     for (int i = 0; i < c->stage_count; i++) {
         const struct stage *s = &c->stages[i];
         if (s->kind != STAGE_LINEAR && s->kind != STAGE_EXPERTS)
@@ -118,8 +118,11 @@ static void linear_room(struct compiled *c, struct room *r)
         all += s->norm ? normed_bytes(n, rows) : 0;
         private = one > private ? one : private;
         shared = all > shared ? all : shared;
+        size_t tiles = s->packed ? input_bytes(n, rows, FORM_TILES) : 0;
+        packed = tiles > packed ? tiles : packed;
     }
     c->input = take(r, 1, shared);
+    c->packed = take(r, 1, packed);
     for (int t = 0; t < c->threads; t++) {
         unsigned char *input = take(r, 1, private);
         float *columns = take(r, (int64_t)local, sizeof(float));

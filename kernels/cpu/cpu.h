@@ -251,7 +251,9 @@ struct isa {
     void (*quantise)(struct input *in, int32_t row); /* floats -> INT8, NIBBLE, INT16 */
     void (*pack)(struct input *in, int32_t tile);    /* floats -> PACKED forms of one tile of PACK_ROWS rows */
     void (*gather)(struct input *in, int64_t block); /* APART, when all tiles are packed: the block's high bytes; else NULL */
-    void (*pack_tiles)(struct input *in, int32_t tile); /* floats -> TILES of one tile of TILE_ROWS rows; NULL: no kernel wants it */
+    /* floats -> TILES of one tile of TILE_ROWS rows, values [first, end); first is a multiple of 32, and so is end but at the row's.
+     * NULL: no kernel wants it */
+    void (*pack_tiles)(struct input *in, int32_t tile, int64_t first, int64_t end);
     /* Tiles of one kv head over the tokens [first, last) of their sequence; first is a multiple of ATTEND_PIECE. */
     void (*attend)(struct attend_tile *const *tiles, int count, int64_t first, int64_t last);
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
@@ -305,6 +307,8 @@ struct stage {
     int parts;
     struct part part[STAGE_PARTS];
     bool joint;             /* items are the same columns of all parts, followed by the epilogue */
+    bool packs;             /* only the next stage reads what comes of that, as TILES: where all rows are many, it is packed at once */
+    bool packed;            /* the stage before packs for this one */
     const struct op *attend;
 };
 
@@ -343,6 +347,7 @@ struct compiled {
     float *gathered;
     unsigned char *input;      /* the shared prepared input */
     struct thread_memory *thread;
+    unsigned char *packed;      /* the input of a stage that the one before packs for */
     float *partial;             /* attention: results of [tile][piece or run] */
     _Atomic int *partial_done;  /* [tile]: those that are done */
     /* of the step that runs */
@@ -374,7 +379,9 @@ struct elsewhere {
     float *at;
     int64_t stride;
 };
-void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count);
+/* to: where its result goes; NULL: to its buffer */
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count,
+                const struct elsewhere *to);
 /* Values [first, end) of the whole buffers. */
 void cells_op(struct compiled *c, const struct op *op, int64_t first, int64_t end);
 void norm_row(const struct compiled *c, const struct op *op, const float *x, float *y);

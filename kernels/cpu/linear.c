@@ -115,7 +115,7 @@ void linear_prepare(struct compiled *c, const struct stage *s, struct input *in,
     for (int32_t i = first; i < end && in->forms & FORMS_PACKED; i += PACK_ROWS)
         c->isa->pack(in, i / PACK_ROWS);
     for (int32_t i = first; i < end && in->forms & FORM_TILES; i += TILE_ROWS)
-        c->isa->pack_tiles(in, i / TILE_ROWS);
+        c->isa->pack_tiles(in, i / TILE_ROWS, 0, in->n);
 }
 
 size_t normed_bytes(int64_t n, int32_t rows) { return (size_t)((n + UNIT - 1) / UNIT * UNIT) * (size_t)rows * sizeof(float); }
@@ -142,11 +142,17 @@ static void place(struct compiled *c, const struct stage *s, unsigned char *memo
     }
 }
 
+static bool all_many(const struct compiled *c, const struct stage *s) { return sets_of(c, s)->count[SET_FEW] == 0; }
+
 int32_t linear_units(const struct input *in) { return (in->rows + unit_rows(in) - 1) / unit_rows(in); }
 
 /* One row: every thread prepares its own copy, which costs less than meeting. Otherwise units are shared out. */
 static void prepare(struct compiled *c, const struct stage *s, struct input in[SETS], int32_t rows, int thread, int threads)
 {
+    if (s->packed && all_many(c, s)) {
+        place(c, s, c->packed, rows, in);
+        return;
+    }
     place(c, s, rows == 1 ? c->thread[thread].input : c->input, rows, in);
     int32_t few = linear_units(&in[SET_FEW]), all = few + linear_units(&in[SET_MANY]);
     bool keep = s->keeps && (rows > 1 || thread == 0);
@@ -181,6 +187,17 @@ void linear_compute(const struct part *part, const struct input in[SETS], int64_
         }
 }
 
+/* Columns [first, end) of the next stage's input. */
+static void pack_ahead(struct compiled *c, const struct stage *next, const struct elsewhere *from, int64_t first, int64_t end, int32_t rows)
+{
+    struct input in[SETS];
+    place(c, next, c->packed, rows, in);
+    in[SET_MANY].floats = from->at;
+    in[SET_MANY].float_stride = from->stride;
+    for (int32_t tile = 0; tile < (rows + TILE_ROWS - 1) / TILE_ROWS; tile++)
+        c->isa->pack_tiles(&in[SET_MANY], tile, first, end);
+}
+
 /* The same columns of all parts, then what follows. A buffer's rows are often a power of two apart and share a few sets of the
  * caches: with many rows, columns that only the epilogue reads never go there. */
 static void compute_joint(struct compiled *c, const struct stage *s, const struct input in[SETS], int64_t first, int64_t end, struct thread_memory *own,
@@ -188,6 +205,8 @@ static void compute_joint(struct compiled *c, const struct stage *s, const struc
 {
     struct elsewhere elsewhere[STAGE_PARTS];
     int count = 0;
+    const bool packs = s->packs && all_many(c, s);
+    const struct elsewhere to_pack = {c->p->ops[s->first_op + s->op_count - 1].y, own->local - first, run}; /* over what it is made of */
     int64_t rows = in[SET_FEW].rows + in[SET_MANY].rows;
     for (int i = 0; i < s->parts; i++) {
         const struct part *part = &s->part[i];
@@ -199,11 +218,13 @@ static void compute_joint(struct compiled *c, const struct stage *s, const struc
     }
     for (int i = 0; i < s->op_count; i++) {
         const struct op *op = &c->p->ops[s->first_op + i];
-        columns_op(c, op, first, end, elsewhere, count);
+        columns_op(c, op, first, end, elsewhere, count, packs && i + 1 == s->op_count ? &to_pack : NULL);
         for (int k = 0; k < count; k++) /* from now on the buffer has it */
             if (elsewhere[k].buffer == op->y)
                 elsewhere[k].buffer = -1;
     }
+    if (packs)
+        pack_ahead(c, s + 1, &to_pack, first, end, (int32_t)rows);
 }
 
 void linear_stage(struct compiled *c, int stage, int thread, int threads)

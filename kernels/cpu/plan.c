@@ -2,7 +2,7 @@
  *   NORM, then LINEARs over its result      -> one stage; the norm is done while the input is prepared
  *   LINEARs over one input                  -> one stage (q, k, v; gate, up)
  *   LINEARs, then ADD or GATE or SCALE of their results column by column
- *                                           -> the same stage; done by whoever computed the columns
+ *                                           -> the same stage; done by whoever computed the columns, and packed for the next one
  *   EXPERTS over one input, then ADD or GATE or SCALE of their results
  *                                           -> one stage
  *   norms, ROPE and STORE of single heads, then ATTEND -> one stage
@@ -189,9 +189,24 @@ static int next_stage(struct compiled *c, struct stage *s, int i)
     return n;
 }
 
+/* May stage s pack its result for the next one, which alone reads it? It is made where the first part's own result was, column
+ * range by column range, and never comes to its buffer. */
+static bool packs(const struct program *p, const struct stage *s, const struct stage *next)
+{
+    if (s->kind != STAGE_LINEAR || !s->op_count || !s->part[0].local || next->kind != STAGE_LINEAR || next->norm || p->ops[next->begin].begins)
+        return false;
+    int y = p->ops[s->first_op + s->op_count - 1].y;
+    bool fits = next->x == y && p->buffers[next->part[0].y].rows == p->buffers[y].rows && !program_live(p, y, next->begin + next->parts);
+    for (int k = 0; k < next->parts; k++)
+        fits &= next->part[k].kernel->many_forms == FORM_TILES && next->part[k].y != y;
+    return fits;
+}
+
 void plan_stages(struct compiled *c)
 {
     c->stage_count = 0;
     for (int i = 0; i < c->p->op_count; c->stage_count++)
         i += next_stage(c, &c->stages[c->stage_count], i);
+    for (int i = 0; i + 1 < c->stage_count; i++)
+        c->stages[i].packs = c->stages[i + 1].packed = packs(c->p, &c->stages[i], &c->stages[i + 1]);
 }

@@ -120,12 +120,13 @@ static float *place_of(const struct compiled *c, int buffer, int64_t first, cons
     return c->buffer[buffer] + first;
 }
 
-void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count)
+void columns_op(struct compiled *c, const struct op *op, int64_t first, int64_t end, const struct elsewhere *elsewhere, int count,
+                const struct elsewhere *to)
 {
     int64_t x_stride, z_stride = 0, y_stride;
     const float *x = place_of(c, op->x, first, elsewhere, count, &x_stride);
     const float *z = op->z >= 0 ? place_of(c, op->z, first, elsewhere, count, &z_stride) : NULL;
-    float *y = place_of(c, op->y, first, NULL, 0, &y_stride);
+    float *y = place_of(c, op->y, first, to, to != NULL, &y_stride);
     for (int64_t row = 0, rows = buffer_rows(c, op->y); row < rows; row++) {
         /* rows may be pages apart: the hardware sees nothing coming */
         for (int64_t i = 0; i < end - first && row + ROWS_AHEAD < rows; i += LINE_FLOATS)

@@ -8,7 +8,7 @@
 enum { AMX_PANEL_ROWS = 256 };
 void amx_many(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch);
 size_t amx_panel_bytes(int64_t n, int32_t rows);
-void amx_pack_tiles(struct input *in, int32_t tile);
+void amx_pack_tiles(struct input *in, int32_t tile, int64_t first, int64_t end);
 double amx_peak_bf16(int64_t rounds);
 
 /* unpack.c: `count` weights of a row as bfloat16, 32 to each tile at to, to + TILE_VALUES ...; zeros behind the last one.

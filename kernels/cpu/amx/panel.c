@@ -27,7 +27,7 @@ static size_t total_floats(int64_t n, int32_t rows) { return n <= CHUNK_MOST ? 0
 
 size_t amx_panel_bytes(int64_t n, int32_t rows)
 {
-    return (size_t)AMX_PANEL_ROWS * (size_t)chunk_of(n) * sizeof(uint16_t) + total_floats(n, rows) * sizeof(float) + 64;
+    return 2 * (size_t)AMX_PANEL_ROWS * (size_t)chunk_of(n) * sizeof(uint16_t) + total_floats(n, rows) * sizeof(float) + 64;
 }
 
 /* ---- activations ------------------------------------------------------------------------------------------------------- */
@@ -41,10 +41,10 @@ INLINE __m512i narrow_32(const float *x, int64_t left)
     return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(there >> 16), x + 16), _mm512_maskz_loadu_ps((__mmask16)there, x));
 }
 
-void amx_pack_tiles(struct input *in, int32_t tile)
+void amx_pack_tiles(struct input *in, int32_t tile, int64_t first, int64_t end)
 {
-    uint16_t *to = in->tiles + (int64_t)tile * TILE_ROWS * in->padded;
-    for (int64_t k = 0; k < in->n; k += TILE_DEPTH, to += TILE_VALUES) {
+    uint16_t *to = in->tiles + (tile * in->padded + first) * TILE_ROWS;
+    for (int64_t k = first; k < end; k += TILE_DEPTH, to += TILE_VALUES) {
         __m512i v[TILE_ROWS];
         for (int r = 0; r < TILE_ROWS; r++) {
             int32_t row = tile * TILE_ROWS + r;
@@ -57,73 +57,51 @@ void amx_pack_tiles(struct input *in, int32_t tile)
     }
 }
 
-/* ---- tiles ----------------------------------------------------------------------------------------------------------------- */
-
-/* Two weight tiles times `columns` (1 or 2) activation tiles over `steps` times 32 k, onto what `onto` holds of earlier chunks
- * (NULL: nothing). next_w, next_x: values from the first tile to the second. */
-INLINE void run_tiles(int columns, int64_t steps, const uint16_t *w, int64_t next_w, const uint16_t *x, int64_t next_x, const float *onto, float *to)
-{
-    if (onto) {
-        TILE_LOAD(0, onto, TILE_STRIDE);
-        TILE_LOAD(2, onto + TILE_FLOATS, TILE_STRIDE);
-        if (columns == 2) {
-            TILE_LOAD(1, onto + 2 * TILE_FLOATS, TILE_STRIDE);
-            TILE_LOAD(3, onto + 3 * TILE_FLOATS, TILE_STRIDE);
-        }
-    } else {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-    }
-    for (; steps; steps--, w += TILE_VALUES, x += TILE_VALUES) {
-        TILE_LOAD(4, w, TILE_STRIDE);
-        TILE_LOAD(6, x, TILE_STRIDE);
-        TILE_DOT(0, 4, 6);
-        if (columns == 2) {
-            TILE_LOAD(7, x + next_x, TILE_STRIDE);
-            TILE_DOT(1, 4, 7);
-        }
-        TILE_LOAD(5, w + next_w, TILE_STRIDE);
-        TILE_DOT(2, 5, 6);
-        if (columns == 2)
-            TILE_DOT(3, 5, 7);
-    }
-    TILE_STORE(0, to, TILE_STRIDE);
-    TILE_STORE(2, to + TILE_FLOATS, TILE_STRIDE);
-    if (columns == 2) {
-        TILE_STORE(1, to + 2 * TILE_FLOATS, TILE_STRIDE);
-        TILE_STORE(3, to + 3 * TILE_FLOATS, TILE_STRIDE);
-    }
-}
-
-/* A tile of sums [16 weight rows][16 rows] to the rows of y. */
-static void store_sums(const float *sums, const struct input *in, int32_t row, __mmask16 columns, float *y, int64_t y_stride)
-{
-    __m512i v[TILE_ROWS];
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++)
-        v[i] = _mm512_load_si512(sums + i * 16);
-    turn_lanes(v);
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++)
-        if (row + i < in->rows)
-            _mm512_mask_storeu_epi32(y + in->row[row + i] * y_stride, columns, turned_column(v, i));
-}
-
-/* ---- the panel ------------------------------------------------------------------------------------------------------------- */
+/* ---- beside dot products --------------------------------------------------------------------------------------------------- */
 
 struct work {
     const struct weight *w;
-    int64_t first, end;    /* weight rows */
-    int64_t at, count;     /* the chunk */
-    int64_t rows;          /* of the panel: end - first in whole pairs of tiles */
+    const struct input *in;
+    float *y;
+    int64_t y_stride;
+    int64_t first, end; /* weight rows */
+    int64_t rows;       /* of the panel: end - first in whole pairs of tiles */
     amx_unpack_function *unpack;
-    uint16_t *panel;
     float *total;
+
+    /* the chunk that is multiplied: weights [at, at + count) of every row */
+    const uint16_t *panel;
+    int64_t at, count;
+
+    /* the chunk that is unpacked meanwhile, so many units at a time; it has come to weight `done` of the chunk in row `row` */
+    struct filling {
+        uint16_t *panel;
+        int64_t at, count;
+        int64_t row, done, units;
+    } fill;
+
+    /* the two activation tiles that come next, so many lines of both at a time */
+    const char *soon;
+    int64_t soon_lines;
+
+    /* the block whose sums are in the tiles: where they go, and what they are if they are whole */
+    struct block {
+        float *sums; /* NULL: there is none */
+        int32_t row; /* first row of activations */
+        int64_t r;   /* first weight row of the panel */
+    } block;
+    bool whole;
+
+    /* whole sums on their way to y: tile `turned` of `tiles` is next */
+    struct block turn;
+    int turned, tiles;
+
+    _Alignas(64) float whole_sums[4 * TILE_FLOATS];
 };
 
-static int64_t tile_steps(const struct work *p) { return (p->count + TILE_DEPTH - 1) / TILE_DEPTH; }
+enum { AHEAD = 8 };
+
+static int64_t steps_of(int64_t count) { return (count + TILE_DEPTH - 1) / TILE_DEPTH; }
 
 static const unsigned char *weights_at(const struct weight *w, int64_t row, int64_t at)
 {
@@ -131,67 +109,215 @@ static const unsigned char *weights_at(const struct weight *w, int64_t row, int6
     return w->data + row * w->row_bytes + at / t->block_elements * t->block_bytes;
 }
 
-/* Rows behind the end repeat the last one; what comes of them is not used. */
-static void fill_panel(const struct work *p)
+/* Asks for the weights that are unpacked AHEAD rows later, which may be in the next chunk or the next panel. Asked for earlier, a
+ * chunk's time before, they left the second-level cache again before their turn. (Inline, since gcc 12 takes a function that does
+ * nothing but prefetch for one that does nothing.) */
+INLINE void ask_ahead(const struct work *p)
 {
-    for (int64_t r = 0; r < p->rows; r++) {
-        int64_t row = p->first + r < p->end ? p->first + r : p->end - 1;
-        p->unpack(weights_at(p->w, row, p->at), p->count, p->panel + r / TILE_ROWS * tile_steps(p) * TILE_VALUES + r % TILE_ROWS * TILE_DEPTH);
+    int64_t row = p->first + p->fill.row + AHEAD, at = p->fill.at + p->fill.done;
+    if (p->fill.row + AHEAD >= p->rows)
+        row -= p->rows, at += p->fill.count;
+    if (at >= p->w->in)
+        row += p->rows, at = p->fill.done;
+    if (row >= p->w->out)
+        return;
+    const unsigned char *line = weights_at(p->w, row, at), *end = weights_at(p->w, row, at + UNIT < p->w->in ? at + UNIT : p->w->in);
+    for (; line < end; line += 64)
+        _mm_prefetch((const char *)line, _MM_HINT_T1);
+}
+
+/* Rows behind the end repeat the last one; what comes of them is not used. */
+static void fill(struct work *p, int64_t units)
+{
+    struct filling *f = &p->fill;
+    for (; units && f->row < p->rows; units--) {
+        int64_t row = p->first + f->row < p->end ? p->first + f->row : p->end - 1, count = f->count - f->done < UNIT ? f->count - f->done : UNIT;
+        uint16_t *tile = f->panel + (f->row / TILE_ROWS * steps_of(f->count) + f->done / TILE_DEPTH) * TILE_VALUES;
+        p->unpack(weights_at(p->w, row, f->at + f->done), count, tile + f->row % TILE_ROWS * TILE_DEPTH);
+        ask_ahead(p);
+        f->done += count;
+        if (f->done == f->count)
+            f->done = 0, f->row++;
     }
 }
 
-/* While step `step` of `steps` runs: its share of what the next chunk, or the next panel's first, will be unpacked from. */
-static void prefetch_next(const struct work *p, int32_t step, int32_t steps)
+/* A tile of sums [16 weight rows][16 rows] to the rows of y. */
+static void turn_tile(struct work *p)
 {
-    int64_t first = p->first, at = p->at + p->count;
-    if (at >= p->w->in)
-        at = 0, first += p->rows;
-    int64_t count = p->w->in - at < p->count ? p->w->in - at : p->count;
-    for (int64_t r = first + p->rows * step / steps, last = first + p->rows * (step + 1) / steps; r < last && r < p->w->out; r++)
-        for (const unsigned char *line = weights_at(p->w, r, at), *end = weights_at(p->w, r, at + count); line < end; line += 64)
-            _mm_prefetch((const char *)line, _MM_HINT_T1);
+    const float *sums = p->turn.sums + p->turned * TILE_FLOATS;
+    const int32_t row = p->turn.row + p->turned / 2 * TILE_ROWS, rows = p->in->rows - row;
+    const int64_t column = p->first + p->turn.r + p->turned % 2 * TILE_ROWS, columns = p->end - column;
+    const __mmask16 there = columns >= 16 ? 0xFFFF : columns > 0 ? (__mmask16)((1 << columns) - 1) : 0;
+    __m512i v[TILE_ROWS];
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE_ROWS; i++)
+        v[i] = _mm512_load_si512(sums + i * 16);
+    turn_lanes(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE_ROWS; i++)
+        if (i < rows)
+            _mm512_mask_storeu_epi32(p->y + p->in->row[row + i] * p->y_stride + column, there, turned_column(v, i));
+    p->turned++;
 }
+
+static void turn_all(struct work *p)
+{
+    while (p->turned < p->tiles)
+        turn_tile(p);
+}
+
+/* While a dot product has the tile unit for 16 cycles, all the rest of the processor has little to do: this. In small pieces, since
+ * it looks ahead by about 500 operations and the next dot products must be among them. */
+static void beside(struct work *p, const float *next_sums)
+{
+    if (p->turned < p->tiles)
+        turn_tile(p);
+    fill(p, p->fill.units);
+    const char *other = p->soon + p->in->padded * TILE_ROWS * (int64_t)sizeof(uint16_t);
+    for (int64_t i = 0; i < p->soon_lines; i++) {
+        _mm_prefetch(p->soon + i * 64, _MM_HINT_T1);
+        _mm_prefetch(other + i * 64, _MM_HINT_T1);
+    }
+    p->soon += p->soon_lines * 64;
+    if (next_sums)
+        for (int i = 0; i < 16; i++)
+            _mm_prefetch((const char *)(next_sums + i * 16), _MM_HINT_T0);
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------------------------------------- */
+
+enum { SLOT = 4 }; /* steps from one beside() to the next */
+
+/* The sums of the block before leave a tile, this block's from earlier chunks come. */
+#define CHANGE(tile, place)                                              \
+    do {                                                                 \
+        if (before)                                                      \
+            TILE_STORE(tile, before + place * TILE_FLOATS, TILE_STRIDE); \
+        if (onto)                                                        \
+            TILE_STREAM(tile, onto + place * TILE_FLOATS, TILE_STRIDE);  \
+        else                                                             \
+            TILE_ZERO(tile);                                             \
+    } while (0)
+
+/* Two weight tiles times `columns` (1 or 2) activation tiles over the chunk, onto what `onto` holds of earlier ones (NULL: nothing).
+ * Their sums stay in the tiles; those of the block before go to `before` (NULL: there is none), tile by tile between the first dot
+ * products, so that these need not wait for all of them. */
+INLINE void run_block(int columns, struct work *p, const uint16_t *w, const uint16_t *x, const float *onto, float *before)
+{
+    const int64_t steps = steps_of(p->count), next_w = steps * TILE_VALUES, next_x = p->in->padded * TILE_ROWS;
+    TILE_STREAM(4, w, TILE_STRIDE);
+    TILE_LOAD(6, x, TILE_STRIDE);
+    CHANGE(0, 0);
+    TILE_DOT(0, 4, 6);
+    if (columns == 2) {
+        TILE_LOAD(7, x + next_x, TILE_STRIDE);
+        CHANGE(1, 2);
+        TILE_DOT(1, 4, 7);
+    }
+    TILE_STREAM(5, w + next_w, TILE_STRIDE);
+    CHANGE(2, 1);
+    TILE_DOT(2, 5, 6);
+    if (columns == 2) {
+        CHANGE(3, 3);
+        TILE_DOT(3, 5, 7);
+    }
+    for (int64_t step = 1, stop; step < steps;) {
+        stop = step + SLOT < steps ? step + SLOT : steps;
+        const float *next_sums = onto && step < 4 * SLOT ? onto + (4 + step / SLOT) * TILE_FLOATS : NULL;
+        for (; step < stop; step++) {
+            w += TILE_VALUES, x += TILE_VALUES;
+            TILE_STREAM(4, w, TILE_STRIDE);
+            TILE_LOAD(6, x, TILE_STRIDE);
+            TILE_DOT(0, 4, 6);
+            if (columns == 2) {
+                TILE_LOAD(7, x + next_x, TILE_STRIDE);
+                TILE_DOT(1, 4, 7);
+            }
+            TILE_STREAM(5, w + next_w, TILE_STRIDE);
+            TILE_DOT(2, 5, 6);
+            if (columns == 2)
+                TILE_DOT(3, 5, 7);
+        }
+        beside(p, next_sums);
+    }
+    turn_all(p);
+}
+
+/* The last block's sums leave the tiles, with nothing to hide it. */
+INLINE void leave(int columns, struct work *p)
+{
+    float *to = p->block.sums;
+    TILE_STORE(0, to, TILE_STRIDE);
+    TILE_STORE(2, to + TILE_FLOATS, TILE_STRIDE);
+    if (columns == 2) {
+        TILE_STORE(1, to + 2 * TILE_FLOATS, TILE_STRIDE);
+        TILE_STORE(3, to + 3 * TILE_FLOATS, TILE_STRIDE);
+    }
+    if (p->whole) {
+        p->turn = p->block, p->turned = 0, p->tiles = 2 * columns;
+        turn_all(p);
+    }
+    p->block.sums = NULL;
+}
+
+/* ---- the panel ------------------------------------------------------------------------------------------------------------- */
 
 /* The panel's chunk times one or two tiles of activation rows, from tile `tile` on. */
-INLINE void run_rows(int columns, const struct work *p, const struct input *in, int32_t tile, float *y, int64_t y_stride)
+INLINE void run_rows(int columns, struct work *p, int32_t tile)
 {
-    _Alignas(64) float done[4 * TILE_FLOATS];
-    const int64_t next = in->padded * TILE_ROWS, steps = tile_steps(p);
-    const uint16_t *x = in->tiles + tile * next + p->at * TILE_ROWS;
-    const bool last = p->at + p->count >= p->w->in;
-    for (int64_t r = 0; r < p->rows; r += 2 * TILE_ROWS) {
+    const uint16_t *x = p->in->tiles + (tile * p->in->padded + p->at) * TILE_ROWS, *w = p->panel;
+    for (int64_t r = 0; r < p->rows; r += 2 * TILE_ROWS, w += 2 * steps_of(p->count) * TILE_VALUES) {
         float *total = p->total + (tile / 2 * p->rows + r) * 2 * TILE_ROWS;
-        const uint16_t *w = p->panel + r / TILE_ROWS * steps * TILE_VALUES;
-        run_tiles(columns, steps, w, steps * TILE_VALUES, x, next, p->at ? total : NULL, last ? done : total);
-        if (!last)
-            continue;
-        for (int i = 0; i < 2; i++) {
-            int64_t left = p->end - p->first - r - i * TILE_ROWS;
-            __mmask16 there = left >= 16 ? 0xFFFF : left > 0 ? (__mmask16)((1 << left) - 1) : 0;
-            for (int c = 0; c < columns; c++)
-                store_sums(done + (2 * c + i) * TILE_FLOATS, in, (tile + c) * TILE_ROWS, there, y + p->first + r + i * TILE_ROWS, y_stride);
-        }
+        if (p->whole && p->block.sums)
+            p->turn = p->block, p->turned = 0, p->tiles = 2 * columns;
+        run_block(columns, p, w, x, p->at ? total : NULL, p->block.sums);
+        p->block = (struct block){p->whole ? p->whole_sums : total, tile * TILE_ROWS, r};
     }
+}
+
+static void run_chunk(struct work *p)
+{
+    const int32_t tiles = (p->in->rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t slots = p->rows / (2 * TILE_ROWS) * ((steps_of(p->count) - 1 + SLOT - 1) / SLOT), lines = steps_of(p->count) * TILE_ROWS;
+    const int64_t units = p->rows * ((p->fill.count + UNIT - 1) / UNIT), all = slots * ((tiles + 1) / 2);
+    p->fill.units = all ? (units + all - 1) / all : 0;
+    p->soon_lines = slots ? (lines + slots - 1) / slots : 0;
+    for (int32_t tile = 0; tile < tiles; tile += 2) {
+        int64_t next = tile + 2 < tiles ? (tile + 2) * p->in->padded + p->at : p->at + p->count;
+        p->soon = (const char *)(p->in->tiles + next * TILE_ROWS);
+        if (tile + 1 < tiles) {
+            run_rows(2, p, tile);
+            continue;
+        }
+        if (p->block.sums)
+            leave(2, p);
+        run_rows(1, p, tile);
+    }
+    if (tiles % 2)
+        leave(1, p);
+    else
+        leave(2, p);
 }
 
 void amx_many(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)
 {
     uint16_t *panel = (uint16_t *)(((uintptr_t)scratch + 63) / 64 * 64);
-    int64_t chunk = chunk_of(w->in), pairs = (end - first + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
-    struct work p = {.w = w, .first = first, .end = end, .rows = pairs * 2 * TILE_ROWS, .unpack = amx_unpack_of(w->format), .panel = panel,
-                     .total = (float *)(void *)(panel + AMX_PANEL_ROWS * chunk)};
-    const int32_t tiles = (in->rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t chunk = chunk_of(w->in), pairs = (end - first + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
+    struct work p = {.w = w, .in = in, .y = y, .y_stride = y_stride, .first = first, .end = end, .rows = pairs * 2 * TILE_ROWS,
+                     .unpack = amx_unpack_of(w->format), .total = (float *)(void *)(panel + 2 * AMX_PANEL_ROWS * chunk),
+                     .fill = {.panel = panel, .count = w->in < chunk ? w->in : chunk}};
+    fill(&p, INT64_MAX);
     TILE_CONFIGURE(&tile_whole);
-    for (p.at = 0; p.at < w->in; p.at += p.count) {
-        p.count = w->in - p.at < chunk ? w->in - p.at : chunk;
-        fill_panel(&p);
-        for (int32_t tile = 0; tile < tiles; tile += 2) {
-            prefetch_next(&p, tile / 2, (tiles + 1) / 2);
-            if (tile + 1 < tiles)
-                run_rows(2, &p, in, tile, y, y_stride);
-            else
-                run_rows(1, &p, in, tile, y, y_stride);
+    for (int64_t left = w->in; left; left -= p.count) {
+        p.panel = p.fill.panel, p.at = p.fill.at, p.count = p.fill.count, p.whole = p.count == left;
+        p.fill.at += p.count;
+        if (!p.whole) {
+            p.fill.row = 0;
+            p.fill.count = left - p.count < chunk ? left - p.count : chunk;
+            p.fill.panel = p.panel == panel ? panel + AMX_PANEL_ROWS * chunk : panel;
         }
+        run_chunk(&p);
+        fill(&p, INT64_MAX);
     }
     TILE_RELEASE();
 }

@@ -34,7 +34,7 @@ static void prepare(const struct isa *isa, struct input *in)
     for (int64_t b = 0; b < in->padded / 32 && in->forms & FORM_APART; b++)
         isa->gather(in, b);
     for (int32_t i = 0; i < in->rows && in->forms & FORM_TILES; i += TILE_ROWS)
-        isa->pack_tiles(in, i / TILE_ROWS);
+        isa->pack_tiles(in, i / TILE_ROWS, 0, in->n);
 }
 
 static void check(const struct isa *isa, enum storage format, int64_t out, int64_t n, int32_t rows)
