@@ -170,6 +170,26 @@ Test(attend, types_and_shapes)
         }
 }
 
+/* Prompts: the head sizes of models, groups of all sizes, tiles of queries that are half full or hold several groups. */
+Test(attend, prompts)
+{
+    static const struct attention shapes[] = {
+        {.heads = 8, .kv_heads = 1, .k_dim = 64, .v_dim = 64, .cached = 250, .rows = 48},
+        {.heads = 2, .kv_heads = 2, .k_dim = 80, .v_dim = 80, .cached = 500, .rows = 47},
+        {.heads = 4, .kv_heads = 2, .k_dim = 96, .v_dim = 96, .window = 300, .cached = 700, .rows = 31},
+        {.heads = 6, .kv_heads = 2, .k_dim = 128, .v_dim = 128, .cached = 255, .rows = 33, .cap = 3},
+        {.heads = 5, .kv_heads = 1, .k_dim = 192, .v_dim = 128, .cached = 129, .rows = 12},
+        {.heads = 12, .kv_heads = 2, .k_dim = 256, .v_dim = 256, .window = 20, .cached = 600, .rows = 48, .cap = 8},
+        {.heads = 7, .kv_heads = 1, .k_dim = 16, .v_dim = 33, .cached = 31, .rows = 6},
+        {.heads = 17, .kv_heads = 1, .k_dim = 31, .v_dim = 200, .cached = 16, .rows = 19},
+        {.heads = 2, .kv_heads = 1, .k_dim = 257, .v_dim = 64, .cached = 60, .rows = 9},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int k = 0; k < KVS; k++)
+            for (int v = 0; v < KVS; v += k == v ? KVS : (int)(1 + (i + (size_t)k) % 3)) /* every K, some V, their own when it is met */
+                check(&shapes[i], kvs[k], kvs[v]);
+}
+
 /* Several pieces, and more than one run, with and without a window that begins inside one. */
 Test(attend, pieces_and_runs)
 {
