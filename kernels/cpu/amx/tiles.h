@@ -36,6 +36,12 @@ static const struct tile_config tile_whole __attribute__((aligned(64), unused)) 
         TILE_FENCE;                         \
         _tile_loadd(tile, from, stride);    \
     } while (0)
+/* The same for what is used once: it stays out of the first-level cache. */
+#define TILE_STREAM(tile, from, stride)     \
+    do {                                    \
+        TILE_FENCE;                         \
+        _tile_stream_loadd(tile, from, stride); \
+    } while (0)
 #define TILE_STORE(tile, to, stride)        \
     do {                                    \
         _tile_stored(tile, to, stride);     \

@@ -18,6 +18,7 @@
 #define TILE_RELEASE() emulated_release()
 #define TILE_ZERO(tile) emulated_zero(tile)
 #define TILE_LOAD(tile, from, stride) emulated_load(tile, from, stride)
+#define TILE_STREAM(tile, from, stride) emulated_load(tile, from, stride)
 #define TILE_STORE(tile, to, stride) emulated_store(tile, to, stride)
 #define TILE_DOT(sum, a, b) emulated_dot(sum, a, b)
 
