@@ -235,6 +235,7 @@ struct some {
     const struct row *row;
     const uint16_t *queries;
     int count, first, last; /* columns that any of them sees */
+    bool whole;             /* all rows see all of those, and scores are as they are */
 };
 
 /* K and V of the next piece, asked for from memory a few lines at a time while this piece is worked on: its blocks lie anywhere.
@@ -430,9 +431,9 @@ INLINE void find_most(const struct piece *p, const struct some *n, int i)
 {
     const struct row *r = n->row + i;
     __m512 a = _mm512_set1_ps(-INFINITY), b = a;
-    for (int c = n->first; c < n->last; c++) {
-        float *s = p->room.scores + c * COLUMN_FLOATS + i / 16 * 2 * TILE_FLOATS + i % 16 * 16;
-        if (p->cap > 0 || r->from > c * COLUMN || r->end < (c + 1) * COLUMN)
+    float *s = p->room.scores + n->first * COLUMN_FLOATS + i / 16 * 2 * TILE_FLOATS + i % 16 * 16;
+    for (int c = n->first; c < n->last; c++, s += COLUMN_FLOATS) {
+        if (!n->whole && (p->cap > 0 || r->from > c * COLUMN || r->end < (c + 1) * COLUMN))
             correct_scores(p, r, c, s);
         a = _mm512_max_ps(_mm512_load_ps(s), a);
         b = _mm512_max_ps(_mm512_load_ps(s + TILE_FLOATS), b);
@@ -580,18 +581,19 @@ static int list_rows(struct attend_tile *const *tiles, int count, int64_t first,
 
 static struct some some_of(const struct piece *p, const struct row *rows, int count, int at, const float *form)
 {
-    struct some s = {.row = rows + at,
-                     .queries = (const uint16_t *)(const void *)form + (size_t)at * (size_t)p->steps * 2 * TILE_DEPTH,
-                     .count = at >= count            ? 0
-                              : count - at < AT_ONCE ? count - at
-                                                     : AT_ONCE};
-    int low = ATTEND_PIECE, high = 0;
+    int left = count > at ? count - at : 0;
+    struct some s = {.row = rows + at, .count = left < AT_ONCE ? left : AT_ONCE};
+    s.queries = (const uint16_t *)(const void *)form + (size_t)at * (size_t)p->steps * 2 * TILE_DEPTH;
+    int low = ATTEND_PIECE, high = 0, begun = 0, open = ATTEND_PIECE;
     for (int i = 0; i < s.count; i++) {
         low = s.row[i].from < low ? s.row[i].from : low;
         high = s.row[i].end > high ? s.row[i].end : high;
+        begun = s.row[i].from > begun ? s.row[i].from : begun;
+        open = s.row[i].end < open ? s.row[i].end : open;
     }
     if (low < high)
         s.first = low / COLUMN, s.last = (high + COLUMN - 1) / COLUMN;
+    s.whole = p->cap <= 0 && begun <= s.first * COLUMN && open >= s.last * COLUMN;
     return s;
 }
 
@@ -632,7 +634,6 @@ static void form_tokens(const struct attend_tile *a, struct piece *p, int64_t fi
             if (token + BLOCK_TOKENS <= low || token >= high) /* may be gone, may not exist */
                 continue;
             const unsigned char *at = block_at(a, first + token);
-            TILE_DOT(0, 4, 6); /* of nothing: tiles that rest for half a microsecond take another quarter to begin */
             form_k(a, at + a->k_offset, p->room.wide, p->room.keys + (size_t)(2 * c + i) * block);
             part[i] = at + a->v_offset;
         }
