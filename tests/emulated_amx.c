@@ -2,6 +2,7 @@
  * takes the place of the real one: a test of the backend, or the whole program, then runs its kernels. */
 #include "tests/unit/kernels/tiles.h"
 
+#include "kernels/cpu/amx/attend.c"
 #include "kernels/cpu/amx/panel.c"
 #include "kernels/cpu/amx/table.c"
 #include "kernels/cpu/amx/unpack.c"

@@ -30,10 +30,10 @@ static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 static bool wants_some(const struct compiled *c, const struct op *op) { return c->p->buffers[op->x].rows == ROWS_WANTED; }
 
 /* Tiles that may be stacked: their queries and results should stay in the second-level cache. */
-static int most_stacked(int k_dim, int v_dim)
+static int most_stacked(const struct isa *isa, int k_dim, int v_dim)
 {
-    int stack = 2048 / (k_dim + v_dim);
-    return stack < 1 ? 1 : stack > ATTEND_STACK ? ATTEND_STACK : stack;
+    int stack = 256 * isa->most_stacked / (k_dim + v_dim);
+    return stack < 1 ? 1 : stack > isa->most_stacked ? isa->most_stacked : stack;
 }
 
 /* Items of one part of the context, each of `stack` tiles but the last ones of a sequence. */
@@ -63,7 +63,7 @@ static struct shape shape_of(const struct compiled *c, const struct op *op)
     s.items = items_stacked(c, &s, 1);
     s.unit = s.items * parts_of(longest, ATTEND_RUN) < enough ? ATTEND_PIECE : ATTEND_RUN;
     s.units = s.items < enough && c->threads > 1 ? parts_of(longest, s.unit) : 1;
-    for (int stack = 2; s.units == 1 && stack <= most_stacked(s.g->k_dim, s.g->v_dim) && !wants_some(c, op); stack *= 2) {
+    for (int stack = 2; s.units == 1 && stack <= most_stacked(c->isa, s.g->k_dim, s.g->v_dim) && !wants_some(c, op); stack *= 2) {
         int64_t items = items_stacked(c, &s, stack);
         if (items < enough && c->threads > 1)
             break;
@@ -87,11 +87,21 @@ int64_t attend_partial_floats(const struct compile_options *o, int threads, int 
     return pieces > 1 && threads > 1 ? most * ATTEND_QUERIES * (2 + wide_of(v_dim)) : 0;
 }
 
-int64_t attend_thread_floats(int k_dim, int v_dim)
+static int64_t scratch_floats(const struct isa *isa, int k_dim, int v_dim)
 {
-    /* scratch of the kernel; for each tile its form and three of most, sum, out: all, a run, a piece */
-    int64_t tile = ATTEND_QUERIES * ((int64_t)attend_form_floats(k_dim) + 3 * (2 + wide_of(v_dim)));
-    return (int64_t)attend_scratch_floats(k_dim, v_dim) + most_stacked(k_dim, v_dim) * tile;
+    return (int64_t)(attend_scratch_floats(k_dim, v_dim) + (isa->attend_floats ? isa->attend_floats(k_dim, v_dim) : 0));
+}
+
+static int64_t stack_form_floats(const struct isa *isa, int k_dim, int v_dim)
+{
+    return (most_stacked(isa, k_dim, v_dim) * ATTEND_QUERIES + ATTEND_FORMS_BEHIND) * (int64_t)attend_form_floats(k_dim);
+}
+
+int64_t attend_thread_floats(const struct isa *isa, int k_dim, int v_dim)
+{
+    /* scratch of the kernel; forms; for each tile three of most, sum, out: all, a run, a piece */
+    int64_t tile = ATTEND_QUERIES * 3 * (2 + wide_of(v_dim));
+    return scratch_floats(isa, k_dim, v_dim) + stack_form_floats(isa, k_dim, v_dim) + most_stacked(isa, k_dim, v_dim) * tile;
 }
 
 /* Item -> its rows (of the q buffer), sequence and heads. */
@@ -327,17 +337,18 @@ static bool compute_unit(struct stack *s, int64_t item, int64_t unit)
 static void fill_stack(struct stack *s, const struct place *p, float *memory)
 {
     const struct shape *h = s->shape;
-    int64_t results = result_floats(h), form = ATTEND_QUERIES * (int64_t)attend_form_floats(h->g->k_dim);
-    float *scratch = memory;
-    memory += attend_scratch_floats(h->g->k_dim, h->g->v_dim);
+    int64_t results = result_floats(h);
+    float *scratch = memory, *form = memory + scratch_floats(s->c->isa, h->g->k_dim, h->g->v_dim);
+    memory = form + stack_form_floats(s->c->isa, h->g->k_dim, h->g->v_dim);
     s->count = 0, s->low = INT64_MAX, s->high = 0;
-    for (int32_t done = 0; done < p->rows; done += h->tile_rows, s->count++, memory += form + 3 * results) {
+    for (int32_t done = 0; done < p->rows; done += h->tile_rows, s->count++, memory += 3 * results) {
         struct work *w = &s->work[s->count];
         w->place = *p;
         w->place.row += done, w->place.rows = least(h->tile_rows, p->rows - done);
         fill_tile(s->c, h, &w->place, &w->tile);
         w->all = result_at(memory), w->run = result_at(memory + results), w->piece = result_at(memory + 2 * results);
-        w->tile.form = memory + 3 * results, w->tile.scratch = scratch;
+        w->tile.form = form, w->tile.scratch = scratch;
+        form += w->tile.queries * (int64_t)attend_form_floats(h->g->k_dim);
         w->low = w->tile.start[0], w->high = w->tile.end[0]; /* rows of a tile follow one another */
         for (int i = 1; i < w->tile.queries; i++)
             w->low = sooner(w->low, w->tile.start[i]), w->high = later(w->high, w->tile.end[i]);

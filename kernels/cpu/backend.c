@@ -140,7 +140,7 @@ static void attend_room(struct compiled *c, struct room *r)
         const struct state_group *g = &c->p->groups[i];
         if (g->kind != STATE_PAGED)
             continue;
-        int64_t p = attend_partial_floats(&c->options, c->threads, g->v_dim), o = attend_thread_floats(g->k_dim, g->v_dim);
+        int64_t p = attend_partial_floats(&c->options, c->threads, g->v_dim), o = attend_thread_floats(c->isa, g->k_dim, g->v_dim);
         partial = p > partial ? p : partial;
         own = o > own ? o : own;
     }

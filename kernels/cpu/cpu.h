@@ -137,7 +137,8 @@ void cache_cut_v(enum storage type, int dim, int tokens, const unsigned char *pa
 
 /* A sequence's tokens in pieces, and those in runs: partial results are merged piece by piece within a run, then run by run,
  * whoever computed them and however many threads there are. */
-enum { ATTEND_PIECE = 256, ATTEND_RUN = 4096, ATTEND_QUERIES = 24, ATTEND_STACK = 8 /* most tiles that are computed together */ };
+enum { ATTEND_PIECE = 256, ATTEND_RUN = 4096, ATTEND_QUERIES = 24, ATTEND_STACK = 16 /* most tiles that are computed together */ };
+enum { ATTEND_FORMS_BEHIND = 32 }; /* queries whose forms may be read, and not used, behind those of the last tile */
 
 /* A tile of queries that share a kv head: rows of one sequence times the heads of a group. Query i sees the tokens
  * [start[i], end[i]). */
@@ -152,7 +153,7 @@ struct attend_tile {
     uint64_t block_bytes, k_offset, v_offset;
     bool v_in_k;
     const int32_t *blocks;
-    float *form;                     /* attend_form_floats for each query, */
+    float *form;                     /* attend_form_floats for each query, behind those of the tile before, */
     bool formed;                     /* once this is set */
     float *scratch;                  /* attend_scratch_floats; tiles that are computed together share it */
     /* out: for every query most = largest score, sum = sum of exp(score - most), out [v_dim] = that sum over V */
@@ -256,6 +257,8 @@ struct isa {
     void (*pack_tiles)(struct input *in, int32_t tile, int64_t first, int64_t end);
     /* Tiles of one kv head over the tokens [first, last) of their sequence; first is a multiple of ATTEND_PIECE. */
     void (*attend)(struct attend_tile *const *tiles, int count, int64_t first, int64_t last);
+    size_t (*attend_floats)(int k_dim, int v_dim); /* scratch beyond attend_scratch_floats; NULL: none */
+    int most_stacked; /* tiles that are computed together; at most ATTEND_STACK */
     double (*peak)(enum peak kind, int64_t rounds); /* does so many rounds of dot products; operations done, 0: cannot */
     /* total += part, both as attend leaves them; n: a multiple of 32 */
     void (*merge)(float *most, float *sum, float *out, float part_most, float part_sum, const float *part_out, int64_t n);
@@ -407,7 +410,7 @@ void attend_stage(struct compiled *c, int stage, int thread, int threads);
 enum { ATTEND_ITEMS = 8 }; /* for each thread: with fewer tiles their tokens are shared out too */
 int64_t attend_items(const struct compiled *c, const struct op *op);
 int64_t attend_partial_floats(const struct compile_options *o, int threads, int v_dim);
-int64_t attend_thread_floats(int k_dim, int v_dim);
+int64_t attend_thread_floats(const struct isa *isa, int k_dim, int v_dim);
 /* scan.c */
 void conv_stage(struct compiled *c, int stage, int thread, int threads);
 void scan_stage(struct compiled *c, int stage, int thread, int threads);

@@ -1,10 +1,11 @@
-/* AMX with bfloat16, beside all of AVX-512 (Sapphire Rapids and later): single rows and attention as there, prompts on tiles. */
+/* AMX with bfloat16, beside all of AVX-512 (Sapphire Rapids and later): single rows as there, prompts on tiles. */
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/avx512/attend.h"
 #include "kernels/cpu/avx512/few.h"
 
 static const struct linear_kernel *own_linear(enum storage format);
 static double own_peak(enum peak kind, int64_t rounds);
+static void own_attend(struct attend_tile *const *tiles, int count, int64_t first, int64_t last);
 
 static const struct cache_kernel *own_cache(enum storage type, enum row_set set)
 {
@@ -24,6 +25,9 @@ static const struct cache_kernel *own_cache(enum storage type, enum row_set set)
 
 #define TABLE isa_amx
 #define TABLE_CACHE own_cache
+#define TABLE_ATTEND own_attend
+#define TABLE_ATTEND_FLOATS amx_attend_floats
+#define TABLE_STACK ATTEND_STACK
 #define TABLE_PEAK own_peak
 #define TABLE_PACK avx512_pack
 #define TABLE_GATHER avx512_gather
@@ -46,3 +50,11 @@ static const struct linear_kernel *own_linear(enum storage format)
 }
 
 static double own_peak(enum peak kind, int64_t rounds) { return kind == PEAK_BF16 ? amx_peak_bf16(rounds) : wide_peak(kind, rounds); }
+
+static void own_attend(struct attend_tile *const *tiles, int count, int64_t first, int64_t last)
+{
+    if (amx_attends(tiles[0]))
+        amx_attend(tiles, count, first);
+    else
+        wide_attend(tiles, count, first, last);
+}

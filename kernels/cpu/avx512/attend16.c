@@ -60,7 +60,8 @@ static size_t worth_at(int query, int k_dim) { return ((size_t)query + 1) * atte
 /* 16 dims of a query, zeros behind the head. */
 static __m512 some_of(const float *q, int at, int dims)
 {
-    return _mm512_maskz_loadu_ps((__mmask16)_bzhi_u32(0xFFFF, (uint32_t)(dims - at)), q + at);
+    uint32_t there = dims - at < 16 ? (uint32_t)(dims - at) : 16; /* bzhi reads 8 bits */
+    return _mm512_maskz_loadu_ps((__mmask16)_bzhi_u32(0xFFFF, there), q + at);
 }
 
 static void prepare(const struct attend_tile *a, void *form)

@@ -1,6 +1,7 @@
 /* The table of an instruction set made of the templates alone. Define TABLE (isa_x) and TABLE_NAME, then include. An
  * instruction set with better kernels for some formats defines TABLE_LINEAR, for some cache types TABLE_CACHE: functions that are
- * asked first; one with more kinds of dot products defines TABLE_PEAK, one whose kernels take FORM_TILES TABLE_PACK_TILES, one whose kernels take FORM_APART TABLE_PACK and TABLE_GATHER. One whose TABLE_LINEAR has every format of codes defines
+ * asked first; one with more kinds of dot products defines TABLE_PEAK, one whose kernels take FORM_TILES TABLE_PACK_TILES, one with
+ * attention of its own TABLE_ATTEND, TABLE_ATTEND_FLOATS and TABLE_STACK, one whose kernels take FORM_APART TABLE_PACK and TABLE_GATHER. One whose TABLE_LINEAR has every format of codes defines
  * TABLE_FLOATS_ONLY: the templates for codes are then left out. */
 #include "kernels/cpu/wide/attend.h"
 #ifndef TABLE_FLOATS_ONLY
@@ -70,7 +71,14 @@ const struct isa TABLE = {
 #ifdef TABLE_PACK_TILES
     .pack_tiles = TABLE_PACK_TILES,
 #endif
+#ifdef TABLE_ATTEND
+    .attend = TABLE_ATTEND,
+    .attend_floats = TABLE_ATTEND_FLOATS,
+    .most_stacked = TABLE_STACK,
+#else
     .attend = wide_attend,
+    .most_stacked = 8,
+#endif
     .merge = wide_merge,
     .finish = wide_finish,
 #ifdef TABLE_PEAK

@@ -5,12 +5,13 @@
  *   int16 dot, for prompts over half floats: see kernels/cpu/avx512/attend16.c   1e-4
  *   bfloat16 dot: queries and weights have 8 significant bits              4e-3
  *   int8 dot: queries have 7 bits and a sign for every 32 dims              6e-3
- *   int8 dot: weights have 15 bits of the largest of 128 tokens             1e-4 */
+ *   int8 dot: weights have 15 bits of the largest of 128 tokens             1e-4
+ *   tiles, for prompts over all but float32: weights and values have 8 significant bits, queries and keys 16   3e-3 */
 #include "tiny.h"
 
 #include "kernels/cpu/cpu.h"
 
-static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "neon", "neon-dotprod", "neon-i8mm"};
+static const char *const names[] = {"scalar", "avx2", "avx512-vnni", "amx", "neon", "neon-dotprod", "neon-i8mm"};
 static const enum storage kvs[] = {STORAGE_F32, STORAGE_F16, STORAGE_BF16, STORAGE_F8_E4M3, STORAGE_Q8_0, STORAGE_Q4_0};
 enum { KVS = sizeof kvs / sizeof *kvs, MOST_ROWS = 48 };
 
@@ -18,6 +19,7 @@ struct attention {
     int heads, kv_heads, k_dim, v_dim, window, cached, rows;
     float cap;
     bool v_in_k;
+    float sharp; /* not 0: how many times larger scores are */
     float all;  /* not 0: what all queries, keys and values are */
     int poison, poison_from; /* not 0: the row whose query, key and value are NaN, from which of their values on */
 };
@@ -54,7 +56,7 @@ static void build(struct run *r, const struct attention *s)
     op->layer = 0;
     op = program_add(p, OP_ATTEND);
     op->x = q, op->y = r->y, op->group = state, op->layer = 0, op->heads = s->heads, op->head_dim = s->k_dim;
-    op->scale = 2 / sqrtf((float)s->k_dim), op->cap = s->cap;
+    op->scale = (s->sharp != 0 ? s->sharp : 1) * 2 / sqrtf((float)s->k_dim), op->cap = s->cap;
     program_output(p, "y", r->y);
     r->blocks = (s->cached + s->rows) / BLOCK_TOKENS + 1;
     r->table = arena_array(&r->arena, (size_t)r->blocks, sizeof *r->table);
@@ -117,8 +119,12 @@ static void compute(const struct run *r, const struct backend *backend, enum sto
 
 static double bound(const struct attention *s, enum storage k_type, enum storage v_type, const char *isa)
 {
-    if (strcmp(isa, "avx512-vnni"))
+    if (s->sharp != 0)
+        return 5e-3;
+    if (strcmp(isa, "avx512-vnni") && strcmp(isa, "amx"))
         return 2e-5;
+    if (!strcmp(isa, "amx") && s->rows >= MANY_FROM && !s->v_in_k && k_type != STORAGE_F32 && v_type != STORAGE_F32)
+        return 3e-3;
     bool k_scaled = k_type == STORAGE_Q8_0 || k_type == STORAGE_Q4_0, v_scaled = v_type == STORAGE_Q8_0 || v_type == STORAGE_Q4_0;
     bool half = k_type == STORAGE_F16 || v_type == STORAGE_F16;
     return k_scaled ? 6e-3 : k_type == STORAGE_BF16 || v_type == STORAGE_BF16 ? 4e-3 : v_scaled || (half && s->rows >= MANY_FROM && !s->v_in_k) ? 1e-4 : 2e-5;
@@ -168,6 +174,37 @@ Test(attend, types_and_shapes)
             if (!shapes[i].v_in_k)
                 check(&shapes[i], kvs[k], kvs[(k + 1 + (int)i) % KVS]);
         }
+}
+
+/* Prompts: the head sizes of models, groups of all sizes, tiles of queries that are half full or hold several groups. */
+Test(attend, prompts)
+{
+    static const struct attention shapes[] = {
+        {.heads = 8, .kv_heads = 1, .k_dim = 64, .v_dim = 64, .cached = 250, .rows = 48},
+        {.heads = 2, .kv_heads = 2, .k_dim = 80, .v_dim = 80, .cached = 500, .rows = 47},
+        {.heads = 4, .kv_heads = 2, .k_dim = 96, .v_dim = 96, .window = 300, .cached = 700, .rows = 31},
+        {.heads = 6, .kv_heads = 2, .k_dim = 128, .v_dim = 128, .cached = 255, .rows = 33, .cap = 3},
+        {.heads = 5, .kv_heads = 1, .k_dim = 192, .v_dim = 128, .cached = 129, .rows = 12},
+        {.heads = 12, .kv_heads = 2, .k_dim = 256, .v_dim = 256, .window = 20, .cached = 600, .rows = 48, .cap = 8},
+        {.heads = 7, .kv_heads = 1, .k_dim = 16, .v_dim = 33, .cached = 31, .rows = 6},
+        {.heads = 17, .kv_heads = 1, .k_dim = 31, .v_dim = 200, .cached = 16, .rows = 19},
+        {.heads = 2, .kv_heads = 1, .k_dim = 257, .v_dim = 64, .cached = 60, .rows = 9},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int k = 0; k < KVS; k++)
+            for (int v = 0; v < KVS; v += k == v ? KVS : (int)(1 + (i + (size_t)k) % 3)) /* every K, some V, their own when it is met */
+                check(&shapes[i], kvs[k], kvs[v]);
+}
+
+/* An error of a score is one of a weight, and grows with the score: half floats have to be multiplied as they are. */
+Test(attend, large_scores)
+{
+    static const struct attention shapes[] = {
+        {.heads = 8, .kv_heads = 2, .k_dim = 64, .v_dim = 64, .cached = 300, .rows = 40, .sharp = 40},
+        {.heads = 3, .kv_heads = 1, .k_dim = 80, .v_dim = 80, .cached = 300, .rows = 40, .sharp = 40},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        check(&shapes[i], STORAGE_F16, STORAGE_F16);
 }
 
 /* Several pieces, and more than one run, with and without a window that begins inside one. */
