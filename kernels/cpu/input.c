@@ -20,13 +20,12 @@ static size_t place(struct input *in, unsigned char *memory, int64_t n, int32_t 
         in->member = memory ? (void *)(memory + offset) : NULL;   \
     }
     PLACE(FORM_INT8 | FORM_NIBBLE | FORM_TURNED, q, r * padded)
-    PLACE(FORM_NIBBLE, nibble, r * padded)
+    PLACE(FORM_NIBBLE, nibble, r * padded / UNIT * sizeof(struct nibbles))
     PLACE(FORM_TURNED, turned, r * padded / UNIT * sizeof(struct turned))
     PLACE(FORM_INT16, q16, r * padded * sizeof(int16_t))
     PLACE(FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16, d, r * padded / 32 * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16, s, r * padded / 32 * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE | FORM_TURNED, d16, r * padded / 16 * sizeof(float))
-    PLACE(FORM_NIBBLE, ds, r * padded / 16 * sizeof(float))
     PLACE(FORM_INT8 | FORM_NIBBLE | FORM_TURNED | FORM_INT16, s16, r * padded / 16 * sizeof(float))
     PLACE(FORM_PACKED8 | FORM_APART, p8, packed * padded)
     PLACE(FORM_PACKED8, p8_high, packed * padded)

@@ -6,8 +6,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/wide/lanes.h"
-
-enum { FEW_AHEAD = 4096 }; /* bytes that weights are prefetched ahead */
+#include "kernels/cpu/wide/reach.h"
 
 #define LINEAR_FUNCTION(name) \
     void name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, void *scratch)

@@ -3,8 +3,9 @@
 #include "kernels/cpu/avx512/few_unit.h"
 #include "kernels/cpu/avx512/unit_iq.h"
 
-INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struct shape f, const struct weight *w, int64_t first, int64_t end,
-                     const struct input *in, int32_t row, int rows, float *y, int64_t y_stride)
+INLINE void few_rows(struct reach reach, decode_pair_function *decode, decode_function *alone, struct shape f,
+                     const struct weight *w, int64_t first, int64_t end, const struct input *in, int32_t row, int rows, float *y,
+                     int64_t y_stride)
 {
     int64_t units = w->in / UNIT;
     const struct turned *x = in->turned + row;
@@ -18,8 +19,7 @@ INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struc
         int64_t i = 0;
         for (; i + 2 <= units; i += 2, p += 2 * f.unit_bytes) {
             struct unit u[2];
-            _mm_prefetch((const char *)p + FEW_AHEAD, _MM_HINT_T0);
-            _mm_prefetch((const char *)p + FEW_AHEAD + 64, _MM_HINT_T0);
+            ask_ahead(reach, p, 128);
             decode(p, p + f.unit_bytes, u);
 #pragma GCC unroll 2
             for (int k = 0; k < 2; k++) {
@@ -46,15 +46,16 @@ INLINE void few_rows(decode_pair_function *decode, decode_function *alone, struc
     }
 }
 
-#define FEW(name, NAME, bytes, group_, has_min, largest)                                                                              \
+#define FEW(name, NAME, bytes, group_, has_min, largest)                                                                         \
     void avx512_few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
-                           void *scratch)                                                                                    \
-    {                                                                                                                        \
-        (void)scratch;                                                                                                       \
-        int32_t row = 0;                                                                                                     \
-        for (; row + 2 <= in->rows; row += 2)                                                                                \
-            few_rows(decode_##name##_pair, decode_##name, (struct shape){.unit_bytes = bytes, .offset = NAME##_OFFSET, .group = group_}, w, first, end, in, row, 2, y, y_stride);  \
-        if (row < in->rows)                                                                                                  \
-            few_rows(decode_##name##_pair, decode_##name, (struct shape){.unit_bytes = bytes, .offset = NAME##_OFFSET, .group = group_}, w, first, end, in, row, 1, y, y_stride);  \
+                           void *scratch)                                                                                        \
+    {                                                                                                                            \
+        (void)scratch;                                                                                                           \
+        const struct shape f = {.unit_bytes = bytes, .offset = NAME##_OFFSET, .group = group_};                                  \
+        int32_t row = 0;                                                                                                         \
+        for (; row + 2 <= in->rows; row += 2)                                                                                    \
+            WITH_REACH(few_rows, decode_##name##_pair, decode_##name, f, w, first, end, in, row, 2, y, y_stride);                \
+        if (row < in->rows)                                                                                                      \
+            WITH_REACH(few_rows, decode_##name##_pair, decode_##name, f, w, first, end, in, row, 1, y, y_stride);                \
     }
 PAIR_FORMATS(FEW)

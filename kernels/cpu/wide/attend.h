@@ -313,29 +313,30 @@ static void find_parts(const struct attend_tile *a, int64_t at, int64_t end, int
 
 /* Blocks of a sequence lie anywhere: hardware does not foresee the next one. V is asked for while K of the same blocks is
  * multiplied, K of the next blocks while V is. */
-static void foresee(const struct attend_tile *a, int64_t next, int64_t high, struct attend_run *k, struct attend_run *v)
+static void foresee(const struct attend_tile *a, int64_t next, int64_t end, struct attend_run *k, struct attend_run *v)
 {
     k->ahead_bytes = a->v_in_k ? 0 : cache_part_bytes(a->v_type, a->v_dim);
     v->ahead_bytes = cache_part_bytes(a->k_type, a->k_dim);
     for (int b = 0; b < ATTEND_BLOCKS; b++) {
         int64_t token = next + b * BLOCK_TOKENS;
         k->ahead[b] = b < k->blocks && v->part[b] ? v->part[b] : a->pool;
-        v->ahead[b] = token < high ? a->pool + (uint64_t)a->blocks[token / BLOCK_TOKENS] * a->block_bytes + a->k_offset : a->pool;
+        v->ahead[b] = token < end ? a->pool + (uint64_t)a->blocks[token / BLOCK_TOKENS] * a->block_bytes + a->k_offset : a->pool;
     }
 }
 
-/* The tokens of [first, last) that any query sees. */
+/* The tokens of [first, last) that any query sees; where the last one ends wherever that is. */
 struct seen {
-    int64_t low, high;
+    int64_t low, high, end;
 };
 
 static struct seen seen_by(const struct attend_tile *a, int64_t first, int64_t last)
 {
-    struct seen s = {last, first};
+    struct seen s = {last, first, first};
     for (int i = 0; i < a->queries; i++) {
         s.low = a->start[i] < s.low ? a->start[i] : s.low;
         s.high = a->end[i] > s.high ? a->end[i] : s.high;
     }
+    s.end = s.high;
     s.low = s.low < first ? first : s.low;
     s.high = s.high > last ? last : s.high;
     return s;
@@ -387,18 +388,19 @@ static void wide_attend(struct attend_tile *const *tiles, int count, int64_t fir
     size_t k_floats = attend_form_floats(any->k_dim), v_floats = attend_form_floats(any->v_dim);
     float *cut = any->scratch + ATTEND_QUERIES * ATTEND_TOKENS + 2 * BLOCK_TOKENS * (k_floats + v_floats);
     float *shared_k = cut + BLOCK_TOKENS * v_floats, *shared_v = shared_k + attend_shared_floats(any->k_dim);
-    struct seen seen[ATTEND_STACK], all = {last, first};
+    struct seen seen[ATTEND_STACK], all = {last, first, first};
     for (int i = 0; i < count; i++) {
         no_result(tiles[i]);
         seen[i] = seen_by(tiles[i], first, last);
         all.low = seen[i].low < all.low ? seen[i].low : all.low;
         all.high = seen[i].high > all.high ? seen[i].high : all.high;
+        all.end = seen[i].end > all.end ? seen[i].end : all.end;
     }
     for (int64_t at = all.low / ATTEND_TOKENS * ATTEND_TOKENS; at < all.high; at += ATTEND_TOKENS) {
         int64_t end = at + ATTEND_TOKENS < all.high ? at + ATTEND_TOKENS : all.high;
         struct attend_run k, v;
         find_parts(any, at, end, all.low, &k, &v);
-        foresee(any, at + ATTEND_TOKENS, all.high, &k, &v);
+        foresee(any, at + ATTEND_TOKENS, all.end, &k, &v); /* behind `last`, too: who computes a piece often computes the next one */
         if (end % BLOCK_TOKENS && !any->v_in_k) { /* what follows was perhaps never stored */
             const unsigned char **part = &v.part[v.blocks - 1];
             cache_cut_v(any->v_type, any->v_dim, (int)(end % BLOCK_TOKENS), *part, (unsigned char *)cut);

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/wide/lanes.h"
+#include "kernels/cpu/wide/reach.h"
 
 typedef vf load_function(const unsigned char *p);
 INLINE vf load_f32(const unsigned char *p)
@@ -28,7 +29,8 @@ INLINE vf load_tail(load_function *load, const unsigned char *p, int64_t count, 
 enum { FEW_AT_ONCE = 4 };
 
 /* rows <= FEW_AT_ONCE activation rows share the loads of one weight row; two chains per row hide the latency */
-INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, const float *const *x, int64_t n, int rows, float *const *y)
+INLINE void dot_rows(struct reach reach, load_function *load, int bytes, const unsigned char *w, const float *const *x, int64_t n,
+                     int rows, float *const *y)
 {
     vf even[FEW_AT_ONCE], odd[FEW_AT_ONCE];
 #pragma GCC unroll 4
@@ -36,7 +38,7 @@ INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, con
         even[r] = odd[r] = v_zero();
     int64_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        __builtin_prefetch(w + i * bytes + 4096);
+        ask_ahead(reach, w + i * bytes, 2 * LANES * bytes);
         vf a = load(w + i * bytes), b = load(w + (i + LANES) * bytes);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
@@ -59,8 +61,8 @@ INLINE void dot_rows(load_function *load, int bytes, const unsigned char *w, con
         *y[r] = v_sum(even[r] + odd[r]);
 }
 
-INLINE void few_floats(load_function *load, int bytes, const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y,
-                       int64_t y_stride)
+INLINE void few_floats(struct reach reach, load_function *load, int bytes, const struct weight *w, int64_t first, int64_t end,
+                       const struct input *in, float *y, int64_t y_stride)
 {
     for (int64_t out = first; out < end; out++) {
         const unsigned char *row = w->data + out * w->row_bytes;
@@ -73,9 +75,9 @@ INLINE void few_floats(load_function *load, int bytes, const struct weight *w, i
                 to[i] = y + in->row[r + i] * y_stride + out;
             }
             if (rows == FEW_AT_ONCE)
-                dot_rows(load, bytes, row, x, w->in, FEW_AT_ONCE, to);
+                dot_rows(reach, load, bytes, row, x, w->in, FEW_AT_ONCE, to);
             else
-                dot_rows(load, bytes, row, x, w->in, 1, to);
+                dot_rows(reach, load, bytes, row, x, w->in, 1, to);
             r += rows;
         }
     }
@@ -143,16 +145,16 @@ INLINE void many_floats(load_function *load, int bytes, const struct weight *w, 
 }
 
 #define FLOAT_KERNELS(name, bytes)                                                                                               \
-    static void few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride,  \
-                           void *scratch)                                                                                         \
-    {                                                                                                                             \
-        (void)scratch;                                                                                                            \
-        few_floats(load_##name, bytes, w, first, end, in, y, y_stride);                                                            \
-    }                                                                                                                             \
-    static __attribute__((unused)) void many_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in,    \
-                                                    float *y, int64_t y_stride, void *scratch)                                    \
-    {                                                                                                                             \
-        many_floats(load_##name, bytes, w, first, end, in, y, y_stride, scratch);                                                  \
+    static void few_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in, float *y, int64_t y_stride, \
+                           void *scratch)                                                                                        \
+    {                                                                                                                            \
+        (void)scratch;                                                                                                           \
+        WITH_REACH(few_floats, load_##name, bytes, w, first, end, in, y, y_stride);                                              \
+    }                                                                                                                            \
+    static __attribute__((unused)) void many_##name(const struct weight *w, int64_t first, int64_t end, const struct input *in,  \
+                                                    float *y, int64_t y_stride, void *scratch)                                   \
+    {                                                                                                                            \
+        many_floats(load_##name, bytes, w, first, end, in, y, y_stride, scratch);                                                \
     }
 FLOAT_KERNELS(f32, 4)
 FLOAT_KERNELS(f16, 2)

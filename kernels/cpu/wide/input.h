@@ -107,15 +107,16 @@ static void quantise_8(struct input *in, int32_t row)
 #endif
     if (!(in->forms & FORM_NIBBLE))
         return;
-    int8_t *nibble = in->nibble + row * in->padded;
-    float *ds = in->ds + row * (in->padded / 16);
-    for (int64_t at = 0; at < in->padded; at += 128)
+    for (int64_t at = 0; at < in->padded; at += 128) {
+        struct nibbles *to = in->nibble + at / UNIT * in->rows + row;
+        int half = (int)(at / 128 % 2);
         for (int b = 0; b < 4; b++) {
-            ds[at / 16 + b] = d[at / 32 + b];
-            ds[at / 16 + 4 + b] = s[at / 32 + b];
-            memcpy(nibble + at + 16 * b, q + at + 32 * b, 16);
-            memcpy(nibble + at + 64 + 16 * b, q + at + 32 * b + 16, 16);
+            to->ds[half][b] = d[at / 32 + b];
+            to->ds[half][4 + b] = s[at / 32 + b];
+            memcpy(to->q[half] + 16 * b, q + at + 32 * b, 16);
+            memcpy(to->q[half] + 64 + 16 * b, q + at + 32 * b + 16, 16);
         }
+    }
 }
 
 /* ---- 8 or 16 bits ------------------------------------------------------------------------------------------------------- */
