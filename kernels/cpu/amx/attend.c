@@ -37,7 +37,7 @@ enum {
 };
 static const float no_score = -3.0e38f; /* the largest of none */
 
-static int steps_of(int k_dim) { return (k_dim + TILE_DEPTH - 1) / TILE_DEPTH; }
+static int k_steps(int k_dim) { return (k_dim + TILE_DEPTH - 1) / TILE_DEPTH; }
 static int v_tiles(int v_dim) { return (v_dim + 15) / 16; }
 
 bool amx_attends(const struct attend_tile *a)
@@ -55,7 +55,7 @@ struct room {
 
 static size_t place(struct room *r, float *at, int k_dim, int v_dim)
 {
-    size_t steps = (size_t)steps_of(k_dim), tiles = (size_t)v_tiles(v_dim), used = 0;
+    size_t steps = (size_t)k_steps(k_dim), tiles = (size_t)v_tiles(v_dim), used = 0;
 #define TAKE(what, type, floats) r->what = (type *)(void *)(at ? at + used : NULL), used += (floats)
     TAKE(keys, uint16_t, ATTEND_PIECE / BLOCK_TOKENS * steps * TILE_VALUES);
     TAKE(values, uint16_t, COLUMNS * tiles * TILE_VALUES / 2);
@@ -105,7 +105,7 @@ static float score_factor(const struct attend_tile *a) { return a->cap > 0 ? a->
 
 static void form_query(const struct attend_tile *a, const float *q, uint16_t *to)
 {
-    const int padded = steps_of(a->k_dim) * TILE_DEPTH;
+    const int padded = k_steps(a->k_dim) * TILE_DEPTH;
     const __m512 factor = _mm512_set1_ps(score_factor(a));
     for (int d = 0; d < padded; d += 32) {
         __m512 x[2], left[2];
@@ -134,7 +134,7 @@ INLINE __m512 key_row(const unsigned char *part, enum storage type, int k_dim, i
 
 INLINE void form_block_k(const unsigned char *part, enum storage type, bool split, int k_dim, uint16_t *to)
 {
-    for (int step = 0; step < steps_of(k_dim); step++)
+    for (int step = 0; step < k_steps(k_dim); step++)
         for (int pair = 0; pair < 16; pair++) {
             int d = step * TILE_DEPTH + 2 * pair;
             __m512 a = key_row(part, type, k_dim, d), b = key_row(part, type, k_dim, d + 1);
@@ -153,7 +153,7 @@ static void form_k(const struct attend_tile *a, const unsigned char *part, float
         form_block_k(part, STORAGE_F16, true, a->k_dim, to);
         return;
     case STORAGE_BF16: {
-        for (int step = 0; step < steps_of(a->k_dim); step++)
+        for (int step = 0; step < k_steps(a->k_dim); step++)
             for (int pair = 0; pair < 16; pair++, to += 32) {
                 int at = step * 16 + pair;
                 _mm512_store_si512(to, 2 * at < a->k_dim ? _mm512_loadu_si512(part + 64 * at) : _mm512_setzero_si512());
@@ -254,7 +254,7 @@ struct piece {
     struct next_piece *ahead;
 };
 
-static void ask_ahead(struct next_piece *a)
+static void ask_next(struct next_piece *a)
 {
     for (int lines = a->share; lines && a->next < a->parts; lines--) {
         _mm_prefetch((const char *)a->part[a->next] + a->at, _MM_HINT_T1);
@@ -377,7 +377,7 @@ static void score_some(const struct piece *p, const struct some *next, const str
     for (int i = 0; i < now->count; i++)
         _mm512_store_ps(p->room.sums + 16 * i, _mm512_setzero_ps());
     for (int c = 0; c < COLUMNS; c++) {
-        ask_ahead(p->ahead);
+        ask_next(p->ahead);
         struct turn t = {.end = c >= now->first && c < now->last ? now->count : 0, .share = AT_ONCE};
         if (c < next->first || c >= next->last)
             soften_some(p, most, c, &t);
@@ -644,7 +644,7 @@ static void form_tokens(const struct attend_tile *a, struct piece *p, int64_t fi
 static __attribute__((noinline)) void attend_piece(struct attend_tile *const *tiles, int count, int64_t first)
 {
     const struct attend_tile *a = tiles[0];
-    struct piece p = {.steps = steps_of(a->k_dim), .tiles = v_tiles(a->v_dim), .split = splits(a->k_type), .cap = a->cap};
+    struct piece p = {.steps = k_steps(a->k_dim), .tiles = v_tiles(a->v_dim), .split = splits(a->k_type), .cap = a->cap};
     struct row rows[MOST_ROWS];
     place(&p.room, (float *)(((uintptr_t)a->scratch + 63) / 64 * 64), a->k_dim, a->v_dim);
     int n = list_rows(tiles, count, first, rows), low = ATTEND_PIECE, high = 0;
