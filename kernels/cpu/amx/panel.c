@@ -99,7 +99,7 @@ struct work {
     _Alignas(64) float whole_sums[4 * TILE_FLOATS];
 };
 
-enum { AHEAD = 8 };
+enum { ROWS_AHEAD = 8 };
 
 static int64_t steps_of(int64_t count) { return (count + TILE_DEPTH - 1) / TILE_DEPTH; }
 
@@ -109,13 +109,13 @@ static const unsigned char *weights_at(const struct weight *w, int64_t row, int6
     return w->data + row * w->row_bytes + at / t->block_elements * t->block_bytes;
 }
 
-/* Asks for the weights that are unpacked AHEAD rows later, which may be in the next chunk or the next panel. Asked for earlier, a
+/* Asks for the weights that are unpacked ROWS_AHEAD rows later, which may be in the next chunk or the next panel. Asked for earlier, a
  * chunk's time before, they left the second-level cache again before their turn. (Inline, since gcc 12 takes a function that does
  * nothing but prefetch for one that does nothing.) */
-INLINE void ask_ahead(const struct work *p)
+INLINE void ask_for_rows(const struct work *p)
 {
-    int64_t row = p->first + p->fill.row + AHEAD, at = p->fill.at + p->fill.done;
-    if (p->fill.row + AHEAD >= p->rows)
+    int64_t row = p->first + p->fill.row + ROWS_AHEAD, at = p->fill.at + p->fill.done;
+    if (p->fill.row + ROWS_AHEAD >= p->rows)
         row -= p->rows, at += p->fill.count;
     if (at >= p->w->in)
         row += p->rows, at = p->fill.done;
@@ -134,7 +134,7 @@ static void fill(struct work *p, int64_t units)
         int64_t row = p->first + f->row < p->end ? p->first + f->row : p->end - 1, count = f->count - f->done < UNIT ? f->count - f->done : UNIT;
         uint16_t *tile = f->panel + (f->row / TILE_ROWS * steps_of(f->count) + f->done / TILE_DEPTH) * TILE_VALUES;
         p->unpack(weights_at(p->w, row, f->at + f->done), count, tile + f->row % TILE_ROWS * TILE_DEPTH);
-        ask_ahead(p);
+        ask_for_rows(p);
         f->done += count;
         if (f->done == f->count)
             f->done = 0, f->row++;
