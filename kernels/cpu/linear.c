@@ -66,8 +66,8 @@ static int64_t panel_rows(const struct compiled *c, const struct stage *s)
 int64_t linear_few_rows(int64_t row_bytes)
 {
     int64_t n = RUN_BYTES / row_bytes;
-    if (n >= 8) /* whole vectors of results */
-        n = (n + 8) / 16 * 16;
+    if (n >= 4) /* whole vectors of results */
+        n = n < 16 ? 16 : (n + 8) / 16 * 16;
     return n < 1 ? 1 : n > 256 ? 256 : n;
 }
 

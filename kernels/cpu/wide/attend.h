@@ -400,7 +400,7 @@ static void wide_attend(struct attend_tile *const *tiles, int count, int64_t fir
         int64_t end = at + ATTEND_TOKENS < all.high ? at + ATTEND_TOKENS : all.high;
         struct attend_run k, v;
         find_parts(any, at, end, all.low, &k, &v);
-        foresee(any, at + ATTEND_TOKENS, all.end, &k, &v); /* behind `last`, too: who computes a piece often computes the next one */
+        foresee(any, at + ATTEND_TOKENS, all.end, &k, &v); /* behind `last`, too: who computes a piece often gets the next one */
         if (end % BLOCK_TOKENS && !any->v_in_k) { /* what follows was perhaps never stored */
             const unsigned char **part = &v.part[v.blocks - 1];
             cache_cut_v(any->v_type, any->v_dim, (int)(end % BLOCK_TOKENS), *part, (unsigned char *)cut);
