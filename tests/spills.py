@@ -21,6 +21,7 @@ LIMITS = [  # accesses for 100 dot products; the first that fits
     *((f"avx512/few.c *_{t}", 75) for t in ("mxfp4", "nvfp4", "q1_0", "q2_0")),  # the decoder's constants, beside eight rows' sums
     ("avx512/few.c *", 38),
     ("avx512/few_iq.c *", 490),
+    ("avx512/nibble.c *", 25),  # behind a weight row four rows' sums are put by until there are 16
     *((f"avx2/table.c many_{t}", 25) for t in ("q2_k", "q3_k", "q6_k", "iq2_s", "iq2_xs", "iq1_m", "nvfp4")),  # groups of 16
     ("avx2/table.c few_*", 13),
     ("avx2/few.c *", 77),  # four rows and a decoded block need more than 16 registers
